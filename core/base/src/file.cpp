@@ -1,0 +1,304 @@
+#include <mergen/base/file.hpp>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <memory>
+
+#include <mergen/base/rollback.hpp>
+#include <mergen/sdk/error.hpp>
+#include <mergen/sdk/types.hpp>
+
+namespace mergen {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+[[noreturn]] void fail(std::string_view operation, const fs::path& path) {
+    throw Error::fromErrno(errno, std::string(operation) + " " + path.string());
+}
+
+struct DirectoryCloser {
+    void operator()(DIR* directory) const noexcept { ::closedir(directory); }
+};
+using Directory = std::unique_ptr<DIR, DirectoryCloser>;
+
+/// Names in an open folder; takes the descriptor.
+std::vector<std::string> namesIn(UniqueFd fd, const fs::path& path) {
+    const Directory directory(::fdopendir(fd.get()));
+    if (!directory) fail("cannot read the folder", path);
+    static_cast<void>(fd.release());
+    std::vector<std::string> names;
+    for (;;) {
+        errno = 0;
+        const dirent* entry = ::readdir(directory.get());
+        if (entry == nullptr) {
+            if (errno != 0) fail("cannot read the folder", path);
+            break;
+        }
+        const std::string_view name = entry->d_name;
+        if (name != "." && name != "..") names.emplace_back(name);
+    }
+    std::ranges::sort(names);
+    return names;
+}
+
+/// Reads an open file that must be regular.
+std::string readRegular(int fd, const fs::path& path, std::size_t limit) {
+    struct stat status{};
+    if (::fstat(fd, &status) != 0) fail("cannot inspect", path);
+    if (!S_ISREG(status.st_mode)) {
+        throw Error(ErrorKind::InvalidArgument, "cannot read " + path.string() + ": it is not a regular file");
+    }
+    const auto tooLarge = [&] {
+        return Error(ErrorKind::ResourceExhausted,
+                     "cannot read " + path.string() + ": it is larger than " + std::to_string(limit) + " bytes");
+    };
+    if (static_cast<std::uint64_t>(status.st_size) > limit) throw tooLarge();
+    std::string content;
+    std::array<char, 16384> buffer{};
+    for (;;) {
+        const ssize_t got = ::read(fd, buffer.data(), buffer.size());
+        if (got < 0) {
+            if (errno == EINTR) continue;
+            fail("cannot read", path);
+        }
+        if (got == 0) return content;
+        content.append(buffer.data(), static_cast<std::size_t>(got));
+        if (content.size() > limit) throw tooLarge();  // it grew while we read
+    }
+}
+
+void syncFd(int fd, const fs::path& path) {
+    if (::fsync(fd) != 0) fail("cannot sync", path);
+}
+
+void replaceFile(const fs::path& path, std::string_view data, mode_t mode, bool durable) {
+    // Beside the target, so that the rename stays within one file system; random, so that two writers do not meet.
+    const fs::path temporary = path.parent_path() / ("." + path.filename().string() + "." + Uuid::random().short8());
+    UniqueFd fd = openFile(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+    Rollback undo;
+    undo.add([&] { ::unlink(temporary.c_str()); });
+    if (::fchmod(fd.get(), mode) != 0) fail("cannot set the mode of", temporary);
+    writeAll(fd.get(), data, "cannot write " + path.string());
+    if (durable) syncFd(fd.get(), path);
+    fd.reset();
+    if (::rename(temporary.c_str(), path.c_str()) != 0) fail("cannot replace", path);
+    undo.commit();
+    if (durable) syncDirectory(path.parent_path());
+}
+
+}  // namespace
+
+UniqueFd openFile(const fs::path& path, int flags, mode_t mode) {
+    UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC, mode));
+    if (!fd) fail("cannot open", path);
+    return fd;
+}
+
+std::optional<std::string> readFileAt(int directory, const std::string& name, std::size_t limit) {
+    // O_NONBLOCK: opening a FIFO must not wait for a writer; it is then refused as no regular file.
+    const UniqueFd fd(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+    if (!fd) {
+        if (errno == ENOENT) return std::nullopt;
+        fail("cannot open", name);
+    }
+    return readRegular(fd.get(), name, limit);
+}
+
+std::optional<std::string> readFile(const fs::path& path, std::size_t limit) {
+    return readFileAt(AT_FDCWD, path.string(), limit);
+}
+
+void writeAll(int fd, std::string_view data, std::string_view what) {
+    while (!data.empty()) {
+        const ssize_t wrote = ::write(fd, data.data(), data.size());
+        if (wrote < 0) {
+            if (errno == EINTR) continue;
+            throw Error::fromErrno(errno, what);
+        }
+        if (wrote == 0) throw Error(ErrorKind::Unavailable, std::string(what) + ": nothing was written");
+        data.remove_prefix(static_cast<std::size_t>(wrote));
+    }
+}
+
+void writeFileDurably(const fs::path& path, std::string_view data, mode_t mode) {
+    replaceFile(path, data, mode, /*durable=*/true);
+}
+
+void writeFileAtomically(const fs::path& path, std::string_view data, mode_t mode) {
+    replaceFile(path, data, mode, /*durable=*/false);
+}
+
+void syncDirectory(const fs::path& path) { syncFd(openFile(path, O_RDONLY | O_DIRECTORY).get(), path); }
+
+void makeDirectories(const fs::path& path, mode_t mode) {
+    const auto isDirectory = [](const fs::path& at) {
+        struct stat status{};
+        return ::stat(at.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+    };
+    if (isDirectory(path)) return;
+    if (path.has_parent_path() && path.parent_path() != path) makeDirectories(path.parent_path(), 0755);
+    if (::mkdir(path.c_str(), mode) != 0) {
+        if (errno == EEXIST && isDirectory(path)) return;  // somebody else was faster
+        fail("cannot make the folder", path);
+    }
+    if (::chmod(path.c_str(), mode) != 0) fail("cannot set the mode of", path);
+}
+
+namespace {
+
+void removeBelow(int parent, const std::string& name, dev_t device, const fs::path& shown) {
+    if (::unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT) return;
+    if (errno != EISDIR && errno != EPERM) fail("cannot remove", shown);
+    UniqueFd directory(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!directory) fail("cannot remove", shown);
+    struct stat status{};
+    if (::fstat(directory.get(), &status) != 0) fail("cannot inspect", shown);
+    if (status.st_dev != device) {
+        throw Error(ErrorKind::FailedPrecondition, "cannot remove " + shown.string() + ": something is mounted there");
+    }
+    UniqueFd again(::fcntl(directory.get(), F_DUPFD_CLOEXEC, 0));
+    if (!again) fail("cannot remove", shown);
+    for (const std::string& entry : namesIn(std::move(again), shown)) {
+        removeBelow(directory.get(), entry, device, shown / entry);
+    }
+    if (::unlinkat(parent, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) fail("cannot remove", shown);
+}
+
+}  // namespace
+
+bool removeTree(const fs::path& path) {
+    const UniqueFd parent(::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!parent) {
+        if (errno == ENOENT) return false;
+        fail("cannot open", path.parent_path());
+    }
+    struct stat status{};
+    if (::fstatat(parent.get(), path.filename().c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno == ENOENT) return false;
+        fail("cannot inspect", path);
+    }
+    removeBelow(parent.get(), path.filename().string(), status.st_dev, path);
+    return true;
+}
+
+std::vector<std::string> listDirectory(const fs::path& path) {
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd) {
+        if (errno == ENOENT) return {};
+        fail("cannot open the folder", path);
+    }
+    return namesIn(std::move(fd), path);
+}
+
+UniqueFd openBeneath(const std::vector<fs::path>& roots, const fs::path& path, int flags) {
+    const auto outside = [&](std::string_view why) {
+        std::string text = "cannot use " + path.string() + ": " + std::string(why) + "; allowed are files below";
+        for (const fs::path& root : roots) text += " " + root.string();
+        return Error(ErrorKind::PermissionDenied, text);
+    };
+    if (!path.is_absolute()) throw outside("the path is not absolute");
+    for (const fs::path& root : roots) {
+        const auto [rootEnd, rest] = std::mismatch(root.begin(), root.end(), path.begin(), path.end());
+        if (rootEnd != root.end() || rest == path.end()) continue;
+        fs::path relative;
+        for (auto part = rest; part != path.end(); ++part) relative /= *part;
+        const UniqueFd rootFd = openFile(root, O_PATH | O_DIRECTORY);
+        open_how how{};
+        // O_NONBLOCK: a FIFO in the place of an image must not hang us.
+        how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+        UniqueFd fd(static_cast<int>(::syscall(SYS_openat2, rootFd.get(), relative.c_str(), &how, sizeof how)));
+        if (!fd) {
+            if (errno == ELOOP) throw outside("there is a link on the way");
+            if (errno == EXDEV) throw outside("it leads out of the folder");
+            if (errno == EISDIR) throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is a folder");
+            fail("cannot open", path);
+        }
+        struct stat status{};
+        if (::fstat(fd.get(), &status) != 0) fail("cannot inspect", path);
+        if (S_ISDIR(status.st_mode)) {
+            throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is a folder");
+        }
+        if (!S_ISREG(status.st_mode)) {
+            throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is not a regular file");
+        }
+        return fd;
+    }
+    throw outside("it is not below an allowed folder");
+}
+
+namespace {
+
+/// Copies the byte ranges that hold data.
+void copyData(int source, int target, off_t size, const fs::path& shown) {
+    off_t at = 0;
+    while (at < size) {
+        off_t data = ::lseek(source, at, SEEK_DATA);
+        if (data < 0) {
+            if (errno == ENXIO) break;  // a hole to the end
+            if (errno != EINVAL) fail("cannot read the source of", shown);
+            data = at;  // no holes known here: all of it is data
+        }
+        off_t end = ::lseek(source, data, SEEK_HOLE);
+        if (end < 0) end = size;
+        off_t from = data;
+        off_t to = data;
+        while (from < end) {
+            const ssize_t copied =
+                ::copy_file_range(source, &from, target, &to, static_cast<std::size_t>(end - from), 0);
+            if (copied > 0) continue;
+            if (copied < 0 && errno == EINTR) continue;
+            if (copied == 0) throw Error(ErrorKind::Unavailable, "cannot copy to " + shown.string() + ": the source shrank");
+            if (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS) fail("cannot copy to", shown);
+            // Another kind of file system on the other side: by hand.
+            std::array<char, 65536> buffer{};
+            const auto wanted = static_cast<std::size_t>(std::min<off_t>(end - from, static_cast<off_t>(buffer.size())));
+            const ssize_t got = ::pread(source, buffer.data(), wanted, from);
+            if (got < 0 && errno == EINTR) continue;
+            if (got < 0) fail("cannot read the source of", shown);
+            if (got == 0) throw Error(ErrorKind::Unavailable, "cannot copy to " + shown.string() + ": the source shrank");
+            for (ssize_t done = 0; done < got;) {
+                const ssize_t wrote = ::pwrite(target, buffer.data() + done, static_cast<std::size_t>(got - done), to);
+                if (wrote < 0 && errno == EINTR) continue;
+                if (wrote < 0) fail("cannot write", shown);
+                done += wrote;
+                to += wrote;
+            }
+            from += got;
+        }
+        at = end;
+    }
+}
+
+}  // namespace
+
+void copySparse(int source, const fs::path& target, mode_t mode, uid_t uid, gid_t gid) {
+    struct stat status{};
+    if (::fstat(source, &status) != 0) fail("cannot inspect the source of", target);
+    const UniqueFd fd = openFile(target, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    Rollback undo;
+    undo.add([&] { ::unlink(target.c_str()); });
+    if (::ioctl(fd.get(), FICLONE, source) != 0) {
+        if (::ftruncate(fd.get(), status.st_size) != 0) fail("cannot size", target);
+        copyData(source, fd.get(), status.st_size, target);
+    }
+    if ((uid != ::geteuid() || gid != ::getegid()) && ::fchown(fd.get(), uid, gid) != 0) fail("cannot give away", target);
+    if (::fchmod(fd.get(), mode) != 0) fail("cannot set the mode of", target);
+    syncFd(fd.get(), target);
+    syncDirectory(target.parent_path());
+    undo.commit();
+}
+
+}  // namespace mergen

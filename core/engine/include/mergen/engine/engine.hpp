@@ -1,0 +1,98 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <mergen/engine/vm.hpp>
+#include <mergen/sdk/log.hpp>
+#include <mergen/sdk/network.hpp>
+#include <mergen/sdk/storage.hpp>
+#include <mergen/sdk/supervisor.hpp>
+#include <mergen/sdk/vmm.hpp>
+
+namespace mergen::engine {
+
+/// All that the engine is told once. `[vm]`, `[network]` and `[paths]` of the INI file stand behind it.
+struct EngineConfig {
+    std::string instance;  ///< Host::instance()
+    std::filesystem::path configRoot, dataRoot, runRoot;
+    std::vector<std::filesystem::path> imageRoots;  ///< where rootfs, kernel and dataDisk may lie
+    Ipv4Network guestNetwork = Ipv4Network::parse("172.30.0.0/24");
+    std::uint16_t portStart = 20000, portEnd = 40000;     ///< inclusive
+    std::uint32_t uidStart = 1900000000, uidCount = 65536;  ///< one uid, and gid of the same number, per VM; only as root
+    std::size_t maxVms = 10000;
+    std::chrono::milliseconds startTimeout{60000};   ///< launch to the VMM's "the guest runs"
+    std::chrono::milliseconds stopGrace{10000};      ///< Ctrl-Alt-Del to SIGTERM
+    std::chrono::milliseconds killGrace{2000};       ///< SIGTERM to SIGKILL, and SIGKILL to giving up
+    std::chrono::milliseconds controlTimeout{5000};  ///< one question to a VMM
+    Bytes consoleLimit{1U << 20U};
+    std::size_t eventsPerVm = 256;
+    std::string unitPrefix = "fc";  ///< for the name of the unit in the `systemd` block
+    std::string vmm;                ///< name of the VMM backend for new VMs
+};
+
+/// The backends that the operator selected. Borrowed: started before the engine is made, stopped after it is gone.
+struct Backends {
+    StorageBackend& storage;
+    SupervisorBackend& supervisor;
+    NetworkBackend& network;
+    std::map<std::string, VmmBackend*> vmms;  ///< by name
+};
+
+/// The life of VMs: the one room that knows what a VM is.
+///
+/// Every operation writes its intent into the record before its first effect, does idempotent steps that can be undone,
+/// and leaves an event per step. One operation per VM at a time: a second one gets Error(Conflict) that names the
+/// holder. VMs do not wait for each other, and no lock is held over I/O but the VM's own.
+/// Threads: every method from any thread, after recover().
+class Engine {
+public:
+    Engine(EngineConfig config, Backends backends, Log& log);
+    ~Engine();
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+
+    /// Reads all records, compares each with the host, then adopts, finishes or undoes; removes what bears this
+    /// instance's tag and belongs to no record. Call once, before anything else.
+    void recover();
+
+    /// Ends what watches exits and waits for operations in progress, at most `limit`; VMs run on. Operations asked for
+    /// afterwards get Error(Unavailable). Returns false if some did not end in time.
+    bool drain(std::chrono::milliseconds limit);
+
+    /// Makes a VM, and starts it if `request.autoStart`. If only that start fails, the VM is kept, and the error's text
+    /// names its id.
+    VmView create(const CreateRequest& request);
+    /// Does nothing if it runs already.
+    VmView start(const std::string& id);
+    /// Does nothing if it does not run.
+    VmView stop(const std::string& id);
+    /// Stops it if it runs and removes all that was its own; the data folder stays if `retainData`. Works in any state.
+    void remove(const std::string& id, bool retainData);
+
+    [[nodiscard]] VmView get(const std::string& id) const;
+    /// Newest first.
+    [[nodiscard]] std::vector<VmView> list() const;
+    /// Oldest first; the newest `eventsPerVm`. Events of a deleted VM are gone with it.
+    [[nodiscard]] std::vector<Event> events(const std::string& id) const;
+    /// The last `limit` bytes that the VM's console printed, as they came.
+    [[nodiscard]] std::string console(const std::string& id, std::size_t limit) const;
+
+    /// Storage, supervisor, network and VMMs.
+    [[nodiscard]] std::vector<ComponentHealth> health() const;
+
+    [[nodiscard]] const EngineConfig& config() const noexcept;
+
+private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mergen::engine

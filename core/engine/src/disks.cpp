@@ -1,0 +1,134 @@
+#include "disks.hpp"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include <mergen/base/file.hpp>
+#include <mergen/base/text.hpp>
+#include <mergen/sdk/error.hpp>
+#include <mergen/sdk/failpoint.hpp>
+
+namespace mergen::engine {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Says whose a data folder is. A folder of the same id that an earlier VM left (retainData) has another UUID in it.
+constexpr auto ownerFile = ".owner";
+
+UniqueFd openImage(const EngineConfig& config, const fs::path& path, int flags, const std::string& field) {
+    try {
+        return openBeneath(config.imageRoots, path, flags);
+    } catch (const Error& error) {
+        // To the caller a wrong path is wrong input, whatever stands in its way.
+        throw Error(ErrorKind::InvalidArgument, error.what()).about(field);
+    }
+}
+
+/// Where a data folder is made and unmade, whole and out of sight. The UUID is in it: it can be nobody else's.
+fs::path asideFolder(const EngineConfig& config, const VmRecord& record) {
+    return config.dataRoot / (".aside-" + record.uuid.str());
+}
+
+/// The UUID of the VM whose data folder this is; empty if it is none.
+std::string ownerOf(const fs::path& folder) {
+    const auto text = readFile(folder / ownerFile, 100);
+    return text ? std::string(trim(std::string_view(*text).substr(0, text->find('\n')))) : std::string();
+}
+
+Error folderTaken(const fs::path& folder) {
+    return Error(ErrorKind::AlreadyExists,
+                 "the data folder " + folder.string() + " is there already; move it away or choose another id")
+        .about("id");
+}
+
+void giveAway(const fs::path& path, uid_t uid, gid_t gid) {
+    if (uid == ::geteuid() && gid == ::getegid()) return;
+    if (::lchown(path.c_str(), uid, gid) != 0) throw Error::fromErrno(errno, "cannot give away " + path.string());
+}
+
+void changeOwner(const UniqueFd& fd, uid_t uid, gid_t gid, const fs::path& shown) {
+    struct stat status{};
+    if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + shown.string());
+    if (status.st_uid == uid && status.st_gid == gid) return;
+    if (::fchown(fd.get(), uid, gid) != 0) throw Error::fromErrno(errno, "cannot change the owner of " + shown.string());
+}
+
+}  // namespace
+
+OpenedImages openImages(const EngineConfig& config, const CreateRequest& request) {
+    OpenedImages images;
+    images.rootfs = openImage(config, request.rootfs, O_RDONLY, "rootfs");
+    images.kernel = openImage(config, request.kernel, O_RDONLY, "kernel");
+    if (request.dataDisk) images.dataDisk = openImage(config, *request.dataDisk, O_RDWR, "dataDisk");
+    return images;
+}
+
+void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images) {
+    const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
+    const fs::path aside = asideFolder(config, record);
+    const Credentials& user = record.credentials;
+    if (fs::exists(fs::symlink_status(folder))) throw folderTaken(folder);
+    makeDirectories(aside, 0750);
+    writeFileDurably(aside / ownerFile, record.uuid.str() + "\n", 0640);
+    // Root's folder, which the VM's group, that is its uid, may pass through to its own disk and nothing else.
+    if (user.gid != ::getegid() && ::lchown(aside.c_str(), ::geteuid(), user.gid) != 0) {
+        throw Error::fromErrno(errno, "cannot give the data folder to the VM's group");
+    }
+    makeDirectories(aside / "logs", 0750);
+    copySparse(images.kernel.get(), aside / "kernel", 0440, ::geteuid(), user.gid);
+    MERGEN_FAILPOINT("engine.disks.kernel_copied");
+    copySparse(images.rootfs.get(), aside / "rootfs.ext4", 0640, user.uid, user.gid);
+    MERGEN_FAILPOINT("engine.disks.rootfs_copied");
+    if (::renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, folder.c_str(), RENAME_NOREPLACE) != 0) {
+        if (errno == EEXIST) throw folderTaken(folder);
+        throw Error::fromErrno(errno, "cannot rename " + aside.string() + " to " + folder.string());
+    }
+    syncDirectory(config.dataRoot);
+}
+
+void removeDisks(const EngineConfig& config, const VmRecord& record) {
+    const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
+    const fs::path aside = asideFolder(config, record);
+    if (ownerOf(folder) == record.uuid.str()) {
+        // Out of the way by one rename: an interrupted removal is never taken for a disk, and is found by its name.
+        static_cast<void>(removeTree(aside));
+        if (::rename(folder.c_str(), aside.c_str()) != 0) {
+            throw Error::fromErrno(errno, "cannot rename " + folder.string() + " to " + aside.string());
+        }
+    }
+    static_cast<void>(removeTree(aside));
+}
+
+void lendDataDisk(const EngineConfig& config, const VmRecord& record) {
+    if (!record.dataDisk) return;
+    const UniqueFd fd = openBeneath(config.imageRoots, *record.dataDisk, O_RDWR);
+    changeOwner(fd, record.credentials.uid, record.credentials.gid, *record.dataDisk);
+}
+
+void takeBackDataDisk(const EngineConfig& config, const VmRecord& record) {
+    if (!record.dataDisk) return;
+    try {
+        const UniqueFd fd = openBeneath(config.imageRoots, *record.dataDisk, O_RDWR);
+        changeOwner(fd, ::geteuid(), ::getegid(), *record.dataDisk);
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::NotFound) throw;  // taken away by its owner: nothing to give back
+    }
+}
+
+void makeRunDirectory(const EngineConfig& config, const VmRecord& record) {
+    const fs::path folder = pathsOf(config, record.id, record.uuid).runDir;
+    makeDirectories(folder, 0700);
+    giveAway(folder, record.credentials.uid, record.credentials.gid);
+}
+
+void removeRunDirectory(const EngineConfig& config, const Uuid& uuid) {
+    static_cast<void>(removeTree(config.runRoot / uuid.str()));
+}
+
+}  // namespace mergen::engine

@@ -1,0 +1,330 @@
+#include "documents.hpp"
+
+#include <algorithm>
+#include <sstream>
+
+#include <mergen/base/json.hpp>
+#include <mergen/base/text.hpp>
+#include <mergen/sdk/error.hpp>
+
+namespace mergen::engine {
+
+namespace {
+
+using Poco::JSON::Array;
+using Poco::JSON::Object;
+
+/// Of meta.json. A server refuses a newer one rather than drop what it does not know.
+constexpr std::int64_t metaFormat = 1;
+constexpr std::string_view defaultBootArguments = "console=ttyS0 reboot=k panic=1 pci=off";
+constexpr std::size_t longText = 64U << 10U;
+
+Object::Ptr stringMap(const std::map<std::string, std::string>& map) {
+    Object::Ptr object = json::object();
+    for (const auto& [key, value] : map) object->set(key, value);
+    return object;
+}
+
+Array::Ptr portArray(const std::vector<PortBinding>& ports) {
+    Array::Ptr array = new Array;
+    for (const PortBinding& port : ports) {
+        Object::Ptr entry = json::object();
+        entry->set("guest", static_cast<int>(port.guest));
+        entry->set("host", static_cast<int>(port.host));
+        entry->set("protocol", std::string(toString(port.protocol)));
+        array->add(entry);
+    }
+    return array;
+}
+
+Object::Ptr pathsObject(const VmPaths& paths) {
+    Object::Ptr object = json::object();
+    object->set("configDir", paths.configDir.string());
+    object->set("vmConfigPath", paths.vmConfig.string());
+    object->set("metaPath", paths.meta.string());
+    object->set("hooksPath", paths.hooks.string());
+    object->set("envPath", paths.env.string());
+    object->set("runDir", paths.runDir.string());
+    object->set("socketPath", paths.socket.string());
+    object->set("lockPath", paths.lock.string());
+    object->set("dataDir", paths.dataDir.string());
+    object->set("logsDir", paths.logsDir.string());
+    return object;
+}
+
+std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
+    Object::Ptr meta = json::object();
+    meta->set("format", metaFormat);
+    meta->set("id", vm.id.str());
+    meta->set("uuid", vm.uuid.str());
+    meta->set("name", vm.name);
+    meta->set("createdAt", rfc3339(vm.createdAt));
+    meta->set("state", std::string(toString(vm.state)));
+    meta->set("failure", vm.failure);
+    if (!vm.operation.empty()) {
+        Object::Ptr operation = json::object();
+        operation->set("name", vm.operation);
+        operation->set("id", vm.operationId);
+        operation->set("since", rfc3339(vm.operationSince));
+        meta->set("operation", operation);
+    }
+    meta->set("vmm", vm.vmm);
+    meta->set("rootfs", vm.rootfs.string());
+    meta->set("kernel", vm.kernel.string());
+    if (vm.dataDisk) meta->set("dataDisk", vm.dataDisk->string());
+    meta->set("vcpu", vm.vcpus);
+    meta->set("memMiB", vm.memory.count);
+    meta->set("ports", portArray(vm.ports));
+    meta->set("httpPort", static_cast<int>(vm.httpPort));
+    meta->set("autoStart", vm.autoStart);
+    if (vm.bootArguments) meta->set("bootArgs", *vm.bootArguments);
+    meta->set("extraEnv", stringMap(vm.extraEnv));
+    meta->set("network", vm.network.str());
+    meta->set("guestIP", vm.guest.str());
+    meta->set("mac", vm.mac.str());
+    meta->set("tapName", vm.tap);
+    meta->set("netns", vm.netns);
+    meta->set("uid", vm.credentials.uid);
+    meta->set("gid", vm.credentials.gid);
+    meta->set("bootId", vm.bootId);
+    if (vm.lastExit) {
+        Object::Ptr exit = json::object();
+        exit->set("signalled", vm.lastExit->signalled);
+        exit->set("code", vm.lastExit->code);
+        exit->set("at", rfc3339(vm.lastExit->at));
+        meta->set("lastExit", exit);
+    }
+    meta->set("metadata", vm.metadata.empty() ? json::object() : json::parseObject(vm.metadata));
+    meta->set("tags", stringMap(vm.tags));
+    meta->set("paths", pathsObject(pathsOf(config, vm.id, vm.uuid)));
+    if (!vm.hooks.empty()) meta->set("hooks", json::parseObject(vm.hooks));
+    return json::render(*meta, 2);
+}
+
+/// The configuration as `firecracker --config-file` takes it (L31), whatever VMM runs the guest.
+std::string renderVmConfig(const EngineConfig& config, const VmRecord& vm) {
+    const GuestSpec guest = guestSpec(config, vm, /*tap=*/true);
+    Object::Ptr boot = json::object();
+    boot->set("kernel_image_path", guest.kernel.string());
+    boot->set("boot_args", guest.bootArguments);
+    Array::Ptr drives = new Array;
+    for (const DiskSpec& disk : guest.disks) {
+        Object::Ptr drive = json::object();
+        drive->set("drive_id", disk.id);
+        drive->set("path_on_host", disk.file.string());
+        drive->set("is_root_device", disk.root);
+        drive->set("is_read_only", disk.readOnly);
+        drives->add(drive);
+    }
+    Object::Ptr machine = json::object();
+    machine->set("vcpu_count", guest.vcpus);
+    machine->set("mem_size_mib", guest.memory.count);
+    machine->set("smt", false);
+    Array::Ptr interfaces = new Array;
+    for (const NicSpec& nic : guest.nics) {
+        Object::Ptr interface = json::object();
+        interface->set("iface_id", nic.id);
+        interface->set("guest_mac", nic.mac.str());
+        interface->set("host_dev_name", nic.tap.str());
+        interfaces->add(interface);
+    }
+    Object::Ptr whole = json::object();
+    whole->set("boot-source", boot);
+    whole->set("drives", drives);
+    whole->set("machine-config", machine);
+    whole->set("network-interfaces", interfaces);
+    return json::render(*whole, 2);
+}
+
+/// For `EnvironmentFile=` of systemd and for a POSIX shell: in single quotes nothing has a meaning but the quote.
+std::string inSingleQuotes(std::string_view value) {
+    std::string text = "'";
+    for (const char c : value) {
+        if (c == '\'') {
+            text += "'\\''";
+        } else {
+            text += c;
+        }
+    }
+    return text + "'";
+}
+
+std::string renderEnv(const EngineConfig& config, const VmRecord& vm) {
+    const VmPaths paths = pathsOf(config, vm.id, vm.uuid);
+    std::map<std::string, std::string> env = vm.extraEnv;  // its keys are never MGN_*: the API refuses those (W8)
+    env["MGN_VM_ID"] = vm.id.str();
+    env["MGN_CONFIG_DIR"] = paths.configDir.string();
+    env["MGN_VM_JSON"] = paths.vmConfig.string();
+    env["MGN_META_JSON"] = paths.meta.string();
+    env["MGN_HOOKS_JSON"] = paths.hooks.string();
+    env["MGN_RUN_DIR"] = paths.runDir.string();
+    env["MGN_SOCKET_PATH"] = paths.socket.string();
+    env["MGN_TAP_NAME"] = vm.tap;
+    env["MGN_NETNS"] = vm.netns;
+    env["MGN_GUEST_IP"] = vm.guest.str();
+    env["MGN_DATA_DIR"] = paths.dataDir.string();
+    env["MGN_LOG_DIR"] = paths.logsDir.string();
+    if (vm.httpPort > 0) env["MGN_HTTP_PORT"] = std::to_string(vm.httpPort);
+    for (const PortBinding& port : vm.ports) {
+        env["MGN_PUBLISH_" + std::to_string(port.guest)] =
+            std::to_string(port.host) + "/" + std::string(toString(port.protocol));
+    }
+    std::string text;
+    for (const auto& [key, value] : env) text += key + "=" + inSingleQuotes(value) + "\n";
+    return text;
+}
+
+}  // namespace
+
+VmPaths pathsOf(const EngineConfig& config, const RecordId& id, const Uuid& uuid) {
+    VmPaths paths;
+    paths.configDir = config.configRoot / id.str();
+    paths.vmConfig = paths.configDir / "vm.json";
+    paths.meta = paths.configDir / "meta.json";
+    paths.hooks = paths.configDir / "hooks.json";
+    paths.env = paths.configDir / "env";
+    // By the internal identity: a chosen id may be 63 letters long, and a socket's path ends at 107 bytes (unix(7)).
+    paths.runDir = config.runRoot / uuid.str();
+    paths.socket = paths.runDir / "mergen.socket";
+    paths.lock = config.runRoot / (id.str() + ".lock");
+    paths.dataDir = config.dataRoot / id.str();
+    paths.logsDir = paths.dataDir / "logs";
+    return paths;
+}
+
+Ipv4Address gatewayOf(const VmRecord& record) { return record.network.host(1); }
+
+std::string bootArguments(const VmRecord& record) {
+    std::istringstream words(record.bootArguments.value_or(std::string(defaultBootArguments)));
+    std::string line;
+    bool hasIp = false;
+    for (std::string word; words >> word;) {
+        hasIp = hasIp || word.starts_with("ip=");
+        line += (line.empty() ? "" : " ") + word;
+    }
+    if (hasIp) return line;
+    return line + (line.empty() ? "" : " ") + "ip=" + record.guest.str() + "::" + gatewayOf(record).str() + ":" +
+           record.network.netmask().str() + "::eth0:off";
+}
+
+NetworkSpec networkSpec(const EngineConfig& config, const VmRecord& record) {
+    return NetworkSpec{.owner = OwnerTag{config.instance, record.uuid},
+                       .netns = record.netns,
+                       .tap = IfName::parse(record.tap),
+                       .mac = record.mac,
+                       .guest = record.guest,
+                       .gateway = gatewayOf(record),
+                       .network = record.network,
+                       .tapOwner = record.credentials.uid,
+                       .ports = record.ports};
+}
+
+GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap) {
+    const VmPaths paths = pathsOf(config, record.id, record.uuid);
+    GuestSpec guest;
+    guest.vcpus = record.vcpus;
+    guest.memory = record.memory;
+    guest.kernel = paths.dataDir / "kernel";
+    guest.bootArguments = bootArguments(record);
+    guest.disks.push_back(
+        DiskSpec{.id = "rootfs", .file = paths.dataDir / "rootfs.ext4", .readOnly = false, .root = true});
+    if (record.dataDisk) {
+        guest.disks.push_back(DiskSpec{.id = "data", .file = *record.dataDisk, .readOnly = false, .root = false});
+    }
+    if (tap) guest.nics.push_back(NicSpec{.id = "eth0", .tap = IfName::parse(record.tap), .mac = record.mac});
+    return guest;
+}
+
+VmmPlace vmmPlace(const EngineConfig& config, const VmRecord& record) {
+    const VmPaths paths = pathsOf(config, record.id, record.uuid);
+    return VmmPlace{OwnerTag{config.instance, record.uuid}, paths.runDir, paths.socket, record.credentials};
+}
+
+Record toDocuments(const EngineConfig& config, const VmRecord& record) {
+    Record documents{record.id, {}};
+    documents.documents["meta.json"] = renderMeta(config, record);
+    documents.documents["vm.json"] = renderVmConfig(config, record);
+    documents.documents["env"] = renderEnv(config, record);
+    if (!record.hooks.empty()) documents.documents["hooks.json"] = json::render(*json::parseObject(record.hooks), 2);
+    return documents;
+}
+
+VmRecord fromDocuments(const Record& documents) {
+    const auto text = documents.documents.find("meta.json");
+    if (text == documents.documents.end()) throw Error(ErrorKind::InvalidArgument, "there is no meta.json");
+    const Object::Ptr object = json::parseObject(text->second);
+    json::Reader meta(*object, "");
+    if (const auto format = meta.requiredInteger("format", 1, 1'000'000); format > metaFormat) {
+        throw Error(ErrorKind::InvalidArgument, "meta.json has format " + std::to_string(format) +
+                                                    ", written by a newer Mergen; this one reads up to " +
+                                                    std::to_string(metaFormat));
+    }
+    VmRecord vm(RecordId::parse(meta.requiredString("id", 63)), Uuid::parse(meta.requiredString("uuid", 36)));
+    vm.name = meta.string("name", 63).value_or("");
+    if (vm.id != documents.id) {
+        throw Error(ErrorKind::InvalidArgument, "meta.json is that of '" + vm.id.str() + "'");
+    }
+    vm.createdAt = parseRfc3339(meta.requiredString("createdAt", 40));
+    const std::string state = meta.requiredString("state", 20);
+    const auto known = parseVmState(state);
+    if (!known || *known == VmState::Corrupt) {
+        throw Error(ErrorKind::InvalidArgument, "state: '" + printable(state) + "' is not known");
+    }
+    vm.state = *known;
+    vm.failure = meta.string("failure", longText).value_or("");
+    if (const auto operation = meta.object("operation")) {
+        json::Reader reader(*operation, "operation");
+        vm.operation = reader.requiredString("name", 40);
+        vm.operationId = reader.requiredString("id", 40);
+        vm.operationSince = parseRfc3339(reader.requiredString("since", 40));
+    }
+    vm.vmm = meta.requiredString("vmm", 64);
+    vm.rootfs = meta.requiredString("rootfs", 4096);
+    vm.kernel = meta.requiredString("kernel", 4096);
+    if (auto disk = meta.string("dataDisk", 4096)) vm.dataDisk = *disk;
+    vm.vcpus = static_cast<unsigned>(meta.requiredInteger("vcpu", 1, 1024));
+    vm.memory = MiB{static_cast<std::uint64_t>(meta.requiredInteger("memMiB", 1, 1 << 30))};
+    meta.objects("ports", 65536, [&](json::Reader& port) {
+        PortBinding binding;
+        binding.guest = static_cast<std::uint16_t>(port.requiredInteger("guest", 1, 65535));
+        binding.host = static_cast<std::uint16_t>(port.requiredInteger("host", 1, 65535));
+        const std::string protocol = port.requiredString("protocol", 3);
+        if (protocol != "tcp" && protocol != "udp") {
+            throw Error(ErrorKind::InvalidArgument, port.pathOf("protocol") + ": neither tcp nor udp");
+        }
+        binding.protocol = protocol == "tcp" ? Protocol::Tcp : Protocol::Udp;
+        vm.ports.push_back(binding);
+    });
+    std::ranges::sort(vm.ports);
+    vm.httpPort = static_cast<std::uint16_t>(meta.integer("httpPort", 0, 65535).value_or(0));
+    vm.autoStart = meta.boolean("autoStart").value_or(false);
+    vm.bootArguments = meta.string("bootArgs", longText);
+    vm.extraEnv = meta.stringMap("extraEnv", 1000, longText);
+    vm.tags = meta.stringMap("tags", 1000, longText);
+    vm.network = Ipv4Network::parse(meta.requiredString("network", 18));
+    vm.guest = Ipv4Address::parse(meta.requiredString("guestIP", 15));
+    if (!vm.network.contains(vm.guest)) {
+        throw Error(ErrorKind::InvalidArgument, "guestIP: " + vm.guest.str() + " is not in " + vm.network.str());
+    }
+    vm.mac = MacAddress::parse(meta.requiredString("mac", 17));
+    vm.tap = IfName::parse(meta.requiredString("tapName", 15)).str();
+    vm.netns = IfName::parse(meta.requiredString("netns", 15)).str();
+    vm.credentials.uid = static_cast<std::uint32_t>(meta.requiredInteger("uid", 0, 0xfffffffe));
+    vm.credentials.gid = static_cast<std::uint32_t>(meta.requiredInteger("gid", 0, 0xfffffffe));
+    vm.bootId = meta.string("bootId", 64).value_or("");
+    if (const auto exit = meta.object("lastExit")) {
+        json::Reader reader(*exit, "lastExit");
+        ExitStatus status;
+        status.signalled = reader.boolean("signalled").value_or(false);
+        status.code = static_cast<int>(reader.requiredInteger("code", 0, 255));
+        status.at = parseRfc3339(reader.requiredString("at", 40));
+        vm.lastExit = status;
+    }
+    if (const auto metadata = meta.object("metadata"); metadata && metadata->size() > 0) {
+        vm.metadata = json::render(*metadata);
+    }
+    if (const auto hooks = meta.object("hooks")) vm.hooks = json::render(*hooks);
+    return vm;
+}
+
+}  // namespace mergen::engine

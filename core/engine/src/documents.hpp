@@ -1,0 +1,73 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <mergen/engine/engine.hpp>
+#include <mergen/engine/vm.hpp>
+#include <mergen/sdk/storage.hpp>
+#include <mergen/sdk/vmm.hpp>
+
+/// What is written down of a VM, and how it reads as documents (A16-A19, L23, L30, L31).
+namespace mergen::engine {
+
+/// One VM's record: all that must survive the server. Host facts that a restart can look up (pid, socket) are not in it.
+struct VmRecord {
+    VmRecord(RecordId recordId, Uuid internalId) : id(std::move(recordId)), uuid(internalId) {}
+
+    RecordId id;
+    Uuid uuid;
+    std::string name;
+    SystemTime createdAt{};
+    VmState state = VmState::Creating;
+    std::string failure;
+
+    /// The operation in progress when this was written: what recovery finishes or undoes.
+    std::string operation, operationId;
+    SystemTime operationSince{};
+
+    std::string vmm;
+    std::filesystem::path rootfs, kernel;  // as given; the VM uses its own copies
+    std::optional<std::filesystem::path> dataDisk;
+    unsigned vcpus = 1;
+    MiB memory{};
+    std::uint16_t httpPort = 0;
+    bool autoStart = false;
+    std::optional<std::string> bootArguments;  // as given
+    std::map<std::string, std::string> extraEnv, tags;
+    std::string metadata;  // text of a JSON object; empty: none
+    std::string hooks;     // text of a JSON object; empty: none
+
+    Ipv4Network network;
+    Ipv4Address guest;
+    MacAddress mac;
+    std::string tap, netns;
+    std::vector<PortBinding> ports;  // sorted
+    Credentials credentials;
+
+    std::string bootId;  // boot of the host in which it was last started
+    std::optional<ExitStatus> lastExit;
+};
+
+/// The record's places below the roots of `config`.
+[[nodiscard]] VmPaths pathsOf(const EngineConfig& config, const RecordId& id, const Uuid& uuid);
+
+/// Kernel command line: the given or default arguments with blanks normalised, and "ip=" for the guest's address unless
+/// the caller gave one (L32, L33). The gateway is host number 1 of the network, the mask that of its prefix (W14).
+[[nodiscard]] std::string bootArguments(const VmRecord& record);
+[[nodiscard]] Ipv4Address gatewayOf(const VmRecord& record);
+
+[[nodiscard]] NetworkSpec networkSpec(const EngineConfig& config, const VmRecord& record);
+/// The guest with the VM's own disk and kernel; `tap` says whether it has a wire.
+[[nodiscard]] GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap);
+[[nodiscard]] VmmPlace vmmPlace(const EngineConfig& config, const VmRecord& record);
+
+/// "meta.json", "vm.json", "env", and "hooks.json" if there are hooks.
+[[nodiscard]] Record toDocuments(const EngineConfig& config, const VmRecord& record);
+
+/// Reads meta.json back. Throws Error(InvalidArgument) with what is wrong: a member that is missing or breaks its rule,
+/// another id than the record's own, a format that this server does not know.
+[[nodiscard]] VmRecord fromDocuments(const Record& documents);
+
+}  // namespace mergen::engine

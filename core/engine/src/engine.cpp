@@ -1,0 +1,361 @@
+#include <mergen/engine/engine.hpp>
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include <mergen/base/file.hpp>
+#include <mergen/base/rollback.hpp>
+
+#include "engine_impl.hpp"
+
+namespace mergen::engine {
+
+std::string describeExit(const ExitStatus& exit) {
+    if (!exit.signalled) return "exit status " + std::to_string(exit.code);
+    const char* name = ::sigdescr_np(exit.code);
+    return "signal " + std::to_string(exit.code) + (name != nullptr ? " (" + std::string(name) + ")" : "");
+}
+
+Engine::Impl::Impl(EngineConfig config, Backends backends, Log& log)
+    : config_(std::move(config)), backends_(std::move(backends)), log_(log), identities_(config_, backends_.network) {
+    if (!backends_.vmms.contains(config_.vmm)) {
+        throw Error(ErrorKind::InvalidArgument, "the VMM '" + config_.vmm + "' for new VMs is not loaded");
+    }
+    backends_.supervisor.setExitListener(this);
+}
+
+Engine::Impl::~Impl() {
+    backends_.supervisor.setExitListener(nullptr);
+    exitWatcher_ = {};
+}
+
+Engine::Impl::Guard::Guard(Impl& impl) : impl_(impl) {
+    const std::lock_guard lock(impl_.drainMutex_);
+    if (impl_.draining_) throw Error(ErrorKind::Unavailable, "the server is stopping");
+    ++impl_.running_;
+}
+
+Engine::Impl::Guard::~Guard() {
+    const std::lock_guard lock(impl_.drainMutex_);
+    --impl_.running_;
+    impl_.drained_.notify_all();
+}
+
+bool Engine::Impl::drain(std::chrono::milliseconds limit) {
+    std::unique_lock lock(drainMutex_);
+    draining_ = true;
+    return drained_.wait_for(lock, limit, [&] { return running_ == 0; });
+}
+
+void Engine::Impl::run(const std::shared_ptr<Vm>& vm, const std::string& name,
+                       const std::function<void(Operation&)>& body) {
+    Operation op(vm, name, log_, [this](const Uuid& uuid) { queueExit(uuid); });
+    op.note("started");
+    try {
+        body(op);
+    } catch (const Error& error) {
+        op.undoAll();
+        op.note("failed", error.what());
+        throw;
+    }
+    op.commit();
+    op.note("ok");
+}
+
+VmRecord Engine::Impl::intent(const Operation& op, VmRecord record, VmState state) {
+    record.state = state;
+    record.operation = op.name();
+    record.operationId = op.id();
+    record.operationSince = op.since();
+    return record;
+}
+
+VmRecord Engine::Impl::settled(VmRecord record, VmState state, std::string failure) {
+    record.state = state;
+    record.failure = std::move(failure);
+    record.operation.clear();
+    record.operationId.clear();
+    return record;
+}
+
+void Engine::Impl::persist(Vm& vm, VmRecord next) {
+    const std::optional<Revision> expected = [&] {
+        const std::lock_guard lock(vm.mutex);
+        return vm.revision;
+    }();
+    const Revision revision = backends_.storage.put(toDocuments(config_, next), expected);
+    const std::lock_guard lock(vm.mutex);
+    vm.revision = revision;
+    vm.record = std::move(next);
+}
+
+void Engine::Impl::persistBestEffort(Vm& vm, VmRecord next) noexcept {
+    try {
+        persist(vm, next);
+        return;
+    } catch (const std::exception& error) {
+        log_.error("vm.record.stale", {{"vm", vm.id.str()}, {"cause", error.what()}});
+    }
+    const std::lock_guard lock(vm.mutex);
+    vm.record = std::move(next);
+}
+
+void Engine::Impl::noteFailure(Vm& vm, const std::string& text) {
+    const std::lock_guard lock(vm.mutex);
+    vm.record.failure = text;
+}
+
+VmmBackend& Engine::Impl::vmmOf(const VmRecord& record) const {
+    const auto found = backends_.vmms.find(record.vmm);
+    if (found == backends_.vmms.end()) {
+        throw Error(ErrorKind::FailedPrecondition,
+                    "VM '" + record.id.str() + "' was made with the VMM '" + record.vmm + "', which is not loaded");
+    }
+    return *found->second;
+}
+
+std::shared_ptr<Vm> Engine::Impl::need(const std::string& id) const {
+    auto vm = registry_.find(id);
+    if (!vm) throw Error(ErrorKind::NotFound, "there is no VM '" + id + "'");
+    return vm;
+}
+
+VmView Engine::Impl::create(const CreateRequest& request) {
+    const Guard guard(*this);
+    const OpenedImages images = openImages(config_, request);
+
+    VmRecord record(request.id.value_or(RecordId::parse("unnamed")), Uuid{});  // reserve() gives it what is missing
+    record.name = request.name;
+    record.createdAt = std::chrono::system_clock::now();
+    record.vmm = config_.vmm;
+    record.rootfs = request.rootfs;
+    record.kernel = request.kernel;
+    record.dataDisk = request.dataDisk;
+    record.vcpus = request.vcpus;
+    record.memory = request.memory;
+    record.httpPort = request.httpPort;
+    record.autoStart = request.autoStart;
+    record.bootArguments = request.bootArguments;
+    record.extraEnv = request.extraEnv;
+    record.tags = request.tags;
+    record.metadata = request.metadata;
+    record.hooks = request.hooks;
+
+    identities_.reserve(record, request.ports, request.id.has_value());
+    Rollback undo;
+    undo.add([&] { identities_.release(record); });
+    vmmOf(record).check(guestSpec(config_, record, backends_.network.traits().touchesHost));
+
+    const auto vm = std::make_shared<Vm>(record, config_.eventsPerVm);
+    registry_.add(vm, config_.maxVms);
+    undo.add([&] { registry_.remove(*vm); });
+    refuseSharedDisk(record, images);  // after add(): of two creates at once, at least one sees the other
+    try {
+        run(vm, "create", [&](Operation& op) { createVm(op, images); });
+    } catch (const Error&) {
+        // The record goes last: while it is there, a restart would undo the rest.
+        try {
+            removeDisks(config_, record);
+            static_cast<void>(backends_.storage.erase(record.id));
+        } catch (const Error& error) {
+            // Then the VM stays visible as it is, and a DELETE or the next start of the server removes it.
+            log_.error("vm.create.leftover", {{"vm", record.id.str()}, {"cause", error.what()}});
+            undo.commit();
+        }
+        throw;
+    }
+    undo.commit();
+    log_.info("vm.created", {{"vm", record.id.str()}, {"guest", record.guest.str()}});
+    if (!record.hooks.empty()) noteHooks(*vm);
+    if (request.autoStart) {
+        try {
+            run(vm, "start", [&](Operation& op) { startVm(op); });
+        } catch (const Error& error) {
+            throw error.within("VM '" + record.id.str() + "' was created but could not be started");
+        }
+    }
+    return view(*vm);
+}
+
+void Engine::Impl::noteHooks(Vm& vm) {
+    Event event;
+    event.vm = vm.id.str();
+    event.operation = "create";
+    event.outcome = "note";
+    event.cause = "the hooks are stored; nothing runs them, because no hooks plugin is loaded";
+    vm.timeline.append(std::move(event));
+}
+
+void Engine::Impl::refuseSharedDisk(const VmRecord& record, const OpenedImages& images) const {
+    if (!record.dataDisk) return;
+    struct stat wanted{};
+    if (::fstat(images.dataDisk.get(), &wanted) != 0) throw Error::fromErrno(errno, "cannot inspect the data disk");
+    for (const auto& other : registry_.all()) {
+        if (other->id == record.id) continue;
+        const auto [disk, id] = [&] {
+            const std::lock_guard lock(other->mutex);
+            return std::pair(other->record.dataDisk, other->id.str());
+        }();
+        struct stat theirs{};
+        if (disk && ::stat(disk->c_str(), &theirs) == 0 && theirs.st_dev == wanted.st_dev &&
+            theirs.st_ino == wanted.st_ino) {
+            throw Error(ErrorKind::AlreadyExists, "the data disk " + record.dataDisk->string() + " belongs to VM '" + id +
+                                                      "': two guests that write to one disk destroy it")
+                .about("dataDisk");
+        }
+    }
+}
+
+VmView Engine::Impl::start(const std::string& id) {
+    const Guard guard(*this);
+    const auto vm = need(id);
+    run(vm, "start", [&](Operation& op) { startVm(op); });
+    return view(*vm);
+}
+
+VmView Engine::Impl::stop(const std::string& id) {
+    const Guard guard(*this);
+    const auto vm = need(id);
+    try {
+        run(vm, "stop", [&](Operation& op) { stopVm(op); });
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::Conflict && error.kind() != ErrorKind::FailedPrecondition) {
+            noteFailure(*vm, error.what());
+        }
+        throw;
+    }
+    return view(*vm);
+}
+
+void Engine::Impl::remove(const std::string& id, bool retainData) {
+    const Guard guard(*this);
+    const auto vm = need(id);
+    try {
+        run(vm, "delete", [&](Operation& op) { removeVm(op, retainData); });
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::Conflict) noteFailure(*vm, error.what());
+        throw;
+    }
+}
+
+VmView Engine::Impl::view(const Vm& vm) const {
+    VmView view;
+    VmRecord record = [&] {
+        const std::lock_guard lock(vm.mutex);
+        view.holder = vm.holder;
+        view.pid = vm.pid;
+        return vm.record;
+    }();
+    view.id = record.id.str();
+    view.uuid = record.uuid.str();
+    view.name = record.name;
+    view.state = record.state;
+    view.failure = record.failure;
+    view.createdAt = record.createdAt;
+    view.vmm = record.vmm;
+    view.rootfs = record.rootfs;
+    view.kernel = record.kernel;
+    view.dataDisk = record.dataDisk;
+    view.vcpus = record.vcpus;
+    view.memory = record.memory;
+    view.ports = record.ports;
+    view.httpPort = record.httpPort;
+    view.autoStart = record.autoStart;
+    if (record.state != VmState::Corrupt) {
+        view.guestAddress = record.guest.str();
+        view.mac = record.mac.str();
+        view.bootArguments = bootArguments(record);
+    }
+    view.tapName = record.tap;
+    view.netns = record.netns;
+    view.extraEnv = record.extraEnv;
+    view.tags = record.tags;
+    view.metadata = record.metadata.empty() ? "{}" : record.metadata;
+    view.hooks = record.hooks;
+    view.paths = pathsOf(config_, record.id, record.uuid);
+    view.lastExit = record.lastExit;
+    view.socketPresent = view.pid != 0 && ::access(view.paths.socket.c_str(), F_OK) == 0;
+    return view;
+}
+
+std::vector<VmView> Engine::Impl::list() const {
+    std::vector<VmView> views;
+    for (const auto& vm : registry_.all()) views.push_back(view(*vm));
+    std::ranges::stable_sort(views, std::ranges::greater{}, &VmView::createdAt);
+    return views;
+}
+
+std::string Engine::Impl::readConsole(const VmRecord& record, std::size_t limit) const {
+    const std::filesystem::path newest = pathsOf(config_, record.id, record.uuid).logsDir / "console.log";
+    std::string text;
+    // The supervisor keeps the older half under the name with ".1".
+    for (const std::filesystem::path& file : {std::filesystem::path(newest.string() + ".1"), newest}) {
+        const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+        struct stat status{};
+        if (!fd || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
+        const auto size = static_cast<std::size_t>(status.st_size);
+        const std::size_t skip = size > limit ? size - limit : 0;
+        std::string part(size - skip, '\0');
+        const ssize_t got = ::pread(fd.get(), part.data(), part.size(), static_cast<off_t>(skip));
+        part.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+        text += part;
+    }
+    return text.size() > limit ? text.substr(text.size() - limit) : text;
+}
+
+std::vector<ComponentHealth> Engine::Impl::health() const {
+    std::vector<ComponentHealth> all;
+    const auto ask = [&](const std::string& kind, const std::string& name, const Plugin& plugin) {
+        try {
+            const Health health = plugin.health();
+            all.push_back(ComponentHealth{kind, name, health.ok, health.detail});
+        } catch (const std::exception& error) {
+            all.push_back(ComponentHealth{kind, name, false, error.what()});
+        }
+    };
+    ask("storage", "", backends_.storage);
+    ask("supervisor", "", backends_.supervisor);
+    ask("network", "", backends_.network);
+    for (const auto& [name, vmm] : backends_.vmms) ask("vmm", name, *vmm);
+    std::size_t corrupt = 0;
+    for (const auto& vm : registry_.all()) {
+        const std::lock_guard lock(vm->mutex);
+        corrupt += vm->record.state == VmState::Corrupt ? 1 : 0;
+    }
+    if (corrupt > 0) {
+        // Not a reason to take no requests: every other VM works.
+        all.push_back(ComponentHealth{"engine", "", true, std::to_string(corrupt) + " records cannot be read" +
+            (strangersPossible_ ? "; what might be theirs on the host is left alone" : "")});
+    }
+    return all;
+}
+
+Engine::Engine(EngineConfig config, Backends backends, Log& log)
+    : impl_(std::make_unique<Impl>(std::move(config), std::move(backends), log)) {}
+Engine::~Engine() = default;
+void Engine::recover() { impl_->recover(); }
+bool Engine::drain(std::chrono::milliseconds limit) { return impl_->drain(limit); }
+VmView Engine::create(const CreateRequest& request) { return impl_->create(request); }
+VmView Engine::start(const std::string& id) { return impl_->start(id); }
+VmView Engine::stop(const std::string& id) { return impl_->stop(id); }
+void Engine::remove(const std::string& id, bool retainData) { impl_->remove(id, retainData); }
+VmView Engine::get(const std::string& id) const { return impl_->view(*impl_->need(id)); }
+std::vector<VmView> Engine::list() const { return impl_->list(); }
+std::vector<Event> Engine::events(const std::string& id) const { return impl_->need(id)->timeline.events(); }
+std::string Engine::console(const std::string& id, std::size_t limit) const {
+    const auto vm = impl_->need(id);
+    const VmRecord record = [&] {
+        const std::lock_guard lock(vm->mutex);
+        return vm->record;
+    }();
+    return impl_->readConsole(record, limit);
+}
+std::vector<ComponentHealth> Engine::health() const { return impl_->health(); }
+const EngineConfig& Engine::config() const noexcept { return impl_->config(); }
+
+}  // namespace mergen::engine

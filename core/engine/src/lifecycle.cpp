@@ -1,0 +1,221 @@
+// The steps of create, start, stop and delete. Each operation first writes its intent, then does steps that are
+// idempotent and undoable, then writes the outcome: whatever happens in between, recover() reads the intent and
+// finishes or undoes.
+#include <signal.h>
+
+#include <mergen/base/process.hpp>
+#include <mergen/base/text.hpp>
+
+#include "engine_impl.hpp"
+
+namespace mergen::engine {
+
+namespace {
+/// Written as the operation of a delete that leaves the data folder.
+constexpr auto deleteRetainingData = "delete-retaining-data";
+}  // namespace
+
+void Engine::Impl::createVm(Operation& op, const OpenedImages& images) {
+    op.step("record", [&] { persist(op.vm(), intent(op, op.record(), VmState::Creating)); });
+    op.step("disks", [&] { makeDisks(config_, op.record(), images); }, [&] { removeDisks(config_, op.record()); });
+    op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Created)); });
+}
+
+void Engine::Impl::startVm(Operation& op) {
+    const VmRecord before = op.record();
+    switch (before.state) {
+        case VmState::Running:
+        case VmState::Paused: op.note("skipped", "it runs already"); return;
+        case VmState::Created:
+        case VmState::Stopped:
+        case VmState::Failed: break;
+        default:
+            throw Error(ErrorKind::FailedPrecondition, "VM '" + before.id.str() + "' is " +
+                                                           std::string(toString(before.state)) + " and cannot be started");
+    }
+    VmmBackend& vmm = vmmOf(before);
+    const OwnerTag owner = tagOf(before);
+    const NetworkSpec network = networkSpec(config_, before);
+    const VmmPlace place = vmmPlace(config_, before);
+    NetworkAttachment wire;
+    ProcessStatus process;
+
+    try {
+        op.step("intent", [&] {
+            VmRecord next = intent(op, before, VmState::Starting);
+            next.bootId = bootId();
+            persist(op.vm(), std::move(next));
+        });
+        op.step("data-disk", [&] { lendDataDisk(config_, before); }, [&] { takeBackDataDisk(config_, before); });
+        op.step("run-directory", [&] { makeRunDirectory(config_, before); },
+                [&] { removeRunDirectory(config_, before.uuid); });
+        op.step("network", [&] { wire = backends_.network.attach(network); },
+                [&] { backends_.network.detach(network); });
+        const GuestSpec guest = guestSpec(config_, before, wire.tap);
+        op.step(
+            "launch",
+            [&] {
+                const LaunchPlan plan = vmm.plan(guest, place);
+                ProcessSpec spec;
+                spec.owner = owner;
+                spec.arguments = plan.arguments;
+                spec.environment = plan.environment;
+                spec.workingDirectory = place.runDirectory;
+                spec.netns = wire.netns;
+                spec.taps = plan.taps;
+                spec.credentials = before.credentials;
+                spec.groups = plan.groups;
+                spec.console = pathsOf(config_, before.id, before.uuid).logsDir / "console.log";
+                spec.consoleLimit = config_.consoleLimit;
+                backends_.supervisor.forget(owner);  // the exit of an earlier run
+                process = backends_.supervisor.launch(spec);
+            },
+            [&] { killVmm(before); });
+        op.step("boot", [&] {
+            const auto alive = [&] { return backends_.supervisor.status(owner).state == ProcessState::Running; };
+            try {
+                vmm.boot(place, guest, config_.startTimeout, alive);
+            } catch (const Error& error) {
+                throw Error(error.kind(), error.what() + lastWords(before));
+            }
+        });
+        op.step("publish", [&] { backends_.network.publish(network); }, [&] { backends_.network.unpublish(network); });
+        op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Running)); });
+    } catch (const Error& error) {
+        op.undoAll();
+        persistBestEffort(op.vm(), settled(op.record(), VmState::Failed, error.what()));
+        throw;
+    }
+    const std::lock_guard lock(op.vm().mutex);
+    op.vm().pid = process.pid;
+}
+
+void Engine::Impl::stopVm(Operation& op) {
+    VmRecord record = op.record();
+    switch (record.state) {
+        case VmState::Created:
+        case VmState::Stopped: op.note("skipped", "it does not run"); return;
+        case VmState::Running:
+        case VmState::Paused:
+        case VmState::Stopping:
+        case VmState::Failed: break;
+        default:
+            throw Error(ErrorKind::FailedPrecondition, "VM '" + record.id.str() + "' is " +
+                                                           std::string(toString(record.state)) + " and cannot be stopped");
+    }
+    op.step("intent", [&] { persist(op.vm(), intent(op, record, VmState::Stopping)); });
+    completeStop(op, VmState::Stopped, {});
+}
+
+void Engine::Impl::completeStop(Operation& op, VmState final, const std::string& failure) {
+    VmRecord record = op.record();
+    // Until the VMM has ended, its wire and its files must stay: only then is anything taken away (T10).
+    op.step("guest", [&] { endGuest(op, record); });
+    tearDown(op, record);
+    op.rethrowFirst();
+    op.step("commit", [&] { persist(op.vm(), settled(std::move(record), final, failure)); });
+}
+
+void Engine::Impl::removeVm(Operation& op, bool retainData) {
+    VmRecord record = op.record();
+    if (record.state != VmState::Corrupt) {
+        // The point of no return: from here on recover() completes the delete. What was promised to be kept is kept,
+        // also if the delete that is asked for again does not say so.
+        if (record.state != VmState::Deleting) {
+            VmRecord next = intent(op, record, VmState::Deleting);
+            if (retainData) next.operation = deleteRetainingData;
+            op.step("intent", [&] { persist(op.vm(), std::move(next)); });
+        } else {
+            retainData = retainData || record.operation == deleteRetainingData;
+        }
+        op.step("guest", [&] { endGuest(op, record); });
+        tearDown(op, record);
+        if (!retainData) op.attempt("disks", [&] { removeDisks(config_, record); });
+        op.rethrowFirst();
+    }
+    op.step("record", [&] { static_cast<void>(backends_.storage.erase(record.id)); });
+    forgetVm(op.vm());
+}
+
+void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
+    const OwnerTag owner = tagOf(record);
+    if (backends_.supervisor.status(owner).state != ProcessState::Running) return;
+    const auto ended = [&](std::chrono::milliseconds limit) {
+        return backends_.supervisor.waitExit(owner, limit).state != ProcessState::Running;
+    };
+    try {
+        VmmBackend& vmm = vmmOf(record);
+        const VmmPlace place = vmmPlace(config_, record);
+        // A paused guest cannot obey (T18).
+        if (vmm.query(place, config_.controlTimeout) == GuestState::Paused) vmm.resume(place, config_.controlTimeout);
+        vmm.requestStop(place, config_.controlTimeout);
+        if (ended(config_.stopGrace)) {
+            op.note("note", "the guest shut down");
+            return;
+        }
+        op.note("note", "the guest did not shut down in time");
+    } catch (const Error& error) {
+        op.note("note", std::string("the guest cannot be asked to shut down: ") + error.what());
+    }
+    for (const int signal : {SIGTERM, SIGKILL}) {
+        static_cast<void>(backends_.supervisor.signal(owner, signal));
+        if (ended(config_.killGrace)) {
+            op.note("note", std::string("ended by ") + (signal == SIGTERM ? "SIGTERM" : "SIGKILL"));
+            return;
+        }
+    }
+    throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
+}
+
+std::string Engine::Impl::lastWords(const VmRecord& record) const {
+    std::string words;
+    const ProcessStatus process = backends_.supervisor.status(tagOf(record));
+    if (process.state == ProcessState::Exited) {
+        words += process.exit ? "; the VMM ended with " + describeExit(*process.exit) : "; " + process.note;
+    }
+    constexpr std::size_t enough = 400;
+    const std::string console = readConsole(record, enough);
+    if (!console.empty()) words += "; its last output: " + printable(trim(console), enough);
+    return words;
+}
+
+void Engine::Impl::killVmm(const VmRecord& record) {
+    const OwnerTag owner = tagOf(record);
+    static_cast<void>(backends_.supervisor.signal(owner, SIGKILL));
+    if (backends_.supervisor.waitExit(owner, config_.killGrace).state == ProcessState::Running) {
+        throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
+    }
+    backends_.supervisor.forget(owner);
+}
+
+void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
+    const NetworkSpec network = networkSpec(config_, record);
+    const OwnerTag owner = tagOf(record);
+    op.attempt("network", [&] { backends_.network.detach(network); });
+    op.attempt("forget", [&] {
+        if (const auto exit = backends_.supervisor.status(owner).exit) record.lastExit = exit;
+        backends_.supervisor.forget(owner);
+    });
+    op.attempt("run-directory", [&] {
+        if (const auto vmm = backends_.vmms.find(record.vmm); vmm != backends_.vmms.end()) {
+            vmm->second->cleanUp(vmmPlace(config_, record));
+        }
+        removeRunDirectory(config_, record.uuid);
+    });
+    op.attempt("data-disk", [&] { takeBackDataDisk(config_, record); });
+    const std::lock_guard lock(op.vm().mutex);
+    op.vm().pid = 0;
+}
+
+void Engine::Impl::forgetVm(Vm& vm) {
+    VmRecord record = [&] {
+        const std::lock_guard lock(vm.mutex);
+        vm.erased = true;
+        return vm.record;
+    }();
+    registry_.remove(vm);
+    // A corrupt record reserved nothing but its id.
+    if (record.state != VmState::Corrupt) identities_.release(record);
+}
+
+}  // namespace mergen::engine

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <mergen/sdk/error.hpp>
+#include <mergen/sdk/log.hpp>
+
+#include "registry.hpp"
+
+namespace mergen::engine {
+
+/// One operation on one VM: holds the VM from construction to destruction, runs steps with an event for each, and keeps
+/// their undos. Threads: one.
+class Operation {
+public:
+    /// Takes the VM. Throws Error(Conflict) that names the holder if another operation has it, NotFound if it was
+    /// deleted meanwhile. `whenReleased` is called after the VM is free again if its VMM ended in between.
+    Operation(std::shared_ptr<Vm> vm, std::string name, Log& log, std::function<void(const Uuid&)> whenReleased);
+    ~Operation();
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+
+    [[nodiscard]] Vm& vm() const noexcept { return *vm_; }
+    [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] const std::string& id() const noexcept { return id_; }
+    [[nodiscard]] SystemTime since() const noexcept { return since_; }
+
+    /// A copy of the record.
+    [[nodiscard]] VmRecord record() const;
+
+    /// Runs `action` and leaves an event. `undo`, if given, is kept for undoAll() from before the action on, because an
+    /// action may fail half way: it must succeed when nothing, a part or all of the action happened.
+    void step(std::string_view step, const std::function<void()>& action, std::function<void()> undo = {});
+
+    /// As step(), for what tears down: an error leaves its event and is kept, and the next steps still run.
+    void attempt(std::string_view step, const std::function<void()>& action) noexcept;
+    /// Throws the first error that attempt() kept.
+    void rethrowFirst() const;
+
+    /// Runs the undos, newest first, each with an event; an undo that fails is logged, and the rest still run.
+    void undoAll() noexcept;
+    /// Forgets the undos: what was done stays.
+    void commit() noexcept { undos_.clear(); }
+
+    /// An event without a step: "started", "ok", "failed" of the whole, or "note".
+    void note(std::string_view outcome, std::string_view cause = {});
+
+private:
+    struct Undo {
+        std::string step;
+        std::function<void()> action;
+    };
+    using Clock = std::chrono::steady_clock;
+
+    void emit(std::string_view step, std::string_view outcome, Clock::time_point begin, std::string_view cause);
+
+    std::shared_ptr<Vm> vm_;
+    const std::string name_;
+    const std::string id_;
+    const SystemTime since_;
+    const Clock::time_point begin_;
+    Log& log_;
+    std::function<void(const Uuid&)> whenReleased_;
+    std::vector<Undo> undos_;
+    std::optional<Error> firstError_;
+};
+
+}  // namespace mergen::engine

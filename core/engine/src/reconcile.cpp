@@ -1,0 +1,297 @@
+// What is true after a restart of the server, and after the end of a VMM: the record says what was meant, the host says
+// what is, and the two are brought together. Memory is never asked.
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <mergen/base/process.hpp>
+#include <mergen/base/text.hpp>
+
+#include "engine_impl.hpp"
+
+namespace mergen::engine {
+
+namespace {
+
+constexpr std::size_t page = 500;
+/// Of one question to a VMM during adoption: a frozen one must not hold up the start of the server.
+constexpr std::chrono::milliseconds adoptionTimeout{500};
+/// VMs that are adopted at once; most of the time each waits for its VMM or for the disk.
+constexpr std::size_t adopters = 8;
+
+/// The identity by which a corrupt record's VM is known on the host, as far as its id tells.
+std::optional<Uuid> uuidOf(const RecordId& id) {
+    try {
+        return Uuid::parse(id.str());
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+}
+
+}  // namespace
+
+void Engine::Impl::recover() {
+    loadRecords();
+
+    std::map<Uuid, ProcessStatus> processes;
+    for (ProcessStatus& process : backends_.supervisor.list()) processes.emplace(process.owner.vm, std::move(process));
+
+    const auto vms = registry_.all();
+    std::atomic<std::size_t> next{0};
+    {
+        std::vector<std::jthread> workers;
+        for (std::size_t i = 0; i < std::min(adopters, vms.size()); ++i) {
+            workers.emplace_back([&] {
+                for (std::size_t at = next++; at < vms.size(); at = next++) {
+                    const auto process = processes.find(vms[at]->record.uuid);
+                    try {
+                        reconcile(vms[at], process == processes.end() ? ProcessStatus{} : process->second);
+                    } catch (const std::exception& error) {
+                        log_.error("vm.recover.failed", {{"vm", vms[at]->id.str()}, {"cause", error.what()}});
+                        noteFailure(*vms[at], error.what());
+                    }
+                }
+            });
+        }
+    }
+    removeStrays();
+    exitWatcher_ = std::jthread([this](const std::stop_token& stop) { watchExits(stop); });
+    // A VMM that ended between list() and here has sent its event already, and the queue has it.
+    log_.info("engine.recovered", {{"vms", vms.size()}});
+}
+
+void Engine::Impl::loadRecords() {
+    std::optional<RecordId> after;
+    for (;;) {
+        const std::vector<StoredRecord> stored = backends_.storage.list(after, page);
+        for (const StoredRecord& each : stored) {
+            std::string corrupt = each.corrupt;
+            std::optional<VmRecord> record;
+            try {
+                if (corrupt.empty()) {
+                    record = fromDocuments(each.record);
+                    identities_.adopt(*record);
+                }
+            } catch (const Error& error) {
+                corrupt = error.what();
+            }
+            if (!corrupt.empty()) {
+                const auto uuid = uuidOf(each.record.id);
+                if (!uuid) strangersPossible_ = true;
+                record.emplace(each.record.id, uuid.value_or(Uuid::random()));
+                record->state = VmState::Corrupt;
+                record->failure = corrupt;
+                log_.error("vm.record.corrupt", {{"vm", each.record.id.str()}, {"cause", corrupt}});
+            }
+            const auto vm = std::make_shared<Vm>(*record, config_.eventsPerVm);
+            vm->revision = each.revision;
+            vm->corrupt = !corrupt.empty();
+            registry_.add(vm, static_cast<std::size_t>(-1));
+        }
+        if (stored.size() < page) return;
+        after = stored.back().record.id;
+    }
+}
+
+void Engine::Impl::reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {
+    const VmState state = vm->record.state;
+    if (state == VmState::Corrupt) return;
+    if ((state == VmState::Created || state == VmState::Stopped || state == VmState::Failed) &&
+        process.state == ProcessState::Absent &&
+        !backends_.network.inspect(networkSpec(config_, vm->record)).has_value()) {
+        return;  // at rest, as its record says
+    }
+    run(vm, "recover", [&](Operation& op) {
+        switch (state) {
+            case VmState::Creating:
+                op.step("undo-create", [&] {
+                    removeDisks(config_, op.record());
+                    static_cast<void>(backends_.storage.erase(vm->id));
+                });
+                forgetVm(*vm);
+                return;
+            case VmState::Starting: finishOrUndoStart(op, process); return;
+            case VmState::Running:
+            case VmState::Paused:
+                if (process.state == ProcessState::Running) {
+                    adoptRunning(op, process);
+                } else {
+                    settleEnded(op, process);
+                }
+                return;
+            case VmState::Stopping: completeStop(op, VmState::Stopped, {}); return;
+            case VmState::Deleting: removeVm(op, /*retainData=*/false); return;
+            case VmState::Created:
+            case VmState::Stopped:
+            case VmState::Failed: completeStop(op, state, op.record().failure); return;
+            case VmState::Corrupt: return;
+        }
+    });
+}
+
+void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
+    const VmRecord record = op.record();
+    const NetworkSpec network = networkSpec(config_, record);
+    op.step("adopt", [&] {
+        try {
+            const GuestState guest = vmmOf(record).query(vmmPlace(config_, record), adoptionTimeout);
+            const VmState seen = guest == GuestState::Paused ? VmState::Paused : VmState::Running;
+            if (seen != record.state) persist(op.vm(), settled(record, seen));
+        } catch (const Error& error) {
+            // It is alive, so it is not ours to end: the operator sees it and may stop it.
+            op.note("note", std::string("the VMM runs but does not answer: ") + error.what());
+        }
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().pid = process.pid;
+    });
+    // Whatever somebody did to the host's rules while the server was down: made whole again, and a no-op otherwise.
+    op.attempt("network", [&] {
+        if (!backends_.network.inspect(network)) {
+            static_cast<void>(backends_.network.attach(network));
+            op.note("note", "the wire was incomplete and has been completed");
+        }
+        backends_.network.publish(network);
+    });
+    op.rethrowFirst();
+}
+
+void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
+    const VmRecord record = op.record();
+    if (process.exit) {
+        const bool guestEnded = !process.exit->signalled && process.exit->code == 0;
+        op.note("note", "the VMM ended with " + describeExit(*process.exit));
+        completeStop(op, guestEnded ? VmState::Stopped : VmState::Failed,
+                     guestEnded ? "" : "the VMM ended with " + describeExit(*process.exit));
+        return;
+    }
+    if (record.bootId != bootId()) {
+        op.note("note", "the host was restarted");
+        completeStop(op, VmState::Stopped, {});
+        return;
+    }
+    const std::string why = process.note.empty() ? "the VMM is gone and left no exit status" : process.note;
+    op.note("note", why);
+    completeStop(op, VmState::Failed, why);
+}
+
+void Engine::Impl::finishOrUndoStart(Operation& op, const ProcessStatus& process) {
+    const VmRecord record = op.record();
+    if (process.state == ProcessState::Running) {
+        std::optional<GuestState> guest;
+        try {
+            guest = vmmOf(record).query(vmmPlace(config_, record), adoptionTimeout);
+        } catch (const Error& error) {
+            op.note("note", std::string("the VMM does not answer: ") + error.what());
+        }
+        if (guest == GuestState::Running || guest == GuestState::Paused) {
+            adoptRunning(op, process);
+            op.step("finish-start", [&] { persist(op.vm(), settled(op.record(), VmState::Running)); });
+            return;
+        }
+        op.step("kill", [&] { killVmm(record); });  // its guest has not run: nothing is lost
+    }
+    op.note("note", "the server ended during the start, which is undone");
+    completeStop(op, VmState::Stopped, {});
+}
+
+void Engine::Impl::removeStrays() {
+    if (strangersPossible_) {
+        log_.warning("engine.strays.kept", {{"cause", "a record cannot be read: what is on the host may be its VM's"}});
+        return;
+    }
+    const auto isStray = [&](const OwnerTag& owner) {
+        return owner.instance == config_.instance && registry_.findByUuid(owner.vm) == nullptr;
+    };
+    const auto clear = [&](const OwnerTag& owner, const std::string& what, const std::function<void()>& action) {
+        try {
+            action();
+            log_.warning("engine.stray.removed", {{"owner", owner.str()}, {"object", what}});
+        } catch (const std::exception& error) {
+            log_.error("engine.stray.stays", {{"owner", owner.str()}, {"object", what}, {"cause", error.what()}});
+        }
+    };
+    for (const ProcessStatus& process : backends_.supervisor.list()) {
+        if (!isStray(process.owner)) continue;
+        clear(process.owner, "process " + std::to_string(process.pid), [&] {
+            killVmm(VmRecord(RecordId::parse(process.owner.vm.str()), process.owner.vm));
+            removeRunDirectory(config_, process.owner.vm);
+        });
+    }
+    for (const NetworkFinding& finding : backends_.network.list()) {
+        if (!isStray(finding.owner)) continue;
+        std::string objects;
+        for (const std::string& object : finding.objects) objects += (objects.empty() ? "" : ", ") + object;
+        clear(finding.owner, objects, [&] { backends_.network.removeStray(finding.owner); });
+    }
+}
+
+void Engine::Impl::onExit(const ProcessStatus& status) noexcept {
+    try {
+        queueExit(status.owner.vm);
+    } catch (const std::exception& error) {
+        log_.error("vm.exit.missed", {{"vm", "?"}, {"cause", error.what()}});
+    }
+}
+
+void Engine::Impl::queueExit(const Uuid& uuid) {
+    const std::lock_guard lock(exitMutex_);
+    exits_.push_back(uuid);
+    exitQueued_.notify_one();
+}
+
+void Engine::Impl::watchExits(const std::stop_token& stop) {
+    for (;;) {
+        std::optional<Uuid> uuid;
+        {
+            std::unique_lock lock(exitMutex_);
+            if (!exitQueued_.wait(lock, stop, [&] { return !exits_.empty(); })) return;
+            uuid = exits_.front();
+            exits_.pop_front();
+        }
+        try {
+            afterExit(*uuid);
+        } catch (const std::exception& error) {
+            log_.error("vm.exit.unsettled", {{"uuid", uuid->str()}, {"cause", error.what()}});
+        }
+    }
+}
+
+void Engine::Impl::afterExit(const Uuid& uuid) {
+    const Guard guard(*this);
+    const auto vm = registry_.findByUuid(uuid);
+    if (!vm) return;
+    {
+        const std::lock_guard lock(vm->mutex);
+        if (vm->holder) {
+            vm->exitPending = true;  // asked for again when that operation ends
+            return;
+        }
+    }
+    const ProcessStatus process = backends_.supervisor.status(OwnerTag{config_.instance, uuid});
+    if (process.state == ProcessState::Running) return;
+    try {
+        run(vm, "exit", [&](Operation& op) {
+            switch (op.record().state) {
+                case VmState::Running:
+                case VmState::Paused: settleEnded(op, process); return;
+                case VmState::Stopping: completeStop(op, VmState::Stopped, {}); return;
+                case VmState::Deleting: removeVm(op, /*retainData=*/false); return;
+                default: op.note("skipped", "nothing of it was running"); return;
+            }
+        });
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::Conflict && error.kind() != ErrorKind::NotFound) throw;
+        // Somebody was faster: their release asks again, or we do if they are done already.
+        const bool held = [&] {
+            const std::lock_guard lock(vm->mutex);
+            vm->exitPending = vm->holder.has_value();
+            return vm->exitPending;
+        }();
+        if (!held && error.kind() == ErrorKind::Conflict) queueExit(uuid);
+    }
+}
+
+}  // namespace mergen::engine

@@ -1,0 +1,54 @@
+#include "registry.hpp"
+
+#include <mergen/sdk/error.hpp>
+
+namespace mergen::engine {
+
+std::shared_ptr<Vm> Registry::find(const std::string& id) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = byId_.find(id);
+    return found == byId_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<Vm> Registry::findByUuid(const Uuid& uuid) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = byUuid_.find(uuid);
+    return found == byUuid_.end() ? nullptr : found->second;
+}
+
+std::vector<std::shared_ptr<Vm>> Registry::all() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::shared_ptr<Vm>> vms;
+    vms.reserve(byId_.size());
+    for (const auto& [id, vm] : byId_) vms.push_back(vm);
+    return vms;
+}
+
+std::size_t Registry::size() const {
+    const std::lock_guard lock(mutex_);
+    return byId_.size();
+}
+
+void Registry::add(const std::shared_ptr<Vm>& vm, std::size_t limit) {
+    // The UUID of a VM never changes, so it may be read without the VM's own lock.
+    const std::lock_guard lock(mutex_);
+    if (byId_.contains(vm->id.str())) {
+        throw Error(ErrorKind::AlreadyExists, "there is a VM '" + vm->id.str() + "' already").about("id");
+    }
+    if (byUuid_.contains(vm->record.uuid)) {
+        throw Error(ErrorKind::AlreadyExists, "another VM has the UUID " + vm->record.uuid.str());
+    }
+    if (byId_.size() >= limit) {
+        throw Error(ErrorKind::ResourceExhausted, "there are " + std::to_string(limit) + " VMs, the limit (vm.max_vms)");
+    }
+    byId_.emplace(vm->id.str(), vm);
+    byUuid_.emplace(vm->record.uuid, vm);
+}
+
+void Registry::remove(const Vm& vm) {
+    const std::lock_guard lock(mutex_);
+    byId_.erase(vm.id.str());
+    byUuid_.erase(vm.record.uuid);
+}
+
+}  // namespace mergen::engine

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "documents.hpp"
+#include "timeline.hpp"
+
+namespace mergen::engine {
+
+/// One VM in memory. Readers copy under `mutex`; only the operation that holds the VM changes `record`, first in storage,
+/// then here. `mutex` is never held over I/O.
+struct Vm {
+    Vm(VmRecord initial, std::size_t eventLimit) : id(initial.id), timeline(eventLimit), record(std::move(initial)) {}
+
+    const RecordId id;
+    Timeline timeline;
+
+    mutable std::mutex mutex;
+    // All below is guarded by mutex.
+    VmRecord record;
+    std::optional<Revision> revision;  // none: storage has no record of it (yet, or any more)
+    bool corrupt = false;              // the record cannot be read; `record` holds little more than the id
+    std::optional<Holder> holder;
+    bool exitPending = false;  // its VMM ended while an operation held it: to be looked at when that ends
+    bool erased = false;       // deleted; whoever waited for it finds nothing
+    int pid = 0;
+};
+
+/// All VMs by id. Threads: any.
+class Registry {
+public:
+    [[nodiscard]] std::shared_ptr<Vm> find(const std::string& id) const;
+    [[nodiscard]] std::shared_ptr<Vm> findByUuid(const Uuid& uuid) const;
+    [[nodiscard]] std::vector<std::shared_ptr<Vm>> all() const;
+    [[nodiscard]] std::size_t size() const;
+
+    /// Throws Error(AlreadyExists) if the id or the UUID is taken, ResourceExhausted beyond `limit` VMs.
+    void add(const std::shared_ptr<Vm>& vm, std::size_t limit);
+    void remove(const Vm& vm);
+
+private:
+    mutable std::mutex mutex_;
+    std::map<std::string, std::shared_ptr<Vm>, std::less<>> byId_;  // guarded by mutex_
+    std::map<Uuid, std::shared_ptr<Vm>> byUuid_;                    // guarded by mutex_
+};
+
+}  // namespace mergen::engine

@@ -1,0 +1,35 @@
+#include <mergen/engine/vm.hpp>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace mergen::engine {
+
+namespace {
+constexpr std::array<std::pair<VmState, std::string_view>, 10> names{{
+    {VmState::Creating, "creating"},
+    {VmState::Created, "created"},
+    {VmState::Starting, "starting"},
+    {VmState::Running, "running"},
+    {VmState::Paused, "paused"},
+    {VmState::Stopping, "stopping"},
+    {VmState::Stopped, "stopped"},
+    {VmState::Failed, "failed"},
+    {VmState::Deleting, "deleting"},
+    {VmState::Corrupt, "corrupt"},
+}};
+}  // namespace
+
+std::string_view toString(VmState state) noexcept {
+    const auto* found = std::ranges::find(names, state, &decltype(names)::value_type::first);
+    return found == names.end() ? "unknown" : found->second;
+}
+
+std::optional<VmState> parseVmState(std::string_view text) noexcept {
+    const auto* found = std::ranges::find(names, text, &decltype(names)::value_type::second);
+    if (found == names.end()) return std::nullopt;
+    return found->first;
+}
+
+}  // namespace mergen::engine

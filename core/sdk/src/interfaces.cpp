@@ -1,0 +1,29 @@
+// Key functions of the interfaces: their vtables and type information live in this library, so that a cast or a catch
+// means the same in the host and in every plugin.
+#include <mergen/sdk/network.hpp>
+#include <mergen/sdk/plugin.hpp>
+#include <mergen/sdk/storage.hpp>
+#include <mergen/sdk/supervisor.hpp>
+#include <mergen/sdk/vmm.hpp>
+
+namespace mergen {
+
+Host::~Host() = default;
+Plugin::~Plugin() = default;
+StorageBackend::~StorageBackend() = default;
+ExitListener::~ExitListener() = default;
+SupervisorBackend::~SupervisorBackend() = default;
+NetworkBackend::~NetworkBackend() = default;
+VmmBackend::~VmmBackend() = default;
+
+std::string_view toString(GuestState state) noexcept {
+    switch (state) {
+        case GuestState::NotStarted: return "not started";
+        case GuestState::Running: return "running";
+        case GuestState::Paused: return "paused";
+        case GuestState::Ended: return "ended";
+    }
+    return "unknown";
+}
+
+}  // namespace mergen
