@@ -96,7 +96,7 @@ void Operation::step(std::string_view step, const std::function<void()>& action,
     emit(step, "ok", begin, {});
 }
 
-void Operation::attempt(std::string_view step, const std::function<void()>& action) noexcept {
+void Operation::attempt(std::string_view step, const std::function<void()>& action) {
     try {
         this->step(step, action);
     } catch (const Error& error) {

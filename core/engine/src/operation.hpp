@@ -37,7 +37,7 @@ public:
     void step(std::string_view step, const std::function<void()>& action, std::function<void()> undo = {});
 
     /// As step(), for what tears down: an error leaves its event and is kept, and the next steps still run.
-    void attempt(std::string_view step, const std::function<void()>& action) noexcept;
+    void attempt(std::string_view step, const std::function<void()>& action);
     /// Throws the first error that attempt() kept.
     void rethrowFirst() const;
 

@@ -247,7 +247,8 @@ void Engine::Impl::watchExits(const std::stop_token& stop) {
         std::optional<Uuid> uuid;
         {
             std::unique_lock lock(exitMutex_);
-            if (!exitQueued_.wait(lock, stop, [&] { return !exits_.empty(); })) return;
+            exitQueued_.wait(lock, stop, [&] { return !exits_.empty(); });
+            if (stop.stop_requested()) return;  // what is still queued is found by the next server's recover()
             uuid = exits_.front();
             exits_.pop_front();
         }
@@ -269,11 +270,19 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
             vm->exitPending = true;  // asked for again when that operation ends
             return;
         }
+        // Not to be taken for nothing: a client's next request would meet us as the holder.
+        const VmState state = vm->record.state;
+        if (state != VmState::Running && state != VmState::Paused && state != VmState::Stopping &&
+            state != VmState::Deleting) {
+            return;
+        }
     }
     const ProcessStatus process = backends_.supervisor.status(OwnerTag{config_.instance, uuid});
     if (process.state == ProcessState::Running) return;
+    bool ours = false;
     try {
         run(vm, "exit", [&](Operation& op) {
+            ours = true;
             switch (op.record().state) {
                 case VmState::Running:
                 case VmState::Paused: settleEnded(op, process); return;
@@ -283,14 +292,14 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
             }
         });
     } catch (const Error& error) {
-        if (error.kind() != ErrorKind::Conflict && error.kind() != ErrorKind::NotFound) throw;
+        if (ours || error.kind() != ErrorKind::Conflict) throw;
         // Somebody was faster: their release asks again, or we do if they are done already.
         const bool held = [&] {
             const std::lock_guard lock(vm->mutex);
             vm->exitPending = vm->holder.has_value();
             return vm->exitPending;
         }();
-        if (!held && error.kind() == ErrorKind::Conflict) queueExit(uuid);
+        if (!held) queueExit(uuid);
     }
 }
 

@@ -1,0 +1,177 @@
+#include <sys/stat.h>
+
+#include <fstream>
+
+#include "world.hpp"
+
+namespace mergen::engine::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string contentOf(const fs::path& path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(Create, MakesTheVmsOwnCopiesAndLeavesTheGivenFilesAlone) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    EXPECT_EQ(vm.state, VmState::Created);
+    EXPECT_EQ(contentOf(vm.paths.dataDir / "rootfs.ext4"), "a disk");
+    EXPECT_EQ(contentOf(vm.paths.dataDir / "kernel"), "a kernel");
+    struct stat status{};
+    ASSERT_EQ(::stat((vm.paths.dataDir / "rootfs.ext4").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777U, 0640U);
+    ASSERT_EQ(::stat(vm.paths.dataDir.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777U, 0750U);
+    EXPECT_TRUE(fs::is_directory(vm.paths.logsDir));
+    std::ofstream(vm.paths.dataDir / "rootfs.ext4") << "written by the guest";
+    EXPECT_EQ(contentOf(world.images / "root.ext4"), "a disk");
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Create, TimelineHasEveryStepWithOutcomeAndOneOperationId) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    std::vector<std::string> steps;
+    std::set<std::string> operations;
+    for (const Event& event : engine->events(vm.id)) {
+        steps.push_back(event.step + ":" + event.outcome);
+        operations.insert(event.operationId);
+        EXPECT_EQ(event.operation, "create");
+        EXPECT_EQ(event.vm, vm.id);
+    }
+    const std::vector<std::string> expected{":started", "record:ok", "disks:ok", "commit:ok", ":ok"};
+    EXPECT_EQ(steps, expected);
+    EXPECT_EQ(operations.size(), 1U);
+}
+
+struct BadFile {
+    const char* what;
+    std::function<fs::path(const World&)> path;
+};
+
+TEST(Create, FilesThatAreNotPlainFilesBelowTheRootsAreRefusedAndNothingIsMade) {
+    World world;
+    fs::create_directory(world.images / "folder");
+    fs::create_symlink("/etc/passwd", world.images / "link");
+    fs::create_directory_symlink("/etc", world.images / "linked-folder");
+    ASSERT_EQ(::mkfifo((world.images / "fifo").c_str(), 0600), 0);
+    std::ofstream(world.root / "outside") << "secret";
+    const std::vector<BadFile> bad{
+        {"missing", [](const World& w) { return w.images / "missing"; }},
+        {"a folder", [](const World& w) { return w.images / "folder"; }},
+        {"a link", [](const World& w) { return w.images / "link"; }},
+        {"a link on the way", [](const World& w) { return w.images / "linked-folder" / "passwd"; }},
+        {"a FIFO", [](const World& w) { return w.images / "fifo"; }},
+        {"outside", [](const World& w) { return w.root / "outside"; }},
+        {"outside by ..", [](const World& w) { return w.images / ".." / "outside"; }},
+        {"a device", [](const World&) { return fs::path("/dev/zero"); }},
+        {"relative", [](const World&) { return fs::path("images/root.ext4"); }},
+        {"the root itself", [](const World& w) { return w.images; }},
+    };
+    const auto engine = world.boot();
+    engine->recover();
+    for (const BadFile& file : bad) {
+        for (const std::string field : {"rootfs", "kernel", "dataDisk"}) {
+            CreateRequest request = world.request();
+            (field == "rootfs" ? request.rootfs : field == "kernel" ? request.kernel : request.dataDisk.emplace()) =
+                file.path(world);
+            try {
+                static_cast<void>(engine->create(request));
+                ADD_FAILURE() << field << " may be " << file.what;
+            } catch (const Error& error) {
+                EXPECT_EQ(error.kind(), ErrorKind::InvalidArgument) << file.what << ": " << error.what();
+                EXPECT_EQ(error.field(), field) << file.what;
+            }
+        }
+    }
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_TRUE(world.records.empty());
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Create, WhatTheVmmCannotDoIsRefusedBeforeAnythingIsMade) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.vcpus = 9;
+    EXPECT_THROW(static_cast<void>(engine->create(request)), Error);
+    EXPECT_TRUE(world.records.empty());
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Create, DataFolderOfAnEarlierVmIsNeverTakenOver) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("db");
+    const VmView vm = engine->create(request);
+    std::ofstream(vm.paths.dataDir / "rootfs.ext4") << "precious";
+    engine->remove("db", /*retainData=*/true);
+    EXPECT_THROW(static_cast<void>(engine->create(request)), Error);
+    EXPECT_EQ(contentOf(vm.paths.dataDir / "rootfs.ext4"), "precious");
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_TRUE(world.records.empty());
+}
+
+TEST(Create, ADataDiskHasOneOwner) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.dataDisk = world.images / "data.ext4";
+    const VmView first = engine->create(request);
+    try {
+        static_cast<void>(engine->create(request));
+        FAIL() << "two VMs may write to one disk";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.field(), "dataDisk");
+        EXPECT_NE(std::string(error.what()).find(first.id), std::string::npos);
+    }
+    engine->remove(first.id, false);
+    EXPECT_TRUE(fs::exists(world.images / "data.ext4")) << "it is not the VM's to delete";
+    static_cast<void>(engine->create(request));
+}
+
+TEST(Create, FailedAutoStartKeepsTheVmAndNamesIt) {
+    World world;
+    world.bootError = "no kernel";
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("web");
+    request.autoStart = true;
+    try {
+        static_cast<void>(engine->create(request));
+        FAIL() << "it started";
+    } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find("'web' was created but could not be started"), std::string::npos);
+        EXPECT_NE(std::string(error.what()).find("no kernel"), std::string::npos);
+    }
+    EXPECT_EQ(engine->get("web").state, VmState::Failed);
+    EXPECT_EQ(world.contradictions(*engine), "");
+    world.bootError.clear();
+    EXPECT_EQ(engine->start("web").state, VmState::Running);
+}
+
+TEST(Create, StoredHooksAreSaidToBeInert) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.hooks = R"({"onStart":[]})";
+    const VmView vm = engine->create(request);
+    const auto events = engine->events(vm.id);
+    EXPECT_NE(events.back().cause.find("hooks"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace mergen::engine::test

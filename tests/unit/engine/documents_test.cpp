@@ -1,0 +1,156 @@
+#include "documents.hpp"
+
+#include <gtest/gtest.h>
+
+#include <mergen/base/json.hpp>
+#include <mergen/sdk/error.hpp>
+
+namespace mergen::engine {
+namespace {
+
+VmRecord sample() {
+    VmRecord vm(RecordId::parse("web"), Uuid::parse("0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"));
+    vm.name = "Web 1";
+    vm.createdAt = SystemTime(std::chrono::milliseconds(1'795'000'000'123));
+    vm.state = VmState::Stopping;
+    vm.failure = "none";
+    vm.operation = "stop";
+    vm.operationId = "9e0f1a2b-4e5f-4a6b-8c7d-9e0f1a2b3c4d";
+    vm.operationSince = vm.createdAt;
+    vm.vmm = "qemu";
+    vm.rootfs = "/images/root.ext4";
+    vm.kernel = "/images/vmlinuz";
+    vm.dataDisk = "/images/data.ext4";
+    vm.vcpus = 2;
+    vm.memory = MiB{256};
+    vm.httpPort = 8080;
+    vm.autoStart = true;
+    vm.bootArguments = "console=ttyS0  quiet";
+    vm.extraEnv = {{"A", "it's"}, {"B", ""}};
+    vm.tags = {{"app", "shop"}};
+    vm.metadata = R"({"owner":{"team":"a"},"n":3})";
+    vm.hooks = R"({"onStart":[]})";
+    vm.network = Ipv4Network::parse("172.30.0.0/16");
+    vm.guest = Ipv4Address::parse("172.30.1.2");
+    vm.mac = MacAddress::of(vm.uuid);
+    vm.tap = "tap-0a1b2c3d";
+    vm.netns = "mergen-0a1b2c3d";
+    vm.ports = {{20000, Protocol::Tcp, 80}, {20001, Protocol::Udp, 53}};
+    vm.credentials = {1900000000, 1900000000};
+    vm.bootId = "boot";
+    vm.lastExit = ExitStatus{true, 9, vm.createdAt};
+    return vm;
+}
+
+EngineConfig config() {
+    EngineConfig config;
+    config.configRoot = "/c";
+    config.dataRoot = "/d";
+    config.runRoot = "/r";
+    return config;
+}
+
+TEST(Documents, RecordReadsBackAsItWasWritten) {
+    const VmRecord before = sample();
+    const Record documents = toDocuments(config(), before);
+    const VmRecord after = fromDocuments(documents);
+    EXPECT_EQ(toDocuments(config(), after).documents, documents.documents);
+    EXPECT_EQ(after.name, before.name);
+    EXPECT_EQ(after.state, before.state);
+    EXPECT_EQ(after.createdAt, before.createdAt);
+    EXPECT_EQ(after.operationId, before.operationId);
+    EXPECT_EQ(after.dataDisk, before.dataDisk);
+    EXPECT_EQ(after.bootArguments, before.bootArguments);
+    EXPECT_EQ(after.extraEnv, before.extraEnv);
+    EXPECT_EQ(after.metadata, before.metadata);
+    EXPECT_EQ(after.guest, before.guest);
+    EXPECT_EQ(after.mac, before.mac);
+    EXPECT_EQ(after.ports, before.ports);
+    EXPECT_EQ(after.credentials, before.credentials);
+    EXPECT_EQ(after.lastExit, before.lastExit);
+}
+
+TEST(Documents, EnvIsSortedAndQuotedSoThatAShellReadsItBack) {
+    const std::string env = toDocuments(config(), sample()).documents.at("env");
+    EXPECT_NE(env.find("A='it'\\''s'\nB=''\nMGN_CONFIG_DIR='/c/web'\n"), std::string::npos) << env;
+    EXPECT_NE(env.find("MGN_HTTP_PORT='8080'\n"), std::string::npos);
+    EXPECT_NE(env.find("MGN_PUBLISH_53='20001/udp'\nMGN_PUBLISH_80='20000/tcp'\n"), std::string::npos) << env;
+    EXPECT_NE(env.find("MGN_SOCKET_PATH='/r/0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d/mergen.socket'\n"), std::string::npos);
+    for (const char* key : {"MGN_VM_ID", "MGN_VM_JSON", "MGN_META_JSON", "MGN_HOOKS_JSON", "MGN_RUN_DIR", "MGN_TAP_NAME",
+                            "MGN_NETNS", "MGN_GUEST_IP", "MGN_DATA_DIR", "MGN_LOG_DIR"}) {
+        EXPECT_NE(env.find(std::string(key) + "='"), std::string::npos) << key;
+    }
+}
+
+TEST(Documents, HooksHaveADocumentOnlyIfThereAreAny) {
+    VmRecord vm = sample();
+    EXPECT_TRUE(toDocuments(config(), vm).documents.contains("hooks.json"));
+    vm.hooks.clear();
+    EXPECT_FALSE(toDocuments(config(), vm).documents.contains("hooks.json"));
+}
+
+TEST(Documents, VmConfigIsWhatFirecrackerReads) {
+    const auto whole = json::parseObject(toDocuments(config(), sample()).documents.at("vm.json"));
+    EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("kernel_image_path"), "/d/web/kernel");
+    EXPECT_EQ(whole->getObject("machine-config")->getValue<int>("vcpu_count"), 2);
+    EXPECT_FALSE(whole->getObject("machine-config")->getValue<bool>("smt"));
+    const auto drives = whole->getArray("drives");
+    ASSERT_EQ(drives->size(), 2U);
+    EXPECT_EQ(drives->getObject(0)->getValue<std::string>("drive_id"), "rootfs");
+    EXPECT_TRUE(drives->getObject(0)->getValue<bool>("is_root_device"));
+    EXPECT_EQ(drives->getObject(1)->getValue<std::string>("path_on_host"), "/images/data.ext4");
+    const auto nic = whole->getArray("network-interfaces")->getObject(0);
+    EXPECT_EQ(nic->getValue<std::string>("iface_id"), "eth0");
+    EXPECT_EQ(nic->getValue<std::string>("guest_mac"), "02:fc:0a:1b:2c:01");
+}
+
+TEST(BootArguments, AreTheDefaultOnesWithTheGuestsAddress) {
+    VmRecord vm = sample();
+    vm.bootArguments.reset();
+    // The mask is that of the network, not always a /24 (W14).
+    EXPECT_EQ(bootArguments(vm),
+              "console=ttyS0 reboot=k panic=1 pci=off ip=172.30.1.2::172.30.0.1:255.255.0.0::eth0:off");
+}
+
+TEST(BootArguments, KeepTheCallersAddressAndNormaliseBlanks) {
+    VmRecord vm = sample();
+    vm.bootArguments = "  console=ttyS0\t ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:off  ";
+    EXPECT_EQ(bootArguments(vm), "console=ttyS0 ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:off");
+    vm.bootArguments = "quiet";
+    EXPECT_EQ(bootArguments(vm), "quiet ip=172.30.1.2::172.30.0.1:255.255.0.0::eth0:off");
+}
+
+TEST(Documents, EveryTruncationOfTheRecordIsRefusedAndNoneCrashes) {
+    Record documents = toDocuments(config(), sample());
+    const std::string whole = documents.documents["meta.json"];
+    for (std::size_t length = 0; length + 2 < whole.size(); ++length) {
+        documents.documents["meta.json"] = whole.substr(0, length);
+        EXPECT_THROW(static_cast<void>(fromDocuments(documents)), Error) << length;
+    }
+}
+
+TEST(Documents, ARecordThatLiesIsRefusedWithTheReason) {
+    const auto with = [](const std::string& from, const std::string& to) {
+        Record documents = toDocuments(config(), sample());
+        std::string& meta = documents.documents["meta.json"];
+        const auto at = meta.find(from);
+        EXPECT_NE(at, std::string::npos) << from;
+        meta.replace(at, from.size(), to);
+        try {
+            static_cast<void>(fromDocuments(documents));
+        } catch (const Error& error) {
+            return std::string(error.what());
+        }
+        return std::string("accepted");
+    };
+    EXPECT_NE(with(R"("id": "web")", R"("id": "other")").find("'other'"), std::string::npos);
+    EXPECT_NE(with(R"("format": 1)", R"("format": 2)").find("newer Mergen"), std::string::npos);
+    EXPECT_NE(with(R"("state": "stopping")", R"("state": "corrupt")").find("not known"), std::string::npos);
+    EXPECT_NE(with(R"("guestIP": "172.30.1.2")", R"("guestIP": "10.0.0.1")").find("not in"), std::string::npos);
+    EXPECT_NE(with(R"("host": 20000)", R"("host": 0)").find("host"), std::string::npos);
+    EXPECT_NE(with(R"("tapName": "tap-0a1b2c3d")", R"("tapName": "a/../../b")").find("interface name"),
+              std::string::npos);
+}
+
+}  // namespace
+}  // namespace mergen::engine

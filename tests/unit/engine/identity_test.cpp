@@ -1,0 +1,236 @@
+#include <thread>
+
+#include "world.hpp"
+
+namespace mergen::engine::test {
+namespace {
+
+TEST(Allocation, FirstAddressIsHostNumberTwoAndAFreedOneIsGivenAgain) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView first = engine->create(world.request());
+    const VmView second = engine->create(world.request());
+    EXPECT_EQ(first.guestAddress, "172.30.0.2");
+    EXPECT_EQ(second.guestAddress, "172.30.0.3");
+    engine->remove(first.id, false);
+    EXPECT_EQ(engine->create(world.request()).guestAddress, "172.30.0.2");
+}
+
+TEST(Allocation, AddressesEndBeforeTheBroadcastAddress) {
+    World world;
+    world.config.guestNetwork = Ipv4Network::parse("10.9.8.0/29");
+    const auto engine = world.boot();
+    engine->recover();
+    std::string last;
+    for (int i = 0; i < 5; ++i) last = engine->create(world.request()).guestAddress;
+    EXPECT_EQ(last, "10.9.8.6");
+    try {
+        static_cast<void>(engine->create(world.request()));
+        FAIL() << "a sixth address was given out";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::ResourceExhausted);
+        EXPECT_NE(std::string(error.what()).find("10.9.8.0/29"), std::string::npos);
+    }
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Allocation, AddressThatTheHostRoutesElsewhereIsPassedOver) {
+    World world;
+    world.foreignAddresses = {Ipv4Address::parse("172.30.0.2"), Ipv4Address::parse("172.30.0.3")};
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_EQ(engine->create(world.request()).guestAddress, "172.30.0.4");
+    world.foreignAddresses.clear();
+    EXPECT_EQ(engine->create(world.request()).guestAddress, "172.30.0.2");
+}
+
+TEST(Allocation, PortsAreTheFirstFreeOnesAndSorted) {
+    World world;
+    world.busyPorts = {20001};
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.ports = {{80, 0, Protocol::Tcp}, {443, 30000, Protocol::Tcp}, {22, 0, Protocol::Tcp}};
+    const VmView vm = engine->create(request);
+    const std::vector<PortBinding> expected{
+        {20000, Protocol::Tcp, 80}, {20002, Protocol::Tcp, 22}, {30000, Protocol::Tcp, 443}};
+    EXPECT_EQ(vm.ports, expected);
+}
+
+TEST(Allocation, PortAskedForByNumberIsNotTakenByOneChosenInTheSameRequest) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.ports = {{80, 0, Protocol::Tcp}, {443, 20000, Protocol::Tcp}};
+    const std::vector<PortBinding> expected{{20000, Protocol::Tcp, 443}, {20001, Protocol::Tcp, 80}};
+    EXPECT_EQ(engine->create(request).ports, expected);
+}
+
+TEST(Allocation, TcpAndUdpPortsAreCountedApart) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.ports = {{53, 0, Protocol::Tcp}, {53, 0, Protocol::Udp}};
+    const std::vector<PortBinding> expected{{20000, Protocol::Tcp, 53}, {20000, Protocol::Udp, 53}};
+    EXPECT_EQ(engine->create(request).ports, expected);
+}
+
+struct Refusal {
+    ErrorKind kind;
+    std::string field, text;
+};
+
+Refusal refusalOf(Engine& engine, const CreateRequest& request) {
+    try {
+        static_cast<void>(engine.create(request));
+    } catch (const Error& error) {
+        return {error.kind(), error.field(), error.what()};
+    }
+    return {ErrorKind::Internal, "", "accepted"};
+}
+
+TEST(Allocation, WhatAnotherVmHoldsIsRefusedWithItsName) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest first = world.request();
+    first.id = RecordId::parse("first");
+    first.name = "db";
+    first.ports = {{80, 25000, Protocol::Tcp}};
+    static_cast<void>(engine->create(first));
+
+    CreateRequest port = world.request();
+    port.ports = {{80, 0, Protocol::Tcp}, {81, 25000, Protocol::Tcp}};
+    const Refusal portRefusal = refusalOf(*engine, port);
+    EXPECT_EQ(portRefusal.kind, ErrorKind::AlreadyExists);
+    EXPECT_EQ(portRefusal.field, "ports[1].host");
+    EXPECT_NE(portRefusal.text.find("'first'"), std::string::npos) << portRefusal.text;
+
+    CreateRequest name = world.request();
+    name.name = "db";
+    EXPECT_EQ(refusalOf(*engine, name).field, "name");
+
+    CreateRequest id = world.request();
+    id.id = RecordId::parse("first");
+    EXPECT_EQ(refusalOf(*engine, id).field, "id");
+
+    // Nothing of the refused ones is held: the next gets what they would have got.
+    EXPECT_EQ(engine->create(world.request()).guestAddress, "172.30.0.3");
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Allocation, PortTwiceInOneRequestOrInUseOnTheHostIsRefused) {
+    World world;
+    world.busyPorts = {26000};
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest twice = world.request();
+    twice.ports = {{80, 25000, Protocol::Tcp}, {81, 25000, Protocol::Tcp}};
+    EXPECT_EQ(refusalOf(*engine, twice).kind, ErrorKind::InvalidArgument);
+    CreateRequest busy = world.request();
+    busy.ports = {{80, 26000, Protocol::Tcp}};
+    const Refusal refusal = refusalOf(*engine, busy);
+    EXPECT_EQ(refusal.kind, ErrorKind::AlreadyExists);
+    EXPECT_NE(refusal.text.find("another program"), std::string::npos);
+    EXPECT_TRUE(engine->list().empty());
+}
+
+TEST(Allocation, PortRangeThatIsUsedUpSaysSo) {
+    World world;
+    world.config.portStart = 20000;
+    world.config.portEnd = 20001;
+    const auto engine = world.boot();
+    engine->recover();
+    static_cast<void>(engine->create(world.request()));
+    const VmView second = engine->create(world.request());
+    const Refusal refusal = refusalOf(*engine, world.request());
+    EXPECT_EQ(refusal.kind, ErrorKind::ResourceExhausted);
+    EXPECT_NE(refusal.text.find("20000 to 20001"), std::string::npos);
+    engine->remove(second.id, false);
+    EXPECT_EQ(engine->create(world.request()).ports.front().host, 20001);
+}
+
+TEST(Allocation, ConcurrentCreatesShareNothing) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    {
+        std::vector<std::jthread> clients;
+        for (int i = 0; i < 16; ++i) {
+            clients.emplace_back([&] {
+                for (int n = 0; n < 8; ++n) static_cast<void>(engine->create(world.request()));
+            });
+        }
+    }
+    std::set<std::string> addresses, macs, taps, netns, ids;
+    std::set<std::uint16_t> ports;
+    for (const VmView& vm : engine->list()) {
+        EXPECT_TRUE(addresses.insert(vm.guestAddress).second) << vm.guestAddress;
+        EXPECT_TRUE(macs.insert(vm.mac).second);
+        EXPECT_TRUE(taps.insert(vm.tapName).second);
+        EXPECT_TRUE(netns.insert(vm.netns).second);
+        EXPECT_TRUE(ids.insert(vm.id).second);
+        EXPECT_TRUE(ports.insert(vm.ports.front().host).second);
+    }
+    EXPECT_EQ(ids.size(), 128U);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Allocation, NamesOnTheHostComeFromTheInternalIdAndNotFromTheChosenOne) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("machine-app1");
+    const VmView vm = engine->create(request);
+    const std::string digits = vm.uuid.substr(0, 8);
+    EXPECT_EQ(vm.tapName, "tap-" + digits);
+    EXPECT_EQ(vm.netns, "mergen-" + digits);
+    EXPECT_EQ(vm.mac, "02:fc:" + digits.substr(0, 2) + ":" + digits.substr(2, 2) + ":" + digits.substr(4, 2) + ":01");
+    EXPECT_EQ(vm.paths.runDir, world.config.runRoot / vm.uuid);
+    EXPECT_EQ(vm.paths.configDir, world.config.configRoot / "machine-app1");
+}
+
+TEST(Allocation, IdIsTheUuidIfNoneWasChosen) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    EXPECT_EQ(vm.id, vm.uuid);
+}
+
+TEST(Allocation, WhatRecordsHoldIsHeldAfterARestart) {
+    World world;
+    {
+        const auto engine = world.boot();
+        engine->recover();
+        CreateRequest request = world.request();
+        request.name = "db";
+        static_cast<void>(engine->create(request));
+    }
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView next = engine->create(world.request());
+    EXPECT_EQ(next.guestAddress, "172.30.0.3");
+    EXPECT_EQ(next.ports.front().host, 20001);
+    CreateRequest name = world.request();
+    name.name = "db";
+    EXPECT_EQ(refusalOf(*engine, name).field, "name");
+}
+
+TEST(Allocation, LimitOfVmsIsKept) {
+    World world;
+    world.config.maxVms = 2;
+    const auto engine = world.boot();
+    engine->recover();
+    static_cast<void>(engine->create(world.request()));
+    static_cast<void>(engine->create(world.request()));
+    EXPECT_EQ(refusalOf(*engine, world.request()).kind, ErrorKind::ResourceExhausted);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+}  // namespace
+}  // namespace mergen::engine::test

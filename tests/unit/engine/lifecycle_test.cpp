@@ -1,0 +1,298 @@
+#include <sys/stat.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <fstream>
+#include <thread>
+
+#include "world.hpp"
+
+namespace mergen::engine::test {
+namespace {
+
+std::string stepsOf(const Engine& engine, const std::string& id, const std::string& operation) {
+    std::string steps;
+    for (const Event& event : engine.events(id)) {
+        if (event.operation == operation && !event.step.empty()) steps += event.step + ":" + event.outcome + " ";
+    }
+    return steps;
+}
+
+TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
+    EXPECT_EQ(engine->get(vm.id).pid, 4242);
+    EXPECT_EQ(world.contradictions(*engine), "");
+    EXPECT_EQ(stepsOf(*engine, vm.id, "start"),
+              "intent:ok data-disk:ok run-directory:ok network:ok launch:ok boot:ok publish:ok commit:ok ");
+    EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
+    EXPECT_EQ(engine->get(vm.id).pid, 0);
+    EXPECT_EQ(world.contradictions(*engine), "");
+    const VmView again = engine->start(vm.id);
+    EXPECT_EQ(again.guestAddress, vm.guestAddress);
+    EXPECT_EQ(again.ports, vm.ports);
+    engine->remove(vm.id, false);
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_TRUE(world.processes.empty());
+    EXPECT_TRUE(world.wires.empty());
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Lifecycle, StartAndStopAreIdempotent) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    EXPECT_EQ(engine->stop(vm.id).state, VmState::Created);
+    static_cast<void>(engine->start(vm.id));
+    int effects = 0;
+    world.onEffect = [&](const std::string&, const std::string&) { ++effects; };
+    EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
+    EXPECT_EQ(effects, 0);
+    world.onEffect = {};
+    static_cast<void>(engine->stop(vm.id));
+    EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
+}
+
+TEST(Lifecycle, UnknownVmIsNotFoundForEveryOperation) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const std::vector<std::function<void()>> calls{
+        [&] { static_cast<void>(engine->get("nobody")); },    [&] { static_cast<void>(engine->start("nobody")); },
+        [&] { static_cast<void>(engine->stop("nobody")); },   [&] { engine->remove("nobody", false); },
+        [&] { static_cast<void>(engine->events("nobody")); }, [&] { static_cast<void>(engine->console("nobody", 10)); }};
+    for (const auto& call : calls) {
+        try {
+            call();
+            ADD_FAILURE() << "accepted";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::NotFound);
+        }
+    }
+}
+
+TEST(Lifecycle, SecondOperationIsRefusedAndToldWhoHoldsTheVm) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    const VmView other = engine->create(world.request());
+
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool inside = false, goOn = false;
+    // Before the call takes the world's own lock: in the first step of the start, on its thread.
+    const auto startThread = std::jthread([&] {
+        bool first = true;
+        world.onEffect = [&, first](const std::string& effect, const std::string& moment) mutable {
+            if (!first || effect != "network.attach" || moment != "before") return;
+            first = false;
+            std::unique_lock lock(mutex);
+            inside = true;
+            changed.notify_all();
+            changed.wait(lock, [&] { return goOn; });
+        };
+        static_cast<void>(engine->start(vm.id));
+    });
+    {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] { return inside; });
+    }
+    for (const auto& call : std::vector<std::function<void()>>{[&] { static_cast<void>(engine->stop(vm.id)); },
+                                                              [&] { static_cast<void>(engine->start(vm.id)); },
+                                                              [&] { engine->remove(vm.id, false); }}) {
+        try {
+            call();
+            ADD_FAILURE() << "a second operation was let in";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::Conflict);
+            EXPECT_NE(std::string(error.what()).find("'start'"), std::string::npos) << error.what();
+        }
+    }
+    EXPECT_EQ(engine->get(vm.id).state, VmState::Starting);
+    ASSERT_TRUE(engine->get(vm.id).holder.has_value());
+    EXPECT_EQ(engine->get(vm.id).holder->operation, "start");
+    EXPECT_EQ(engine->get(other.id).state, VmState::Created) << "other VMs do not wait";
+    {
+        const std::lock_guard lock(mutex);
+        goOn = true;
+        changed.notify_all();
+    }
+    EXPECT_TRUE(eventually([&] { return engine->get(vm.id).state == VmState::Running && !engine->get(vm.id).holder; }));
+}
+
+TEST(Lifecycle, FailureOfAnyStartStepUndoesAllAndTheNextStartWorks) {
+    for (const std::string effect : {"storage.put", "network.attach", "supervisor.launch", "vmm.boot", "network.publish"}) {
+        for (const std::string moment : {"before", "after"}) {
+            World world;
+            const auto engine = world.boot();
+            engine->recover();
+            const VmView vm = engine->create(world.request());
+            bool armed = true;
+            world.onEffect = [&](const std::string& name, const std::string& when) {
+                if (armed && name == effect && when == moment) {
+                    armed = false;
+                    throw Error(ErrorKind::Unavailable, "injected into " + effect);
+                }
+            };
+            EXPECT_THROW(static_cast<void>(engine->start(vm.id)), Error) << effect << " " << moment;
+            if (effect == "storage.put" && moment == "after") continue;  // storage lied: its revision is not ours to know
+            EXPECT_EQ(engine->get(vm.id).state, VmState::Failed);
+            EXPECT_NE(engine->get(vm.id).failure.find("injected into " + effect), std::string::npos);
+            EXPECT_EQ(world.contradictions(*engine), "") << effect << " " << moment;
+            EXPECT_EQ(engine->start(vm.id).state, VmState::Running) << effect << " " << moment;
+            EXPECT_EQ(engine->get(vm.id).failure, "");
+        }
+    }
+}
+
+TEST(Lifecycle, GuestThatIgnoresTheRequestIsKilled) {
+    World world;
+    world.guestObeys = false;
+    for (const bool diesOnTerm : {true, false}) {
+        world.diesOnTerm = diesOnTerm;
+        const auto engine = world.boot();
+        engine->recover();
+        const VmView vm = engine->create(world.request());
+        static_cast<void>(engine->start(vm.id));
+        const VmView stopped = engine->stop(vm.id);
+        EXPECT_EQ(stopped.state, VmState::Stopped);
+        ASSERT_TRUE(stopped.lastExit.has_value());
+        EXPECT_EQ(stopped.lastExit->code, diesOnTerm ? 15 : 9);
+        bool told = false;
+        for (const Event& event : engine->events(vm.id)) {
+            told = told || event.cause == (diesOnTerm ? "ended by SIGTERM" : "ended by SIGKILL");
+        }
+        EXPECT_TRUE(told);
+        EXPECT_EQ(world.contradictions(*engine), "");
+    }
+}
+
+TEST(Lifecycle, TeardownGoesOnAfterAStepThatFailsAndStopCanBeAskedAgain) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    static_cast<void>(engine->start(vm.id));
+    std::atomic<bool> armed{true};
+    world.onEffect = [&](const std::string& effect, const std::string& moment) {
+        if (armed && effect == "network.detach" && moment == "before") throw Error(ErrorKind::Unavailable, "netlink is busy");
+    };
+    EXPECT_THROW(static_cast<void>(engine->stop(vm.id)), Error);
+    EXPECT_TRUE(world.processes.empty()) << "the steps after the failed one did not run";
+    EXPECT_NE(engine->get(vm.id).failure.find("netlink is busy"), std::string::npos);
+    armed = false;
+    whenFree([&] { EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped); });
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Lifecycle, DeleteCanBeAskedAgainAfterItFailed) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    static_cast<void>(engine->start(vm.id));
+    std::atomic<bool> armed{true};
+    world.onEffect = [&](const std::string& effect, const std::string&) {
+        if (armed && effect == "storage.erase") throw Error(ErrorKind::ResourceExhausted, "disk full");
+    };
+    EXPECT_THROW(engine->remove(vm.id, false), Error);
+    EXPECT_EQ(engine->get(vm.id).state, VmState::Deleting);
+    EXPECT_THROW(static_cast<void>(engine->start(vm.id)), Error);
+    armed = false;
+    whenFree([&] {
+        if (!engine->list().empty()) engine->remove(vm.id, false);
+    });
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Lifecycle, GuestThatEndsByItselfIsStoppedAndItsWireTaken) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    static_cast<void>(engine->start(vm.id));
+    world.end(Uuid::parse(vm.uuid), ExitStatus{false, 0, {}});
+    EXPECT_TRUE(eventually([&] { return engine->get(vm.id).state == VmState::Stopped && !engine->get(vm.id).holder; }));
+    EXPECT_EQ(engine->get(vm.id).lastExit->code, 0);
+    EXPECT_EQ(world.contradictions(*engine), "");
+    EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
+}
+
+TEST(Lifecycle, VmmThatIsKilledMakesTheVmFailedWithTheCause) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    static_cast<void>(engine->start(vm.id));
+    world.end(Uuid::parse(vm.uuid), ExitStatus{true, 9, {}});
+    EXPECT_TRUE(eventually([&] { return engine->get(vm.id).state == VmState::Failed && !engine->get(vm.id).holder; }));
+    EXPECT_NE(engine->get(vm.id).failure.find("signal 9"), std::string::npos);
+    EXPECT_EQ(world.contradictions(*engine), "");
+    EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
+}
+
+TEST(Lifecycle, VmmThatDiesDuringItsStartIsNoticedEvenIfTheStartSucceeds) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    world.onEffect = [&](const std::string& effect, const std::string& moment) {
+        if (effect == "network.publish" && moment == "after") world.end(Uuid::parse(vm.uuid), ExitStatus{true, 11, {}});
+    };
+    static_cast<void>(engine->start(vm.id));
+    EXPECT_TRUE(eventually([&] { return engine->get(vm.id).state == VmState::Failed && !engine->get(vm.id).holder; }));
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Lifecycle, ConsoleGivesTheLastBytesOfBothHalves) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    EXPECT_EQ(engine->console(vm.id, 100), "");
+    std::ofstream(vm.paths.logsDir / "console.log.1") << "older ";
+    std::ofstream(vm.paths.logsDir / "console.log") << "newer";
+    EXPECT_EQ(engine->console(vm.id, 100), "older newer");
+    EXPECT_EQ(engine->console(vm.id, 7), "r newer");
+    EXPECT_EQ(engine->console(vm.id, 2), "er");
+}
+
+TEST(Lifecycle, DrainWaitsForWhatIsInProgressAndRefusesTheRest) {
+    World world;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    static_cast<void>(engine->start(vm.id));
+    EXPECT_TRUE(engine->drain(std::chrono::seconds(5)));
+    try {
+        static_cast<void>(engine->stop(vm.id));
+        FAIL() << "accepted while draining";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::Unavailable);
+    }
+    EXPECT_EQ(engine->get(vm.id).state, VmState::Running) << "the VM is left alone";
+}
+
+TEST(Lifecycle, EventsAreBounded) {
+    World world;
+    world.config.eventsPerVm = 20;
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView vm = engine->create(world.request());
+    for (int i = 0; i < 10; ++i) {
+        static_cast<void>(engine->start(vm.id));
+        static_cast<void>(engine->stop(vm.id));
+    }
+    const auto events = engine->events(vm.id);
+    EXPECT_EQ(events.size(), 20U);
+    for (std::size_t i = 1; i < events.size(); ++i) EXPECT_LT(events[i - 1].sequence, events[i].sequence);
+}
+
+}  // namespace
+}  // namespace mergen::engine::test

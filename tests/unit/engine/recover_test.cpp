@@ -1,0 +1,204 @@
+#include <fstream>
+
+#include "world.hpp"
+
+namespace mergen::engine::test {
+namespace {
+
+VmView running(World& world, const std::string& id) {
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.id = RecordId::parse(id);
+    static_cast<void>(engine->create(request));
+    return engine->start(id);
+}
+
+TEST(Recover, RunningVmIsAdoptedUntouched) {
+    World world;
+    const VmView before = running(world, "web");
+    std::vector<std::string> effects;
+    world.onEffect = [&](const std::string& effect, const std::string& moment) {
+        if (moment == "after") effects.push_back(effect);
+    };
+    const auto engine = world.boot();
+    engine->recover();
+    const VmView after = engine->get("web");
+    EXPECT_EQ(after.state, VmState::Running);
+    EXPECT_EQ(after.pid, before.pid);
+    EXPECT_EQ(after.guestAddress, before.guestAddress);
+    EXPECT_EQ(effects, std::vector<std::string>{"network.publish"}) << "only what is a no-op on a whole host";
+    EXPECT_EQ(world.contradictions(*engine), "");
+    EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
+}
+
+TEST(Recover, WireThatSomebodyRemovedIsMadeAgain) {
+    World world;
+    const VmView vm = running(world, "web");
+    world.wires.clear();
+    world.published.clear();
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_EQ(engine->get("web").state, VmState::Running);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Recover, GuestThatEndedMeanwhileIsStoppedWithItsExitStatus) {
+    World world;
+    const VmView vm = running(world, "web");
+    world.end(Uuid::parse(vm.uuid), ExitStatus{false, 0, {}});
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_EQ(engine->get("web").state, VmState::Stopped);
+    ASSERT_TRUE(engine->get("web").lastExit.has_value());
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Recover, VmmThatCrashedMeanwhileIsFailedWithItsSignal) {
+    World world;
+    const VmView vm = running(world, "web");
+    world.end(Uuid::parse(vm.uuid), ExitStatus{true, 11, {}});
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_EQ(engine->get("web").state, VmState::Failed);
+    EXPECT_NE(engine->get("web").failure.find("signal 11"), std::string::npos);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Recover, ProcessThatVanishedWithoutATraceIsAFailure) {
+    World world;
+    static_cast<void>(running(world, "web"));
+    world.processes.clear();
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_EQ(engine->get("web").state, VmState::Failed);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Recover, AfterARebootOfTheHostVmsAreStopped) {
+    World world;
+    static_cast<void>(running(world, "web"));
+    world.processes.clear();
+    world.wires.clear();
+    world.published.clear();
+    std::filesystem::remove_all(world.config.runRoot);
+    std::filesystem::create_directory(world.config.runRoot);
+    std::string& meta = world.records.at("web").record.documents.at("meta.json");
+    const auto at = meta.find("\"bootId\": \"") + 11;
+    meta.replace(at, 36, "00000000-0000-4000-8000-000000000000");
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_EQ(engine->get("web").state, VmState::Stopped);
+    EXPECT_EQ(engine->get("web").failure, "");
+    EXPECT_EQ(engine->start("web").state, VmState::Running);
+}
+
+TEST(Recover, OwnStraysAreRemovedAndForeignOnesAreNot) {
+    World world;
+    const VmView vm = running(world, "web");
+    const Uuid own = Uuid::parse(vm.uuid);
+    world.records.clear();
+    const Uuid foreign = Uuid::random();
+    ProcessStatus process = world.processes.at(own);
+    process.owner = OwnerTag{"ffffffff", foreign};
+    world.processes.emplace(foreign, process);
+    NetworkSpec wire = world.wires.at(own);
+    wire.owner = process.owner;
+    world.wires.emplace(foreign, wire);
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_FALSE(world.processes.contains(own));
+    EXPECT_FALSE(world.wires.contains(own));
+    EXPECT_EQ(world.processes.at(foreign).state, ProcessState::Running);
+    EXPECT_TRUE(world.wires.contains(foreign));
+}
+
+TEST(Recover, CorruptRecordIsListedAndHidesNoOther) {
+    World world;
+    static_cast<void>(running(world, "web"));
+    const auto good = [&] {
+        const auto engine = world.boot();
+        engine->recover();
+        return engine->create(world.request());
+    }();
+    for (const std::string damage : {"", "{", "{}", "[]", "\xff\xfe", R"({"format":1,"id":"web"})"}) {
+        world.records.at("web").record.documents["meta.json"] = damage;
+        const auto engine = world.boot();
+        engine->recover();
+        EXPECT_EQ(engine->get("web").state, VmState::Corrupt) << damage;
+        EXPECT_NE(engine->get("web").failure, "");
+        EXPECT_EQ(engine->get(good.id).state, VmState::Created);
+        EXPECT_EQ(world.processes.size(), 1U) << "what may be its own is left running";
+        EXPECT_EQ(world.wires.size(), 1U);
+        EXPECT_THROW(static_cast<void>(engine->start("web")), Error);
+        EXPECT_THROW(static_cast<void>(engine->stop("web")), Error);
+        static_cast<void>(engine->create(world.request()));
+    }
+}
+
+TEST(Recover, CorruptRecordCanBeDeletedAndItsVmIsThenAStray) {
+    World world;
+    static_cast<void>(running(world, "web"));
+    world.records.at("web").record.documents["meta.json"] = "";
+    {
+        const auto engine = world.boot();
+        engine->recover();
+        engine->remove("web", false);
+        EXPECT_TRUE(engine->list().empty());
+    }
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_TRUE(world.processes.empty());
+    EXPECT_TRUE(world.wires.empty());
+}
+
+TEST(Recover, TwoRecordsWithOneAddressAreNotBothBelieved) {
+    World world;
+    const auto first = running(world, "a");
+    std::string twin;
+    {
+        const auto engine = world.boot();
+        engine->recover();
+        twin = engine->create(world.request()).id;
+    }
+    std::string& meta = world.records.at(twin).record.documents.at("meta.json");
+    const std::string address = "\"guestIP\": \"172.30.0.3\"";
+    meta.replace(meta.find(address), address.size(), "\"guestIP\": \"172.30.0.2\"");
+    const auto engine = world.boot();
+    engine->recover();
+    std::size_t corrupt = 0;
+    for (const VmView& vm : engine->list()) {
+        if (vm.state != VmState::Corrupt) continue;
+        ++corrupt;
+        EXPECT_NE(vm.failure.find("172.30.0.2"), std::string::npos) << vm.failure;
+    }
+    EXPECT_EQ(corrupt, 1U);
+}
+
+TEST(Recover, VmmThatDoesNotAnswerIsLeftRunningAndSaidSo) {
+    World world;
+    const VmView vm = running(world, "web");
+    world.guests.clear();
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_EQ(engine->get("web").state, VmState::Running);
+    bool told = false;
+    for (const Event& event : engine->events("web")) told = told || event.cause.find("does not answer") != std::string::npos;
+    EXPECT_TRUE(told);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Recover, PausedGuestIsSeenAsPausedAndIsResumedToBeStopped) {
+    World world;
+    const VmView vm = running(world, "web");
+    world.guests[Uuid::parse(vm.uuid)] = GuestState::Paused;
+    const auto engine = world.boot();
+    engine->recover();
+    EXPECT_EQ(engine->get("web").state, VmState::Paused);
+    EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
+    EXPECT_EQ(engine->get("web").lastExit->code, 0);
+}
+
+}  // namespace
+}  // namespace mergen::engine::test

@@ -1,0 +1,319 @@
+#include "world.hpp"
+
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <fstream>
+#include <thread>
+
+#include <mergen/base/file.hpp>
+
+namespace mergen::engine::test {
+
+namespace fs = std::filesystem;
+
+/// The lifecycle, which these tests do not play.
+template <typename Interface>
+class Fake : public Interface {
+public:
+    explicit Fake(World& world) : world_(world) {}
+    void configure(Host&) override {}
+    void start() override {}
+    void stop() noexcept override {}
+
+protected:
+    World& world_;
+};
+
+class FakeStorage final : public Fake<StorageBackend> {
+public:
+    using Fake::Fake;
+    StorageTraits traits() const noexcept override { return {true, 1U << 20U}; }
+    Revision put(const Record& record, std::optional<Revision> expected) override {
+        Revision revision;
+        world_.effect("storage.put", [&] {
+            const auto found = world_.records.find(record.id.str());
+            if (!expected && found != world_.records.end()) throw Error(ErrorKind::AlreadyExists, "the id is taken");
+            if (expected && found == world_.records.end()) throw Error(ErrorKind::NotFound, "the id is gone");
+            if (expected && found->second.revision != *expected) throw Error(ErrorKind::Conflict, "stale revision");
+            revision = Revision{++world_.revision_};
+            world_.records.insert_or_assign(record.id.str(), StoredRecord{record, revision, {}});
+        });
+        return revision;
+    }
+    std::optional<StoredRecord> find(const RecordId& id) const override {
+        const std::lock_guard lock(world_.mutex_);
+        const auto found = world_.records.find(id.str());
+        return found == world_.records.end() ? std::nullopt : std::optional(found->second);
+    }
+    std::vector<StoredRecord> list(const std::optional<RecordId>& after, std::size_t limit) const override {
+        const std::lock_guard lock(world_.mutex_);
+        std::vector<StoredRecord> page;
+        for (const auto& [id, record] : world_.records) {
+            if (page.size() < limit && (!after || id > after->str())) page.push_back(record);
+        }
+        return page;
+    }
+    bool erase(const RecordId& id) override {
+        bool was = false;
+        world_.effect("storage.erase", [&] { was = world_.records.erase(id.str()) > 0; });
+        return was;
+    }
+};
+
+class FakeSupervisor final : public Fake<SupervisorBackend> {
+public:
+    using Fake::Fake;
+    SupervisorTraits traits() const noexcept override { return {true, false}; }
+    void setExitListener(ExitListener* listener) noexcept override {
+        const std::lock_guard lock(world_.mutex_);
+        world_.listener_ = listener;
+    }
+    ProcessStatus launch(const ProcessSpec& spec) override {
+        ProcessStatus status;
+        world_.effect("supervisor.launch", [&] {
+            if (world_.processes.contains(spec.owner.vm)) throw Error(ErrorKind::AlreadyExists, "it is there already");
+            status = ProcessStatus{spec.owner, ProcessState::Running, 4242, {}, {}};
+            world_.processes.emplace(spec.owner.vm, status);
+            world_.guests[spec.owner.vm] = GuestState::NotStarted;
+        });
+        return status;
+    }
+    ProcessStatus status(const OwnerTag& owner) const override {
+        const std::lock_guard lock(world_.mutex_);
+        const auto found = world_.processes.find(owner.vm);
+        return found == world_.processes.end() ? ProcessStatus{owner, ProcessState::Absent, 0, {}, {}} : found->second;
+    }
+    std::vector<ProcessStatus> list() const override {
+        const std::lock_guard lock(world_.mutex_);
+        std::vector<ProcessStatus> all;
+        for (const auto& [uuid, status] : world_.processes) all.push_back(status);
+        return all;
+    }
+    bool signal(const OwnerTag& owner, int signal) override {
+        bool sent = false;
+        world_.effect("supervisor.signal", [&] {
+            const auto found = world_.processes.find(owner.vm);
+            sent = found != world_.processes.end() && found->second.state == ProcessState::Running;
+            if (sent && (signal == SIGKILL || (signal == SIGTERM && world_.diesOnTerm))) {
+                world_.end(owner.vm, ExitStatus{true, signal, {}});
+            }
+        });
+        return sent;
+    }
+    ProcessStatus waitExit(const OwnerTag& owner, std::chrono::milliseconds) const override { return status(owner); }
+    void forget(const OwnerTag& owner) override {
+        world_.effect("supervisor.forget", [&] {
+            const auto found = world_.processes.find(owner.vm);
+            if (found == world_.processes.end()) return;
+            if (found->second.state == ProcessState::Running) throw Error(ErrorKind::FailedPrecondition, "it runs");
+            world_.processes.erase(found);
+            world_.guests.erase(owner.vm);
+        });
+    }
+};
+
+class FakeNetwork final : public Fake<NetworkBackend> {
+public:
+    using Fake::Fake;
+    NetworkTraits traits() const noexcept override { return {true}; }
+    void checkNames(const NetworkSpec& spec) const override {
+        const std::lock_guard lock(world_.mutex_);
+        if (world_.foreignAddresses.contains(spec.guest)) throw Error(ErrorKind::AlreadyExists, "routed elsewhere");
+    }
+    bool portFree(Protocol, std::uint16_t port) const override {
+        const std::lock_guard lock(world_.mutex_);
+        return !world_.busyPorts.contains(port);
+    }
+    NetworkAttachment attach(const NetworkSpec& spec) override {
+        world_.effect("network.attach", [&] { world_.wires.insert_or_assign(spec.owner.vm, spec); });
+        return {fs::path("/run/netns/" + spec.netns), true};
+    }
+    std::optional<NetworkAttachment> inspect(const NetworkSpec& spec) const override {
+        const std::lock_guard lock(world_.mutex_);
+        if (!world_.wires.contains(spec.owner.vm)) return std::nullopt;
+        return NetworkAttachment{fs::path("/run/netns/" + spec.netns), true};
+    }
+    void publish(const NetworkSpec& spec) override {
+        world_.effect("network.publish", [&] { world_.published[spec.owner.vm] = spec.ports; });
+    }
+    void unpublish(const NetworkSpec& spec) override {
+        world_.effect("network.unpublish", [&] { world_.published.erase(spec.owner.vm); });
+    }
+    void detach(const NetworkSpec& spec) override { removeStray(spec.owner); }
+    std::vector<NetworkFinding> list() const override {
+        const std::lock_guard lock(world_.mutex_);
+        std::vector<NetworkFinding> findings;
+        for (const auto& [uuid, spec] : world_.wires) findings.push_back({spec.owner, {"netns " + spec.netns}});
+        return findings;
+    }
+    void removeStray(const OwnerTag& owner) override {
+        world_.effect("network.detach", [&] {
+            world_.published.erase(owner.vm);
+            world_.wires.erase(owner.vm);
+        });
+    }
+};
+
+class FakeVmm final : public Fake<VmmBackend> {
+public:
+    using Fake::Fake;
+    VmmTraits traits() const noexcept override { return {true}; }
+    void check(const GuestSpec& guest) const override {
+        if (guest.vcpus > 8) throw Error(ErrorKind::InvalidArgument, "at most 8").about("vcpus");
+    }
+    LaunchPlan plan(const GuestSpec&, const VmmPlace&) const override { return {{"/bin/vmm"}, {}, {}, {}}; }
+    void boot(const VmmPlace& place, const GuestSpec&, std::chrono::milliseconds,
+              const std::function<bool()>& alive) override {
+        world_.effect("vmm.boot", [&] {
+            if (!alive()) throw Error(ErrorKind::Unavailable, "the process has ended");
+            if (!world_.bootError.empty()) throw Error(ErrorKind::Unavailable, world_.bootError);
+            world_.guests[place.owner.vm] = GuestState::Running;
+        });
+    }
+    GuestState query(const VmmPlace& place, std::chrono::milliseconds) const override {
+        const std::lock_guard lock(world_.mutex_);
+        const auto found = world_.guests.find(place.owner.vm);
+        if (found == world_.guests.end()) throw Error(ErrorKind::Unavailable, "nobody listens");
+        return found->second;
+    }
+    void requestStop(const VmmPlace& place, std::chrono::milliseconds) override {
+        world_.effect("vmm.requestStop", [&] {
+            if (world_.guestObeys) world_.end(place.owner.vm, ExitStatus{false, 0, {}});
+        });
+    }
+    void pause(const VmmPlace& place, std::chrono::milliseconds) override {
+        const std::lock_guard lock(world_.mutex_);
+        world_.guests[place.owner.vm] = GuestState::Paused;
+    }
+    void resume(const VmmPlace& place, std::chrono::milliseconds) override {
+        const std::lock_guard lock(world_.mutex_);
+        world_.guests[place.owner.vm] = GuestState::Running;
+    }
+    void cleanUp(const VmmPlace&) override {}
+};
+
+World::World()
+    : storage_(std::make_unique<FakeStorage>(*this)),
+      supervisor_(std::make_unique<FakeSupervisor>(*this)),
+      network_(std::make_unique<FakeNetwork>(*this)),
+      vmm_(std::make_unique<FakeVmm>(*this)) {
+    std::string pattern = fs::temp_directory_path() / "mergen-engine-XXXXXX";
+    root = ::mkdtemp(pattern.data());
+    images = root / "images";
+    for (const char* folder : {"images", "config", "data", "run"}) fs::create_directory(root / folder);
+    std::ofstream(images / "root.ext4") << "a disk";
+    std::ofstream(images / "vmlinuz") << "a kernel";
+    std::ofstream(images / "data.ext4") << "data";
+    config.instance = "0a1b2c3d";
+    config.configRoot = root / "config";
+    config.dataRoot = root / "data";
+    config.runRoot = root / "run";
+    config.imageRoots = {images};
+    config.vmm = "fake";
+}
+
+World::~World() { static_cast<void>(removeTree(root)); }
+
+std::unique_ptr<Engine> World::boot() {
+    return std::make_unique<Engine>(config, Backends{*storage_, *supervisor_, *network_, {{"fake", vmm_.get()}}},
+                                    nullLog());
+}
+
+CreateRequest World::request() const {
+    CreateRequest request;
+    request.rootfs = images / "root.ext4";
+    request.kernel = images / "vmlinuz";
+    request.ports = {PortRequest{80, 0, Protocol::Tcp}};
+    return request;
+}
+
+void World::effect(const std::string& name, const std::function<void()>& action) {
+    const std::lock_guard lock(mutex_);
+    if (onEffect) onEffect(name, "before");
+    action();
+    if (onEffect) onEffect(name, "after");
+}
+
+void World::end(const Uuid& vm, ExitStatus exit) {
+    const std::lock_guard lock(mutex_);
+    ProcessStatus& status = processes.at(vm);
+    status.state = ProcessState::Exited;
+    status.pid = 0;
+    status.exit = exit;
+    guests.erase(vm);
+    if (listener_ != nullptr) listener_->onExit(status);
+}
+
+std::string World::contradictions(const Engine& engine) const {
+    std::string text;
+    const auto say = [&](const std::string& what) { text += what + "\n"; };
+    std::set<Uuid> known;
+    std::set<std::string> addresses, folders;
+    std::set<std::uint16_t> ports;
+    for (const VmView& vm : engine.list()) {
+        const Uuid uuid = Uuid::parse(vm.uuid);
+        known.insert(uuid);
+        folders.insert(vm.id);
+        const bool up = vm.state == VmState::Running || vm.state == VmState::Paused;
+        const bool atRest = vm.state == VmState::Created || vm.state == VmState::Stopped || vm.state == VmState::Failed;
+        if (!up && !atRest) say(vm.id + " is still " + std::string(toString(vm.state)));
+        const std::lock_guard lock(mutex_);
+        const auto process = processes.find(uuid);
+        const bool runs = process != processes.end() && process->second.state == ProcessState::Running;
+        if (runs != up) say(vm.id + " is " + std::string(toString(vm.state)) + (runs ? " and" : " but not") + " running");
+        if (!up && process != processes.end()) say("the process of " + vm.id + " is not forgotten");
+        if (wires.contains(uuid) != up) say("the wire of " + vm.id + " does not fit " + std::string(toString(vm.state)));
+        if (published.contains(uuid) != up) say("the ports of " + vm.id + " do not fit");
+        if (fs::exists(vm.paths.runDir) != up) say("the run directory of " + vm.id + " does not fit");
+        if (!fs::exists(vm.paths.dataDir / "rootfs.ext4")) say(vm.id + " has no disk");
+        if (!records.contains(vm.id)) say(vm.id + " has no record");
+        if (!addresses.insert(vm.guestAddress).second) say("two VMs have " + vm.guestAddress);
+        for (const PortBinding& port : vm.ports) {
+            if (!ports.insert(port.host).second) say("two VMs have port " + std::to_string(port.host));
+        }
+    }
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, record] : records) {
+        if (!folders.contains(id)) say("a record of nobody: " + id);
+    }
+    for (const auto& [uuid, process] : processes) {
+        if (!known.contains(uuid)) say("a process of nobody");
+    }
+    for (const auto& [uuid, wire] : wires) {
+        if (!known.contains(uuid)) say("a wire of nobody");
+    }
+    for (const std::string& name : listDirectory(config.dataRoot)) {
+        if (!folders.contains(name)) say("a data folder of nobody: " + name);
+    }
+    for (const std::string& name : listDirectory(config.runRoot)) {
+        if (!known.contains(Uuid::parse(name))) say("a run directory of nobody: " + name);
+    }
+    return text;
+}
+
+bool eventually(const std::function<bool()>& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!condition()) {
+        if (std::chrono::steady_clock::now() > deadline) return false;
+        std::this_thread::yield();
+    }
+    return true;
+}
+
+void whenFree(const std::function<void()>& call) {
+    EXPECT_TRUE(eventually([&] {
+        try {
+            call();
+            return true;
+        } catch (const Error& error) {
+            if (error.kind() != ErrorKind::Conflict) throw;
+            return false;
+        }
+    }));
+}
+
+}  // namespace mergen::engine::test
