@@ -1,19 +1,17 @@
-#include <mergen/base/file.hpp>
-
+#include <algorithm>
+#include <array>
+#include <cerrno>
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
+#include <memory>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <memory>
-
+#include <mergen/base/file.hpp>
 #include <mergen/base/rollback.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/types.hpp>
@@ -55,7 +53,7 @@ std::vector<std::string> namesIn(UniqueFd fd, const fs::path& path) {
 
 /// Reads an open file that must be regular.
 std::string readRegular(int fd, const fs::path& path, std::size_t limit) {
-    struct stat status{};
+    struct stat status {};
     if (::fstat(fd, &status) != 0) fail("cannot inspect", path);
     if (!S_ISREG(status.st_mode)) {
         throw Error(ErrorKind::InvalidArgument, "cannot read " + path.string() + ": it is not a regular file");
@@ -140,11 +138,13 @@ void writeFileAtomically(const fs::path& path, std::string_view data, mode_t mod
     replaceFile(path, data, mode, /*durable=*/false);
 }
 
-void syncDirectory(const fs::path& path) { syncFd(openFile(path, O_RDONLY | O_DIRECTORY).get(), path); }
+void syncDirectory(const fs::path& path) {
+    syncFd(openFile(path, O_RDONLY | O_DIRECTORY).get(), path);
+}
 
 void makeDirectories(const fs::path& path, mode_t mode) {
     const auto isDirectory = [](const fs::path& at) {
-        struct stat status{};
+        struct stat status {};
         return ::stat(at.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
     };
     if (isDirectory(path)) return;
@@ -163,7 +163,7 @@ void removeBelow(int parent, const std::string& name, dev_t device, const fs::pa
     if (errno != EISDIR && errno != EPERM) fail("cannot remove", shown);
     UniqueFd directory(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!directory) fail("cannot remove", shown);
-    struct stat status{};
+    struct stat status {};
     if (::fstat(directory.get(), &status) != 0) fail("cannot inspect", shown);
     if (status.st_dev != device) {
         throw Error(ErrorKind::FailedPrecondition, "cannot remove " + shown.string() + ": something is mounted there");
@@ -184,7 +184,7 @@ bool removeTree(const fs::path& path) {
         if (errno == ENOENT) return false;
         fail("cannot open", path.parent_path());
     }
-    struct stat status{};
+    struct stat status {};
     if (::fstatat(parent.get(), path.filename().c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
         if (errno == ENOENT) return false;
         fail("cannot inspect", path);
@@ -223,10 +223,11 @@ UniqueFd openBeneath(const std::vector<fs::path>& roots, const fs::path& path, i
         if (!fd) {
             if (errno == ELOOP) throw outside("there is a link on the way");
             if (errno == EXDEV) throw outside("it leads out of the folder");
-            if (errno == EISDIR) throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is a folder");
+            if (errno == EISDIR)
+                throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is a folder");
             fail("cannot open", path);
         }
-        struct stat status{};
+        struct stat status {};
         if (::fstat(fd.get(), &status) != 0) fail("cannot inspect", path);
         if (S_ISDIR(status.st_mode)) {
             throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is a folder");
@@ -260,15 +261,19 @@ void copyData(int source, int target, off_t size, const fs::path& shown) {
                 ::copy_file_range(source, &from, target, &to, static_cast<std::size_t>(end - from), 0);
             if (copied > 0) continue;
             if (copied < 0 && errno == EINTR) continue;
-            if (copied == 0) throw Error(ErrorKind::Unavailable, "cannot copy to " + shown.string() + ": the source shrank");
-            if (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS) fail("cannot copy to", shown);
+            if (copied == 0)
+                throw Error(ErrorKind::Unavailable, "cannot copy to " + shown.string() + ": the source shrank");
+            if (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS)
+                fail("cannot copy to", shown);
             // Another kind of file system on the other side: by hand.
             std::array<char, 65536> buffer{};
-            const auto wanted = static_cast<std::size_t>(std::min<off_t>(end - from, static_cast<off_t>(buffer.size())));
+            const auto wanted =
+                static_cast<std::size_t>(std::min<off_t>(end - from, static_cast<off_t>(buffer.size())));
             const ssize_t got = ::pread(source, buffer.data(), wanted, from);
             if (got < 0 && errno == EINTR) continue;
             if (got < 0) fail("cannot read the source of", shown);
-            if (got == 0) throw Error(ErrorKind::Unavailable, "cannot copy to " + shown.string() + ": the source shrank");
+            if (got == 0)
+                throw Error(ErrorKind::Unavailable, "cannot copy to " + shown.string() + ": the source shrank");
             for (ssize_t done = 0; done < got;) {
                 const ssize_t wrote = ::pwrite(target, buffer.data() + done, static_cast<std::size_t>(got - done), to);
                 if (wrote < 0 && errno == EINTR) continue;
@@ -285,7 +290,7 @@ void copyData(int source, int target, off_t size, const fs::path& shown) {
 }  // namespace
 
 void copySparse(int source, const fs::path& target, mode_t mode, uid_t uid, gid_t gid) {
-    struct stat status{};
+    struct stat status {};
     if (::fstat(source, &status) != 0) fail("cannot inspect the source of", target);
     const UniqueFd fd = openFile(target, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
     Rollback undo;
@@ -294,7 +299,8 @@ void copySparse(int source, const fs::path& target, mode_t mode, uid_t uid, gid_
         if (::ftruncate(fd.get(), status.st_size) != 0) fail("cannot size", target);
         copyData(source, fd.get(), status.st_size, target);
     }
-    if ((uid != ::geteuid() || gid != ::getegid()) && ::fchown(fd.get(), uid, gid) != 0) fail("cannot give away", target);
+    if ((uid != ::geteuid() || gid != ::getegid()) && ::fchown(fd.get(), uid, gid) != 0)
+        fail("cannot give away", target);
     if (::fchmod(fd.get(), mode) != 0) fail("cannot set the mode of", target);
     syncFd(fd.get(), target);
     syncDirectory(target.parent_path());

@@ -1,11 +1,11 @@
-#include <mergen/base/text.hpp>
-
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <ctime>
 #include <numeric>
 #include <optional>
 
+#include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
 
 namespace mergen {
@@ -120,10 +120,11 @@ std::string rfc3339(std::chrono::system_clock::time_point time) {
     const std::time_t clock = system_clock::to_time_t(wholeSeconds);
     std::tm parts{};
     ::gmtime_r(&clock, &parts);
-    std::string text(24, '\0');
-    std::snprintf(text.data(), text.size() + 1, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", (parts.tm_year + 1900) % 10000,
+    // Room for any int in any place: what the compiler must assume of a struct tm.
+    std::array<char, 96> text{};
+    std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", (parts.tm_year + 1900) % 10000,
                   parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, static_cast<int>(ms));
-    return text;
+    return text.data();
 }
 
 std::chrono::system_clock::time_point parseRfc3339(std::string_view text) {

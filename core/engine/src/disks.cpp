@@ -1,11 +1,10 @@
 #include "disks.hpp"
 
+#include <cerrno>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
 
 #include <mergen/base/file.hpp>
 #include <mergen/base/text.hpp>
@@ -53,10 +52,11 @@ void giveAway(const fs::path& path, uid_t uid, gid_t gid) {
 }
 
 void changeOwner(const UniqueFd& fd, uid_t uid, gid_t gid, const fs::path& shown) {
-    struct stat status{};
+    struct stat status {};
     if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + shown.string());
     if (status.st_uid == uid && status.st_gid == gid) return;
-    if (::fchown(fd.get(), uid, gid) != 0) throw Error::fromErrno(errno, "cannot change the owner of " + shown.string());
+    if (::fchown(fd.get(), uid, gid) != 0)
+        throw Error::fromErrno(errno, "cannot change the owner of " + shown.string());
 }
 
 }  // namespace

@@ -192,7 +192,9 @@ VmPaths pathsOf(const EngineConfig& config, const RecordId& id, const Uuid& uuid
     return paths;
 }
 
-Ipv4Address gatewayOf(const VmRecord& record) { return record.network.host(1); }
+Ipv4Address gatewayOf(const VmRecord& record) {
+    return record.network.host(1);
+}
 
 std::string bootArguments(const VmRecord& record) {
     std::istringstream words(record.bootArguments.value_or(std::string(defaultBootArguments)));

@@ -12,7 +12,8 @@
 /// What is written down of a VM, and how it reads as documents (A16-A19, L23, L30, L31).
 namespace mergen::engine {
 
-/// One VM's record: all that must survive the server. Host facts that a restart can look up (pid, socket) are not in it.
+/// One VM's record: all that must survive the server. Host facts that a restart can look up (pid, socket) are not in
+/// it.
 struct VmRecord {
     VmRecord(RecordId recordId, Uuid internalId) : id(std::move(recordId)), uuid(internalId) {}
 

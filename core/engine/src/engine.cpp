@@ -1,15 +1,13 @@
-#include <mergen/engine/engine.hpp>
-
+#include <algorithm>
+#include <cerrno>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-
 #include <mergen/base/file.hpp>
 #include <mergen/base/rollback.hpp>
+#include <mergen/engine/engine.hpp>
 
 #include "engine_impl.hpp"
 
@@ -193,7 +191,7 @@ void Engine::Impl::noteHooks(Vm& vm) {
 
 void Engine::Impl::refuseSharedDisk(const VmRecord& record, const OpenedImages& images) const {
     if (!record.dataDisk) return;
-    struct stat wanted{};
+    struct stat wanted {};
     if (::fstat(images.dataDisk.get(), &wanted) != 0) throw Error::fromErrno(errno, "cannot inspect the data disk");
     for (const auto& other : registry_.all()) {
         if (other->id == record.id) continue;
@@ -201,11 +199,11 @@ void Engine::Impl::refuseSharedDisk(const VmRecord& record, const OpenedImages& 
             const std::lock_guard lock(other->mutex);
             return std::pair(other->record.dataDisk, other->id.str());
         }();
-        struct stat theirs{};
+        struct stat theirs {};
         if (disk && ::stat(disk->c_str(), &theirs) == 0 && theirs.st_dev == wanted.st_dev &&
             theirs.st_ino == wanted.st_ino) {
-            throw Error(ErrorKind::AlreadyExists, "the data disk " + record.dataDisk->string() + " belongs to VM '" + id +
-                                                      "': two guests that write to one disk destroy it")
+            throw Error(ErrorKind::AlreadyExists, "the data disk " + record.dataDisk->string() + " belongs to VM '" +
+                                                      id + "': two guests that write to one disk destroy it")
                 .about("dataDisk");
         }
     }
@@ -296,7 +294,7 @@ std::string Engine::Impl::readConsole(const VmRecord& record, std::size_t limit)
     // The supervisor keeps the older half under the name with ".1".
     for (const std::filesystem::path& file : {std::filesystem::path(newest.string() + ".1"), newest}) {
         const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-        struct stat status{};
+        struct stat status {};
         if (!fd || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
         const auto size = static_cast<std::size_t>(status.st_size);
         const std::size_t skip = size > limit ? size - limit : 0;
@@ -329,8 +327,10 @@ std::vector<ComponentHealth> Engine::Impl::health() const {
     }
     if (corrupt > 0) {
         // Not a reason to take no requests: every other VM works.
-        all.push_back(ComponentHealth{"engine", "", true, std::to_string(corrupt) + " records cannot be read" +
-            (strangersPossible_ ? "; what might be theirs on the host is left alone" : "")});
+        all.push_back(
+            ComponentHealth{"engine", "", true,
+                            std::to_string(corrupt) + " records cannot be read" +
+                                (strangersPossible_ ? "; what might be theirs on the host is left alone" : "")});
     }
     return all;
 }
@@ -338,15 +338,33 @@ std::vector<ComponentHealth> Engine::Impl::health() const {
 Engine::Engine(EngineConfig config, Backends backends, Log& log)
     : impl_(std::make_unique<Impl>(std::move(config), std::move(backends), log)) {}
 Engine::~Engine() = default;
-void Engine::recover() { impl_->recover(); }
-bool Engine::drain(std::chrono::milliseconds limit) { return impl_->drain(limit); }
-VmView Engine::create(const CreateRequest& request) { return impl_->create(request); }
-VmView Engine::start(const std::string& id) { return impl_->start(id); }
-VmView Engine::stop(const std::string& id) { return impl_->stop(id); }
-void Engine::remove(const std::string& id, bool retainData) { impl_->remove(id, retainData); }
-VmView Engine::get(const std::string& id) const { return impl_->view(*impl_->need(id)); }
-std::vector<VmView> Engine::list() const { return impl_->list(); }
-std::vector<Event> Engine::events(const std::string& id) const { return impl_->need(id)->timeline.events(); }
+void Engine::recover() {
+    impl_->recover();
+}
+bool Engine::drain(std::chrono::milliseconds limit) {
+    return impl_->drain(limit);
+}
+VmView Engine::create(const CreateRequest& request) {
+    return impl_->create(request);
+}
+VmView Engine::start(const std::string& id) {
+    return impl_->start(id);
+}
+VmView Engine::stop(const std::string& id) {
+    return impl_->stop(id);
+}
+void Engine::remove(const std::string& id, bool retainData) {
+    impl_->remove(id, retainData);
+}
+VmView Engine::get(const std::string& id) const {
+    return impl_->view(*impl_->need(id));
+}
+std::vector<VmView> Engine::list() const {
+    return impl_->list();
+}
+std::vector<Event> Engine::events(const std::string& id) const {
+    return impl_->need(id)->timeline.events();
+}
 std::string Engine::console(const std::string& id, std::size_t limit) const {
     const auto vm = impl_->need(id);
     const VmRecord record = [&] {
@@ -355,7 +373,11 @@ std::string Engine::console(const std::string& id, std::size_t limit) const {
     }();
     return impl_->readConsole(record, limit);
 }
-std::vector<ComponentHealth> Engine::health() const { return impl_->health(); }
-const EngineConfig& Engine::config() const noexcept { return impl_->config(); }
+std::vector<ComponentHealth> Engine::health() const {
+    return impl_->health();
+}
+const EngineConfig& Engine::config() const noexcept {
+    return impl_->config();
+}
 
 }  // namespace mergen::engine

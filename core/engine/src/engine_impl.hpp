@@ -20,8 +20,8 @@ namespace mergen::engine {
 /// "exit status 1", "signal 9 (Killed)".
 [[nodiscard]] std::string describeExit(const ExitStatus& exit);
 
-/// The engine's parts in one place. engine.cpp has what is asked from outside, lifecycle.cpp the steps of create, start,
-/// stop and delete, reconcile.cpp what happens after a restart of the server and after the end of a VMM.
+/// The engine's parts in one place. engine.cpp has what is asked from outside, lifecycle.cpp the steps of create,
+/// start, stop and delete, reconcile.cpp what happens after a restart of the server and after the end of a VMM.
 class Engine::Impl final : public ExitListener {
 public:
     Impl(EngineConfig config, Backends backends, Log& log);
@@ -117,7 +117,7 @@ private:
 
     std::mutex exitMutex_;
     std::condition_variable_any exitQueued_;
-    std::deque<Uuid> exits_;     // guarded by exitMutex_
+    std::deque<Uuid> exits_;    // guarded by exitMutex_
     std::jthread exitWatcher_;  // last: it ends before what it uses
 };
 

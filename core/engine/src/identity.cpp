@@ -1,8 +1,7 @@
 #include "identity.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <unistd.h>
 
 #include <mergen/base/rollback.hpp>
 #include <mergen/sdk/error.hpp>
@@ -18,7 +17,9 @@ Error taken(std::string_view what, const std::string& value, const std::string& 
     return {ErrorKind::AlreadyExists, std::string(what) + " " + value + " belongs to VM '" + holder + "'"};
 }
 
-bool runsAsRoot() noexcept { return ::geteuid() == 0; }
+bool runsAsRoot() noexcept {
+    return ::geteuid() == 0;
+}
 
 }  // namespace
 
@@ -148,9 +149,9 @@ std::uint16_t Identities::choosePort(Protocol protocol, const std::string& owner
             const std::lock_guard lock(mutex_);
             const auto number = portPool(protocol).takeLowest(from);
             if (!number) {
-                throw Error(ErrorKind::ResourceExhausted,
-                            "no " + std::string(toString(protocol)) + " port from " + std::to_string(config_.portStart) +
-                                " to " + std::to_string(config_.portEnd) + " is free");
+                throw Error(ErrorKind::ResourceExhausted, "no " + std::string(toString(protocol)) + " port from " +
+                                                              std::to_string(config_.portStart) + " to " +
+                                                              std::to_string(config_.portEnd) + " is free");
             }
             port = static_cast<std::uint16_t>(*number);
             ports_.emplace(PortKey{protocol, port}, owner);
@@ -204,7 +205,8 @@ void Identities::adopt(const VmRecord& record) {
     if (const auto it = shortIds_.find(record.uuid.short8()); it != shortIds_.end()) {
         throw taken("the interface name", record.tap, it->second);
     }
-    if (const auto it = macs_.find(record.mac); it != macs_.end()) throw taken("the MAC address", record.mac.str(), it->second);
+    if (const auto it = macs_.find(record.mac); it != macs_.end())
+        throw taken("the MAC address", record.mac.str(), it->second);
     if (const auto it = addresses_.find(record.guest); it != addresses_.end()) {
         throw taken("the address", record.guest.str(), it->second);
     }

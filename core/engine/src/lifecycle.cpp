@@ -17,7 +17,8 @@ constexpr auto deleteRetainingData = "delete-retaining-data";
 
 void Engine::Impl::createVm(Operation& op, const OpenedImages& images) {
     op.step("record", [&] { persist(op.vm(), intent(op, op.record(), VmState::Creating)); });
-    op.step("disks", [&] { makeDisks(config_, op.record(), images); }, [&] { removeDisks(config_, op.record()); });
+    op.step(
+        "disks", [&] { makeDisks(config_, op.record(), images); }, [&] { removeDisks(config_, op.record()); });
     op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Created)); });
 }
 
@@ -25,13 +26,17 @@ void Engine::Impl::startVm(Operation& op) {
     const VmRecord before = op.record();
     switch (before.state) {
         case VmState::Running:
-        case VmState::Paused: op.note("skipped", "it runs already"); return;
+        case VmState::Paused:
+            op.note("skipped", "it runs already");
+            return;
         case VmState::Created:
         case VmState::Stopped:
-        case VmState::Failed: break;
+        case VmState::Failed:
+            break;
         default:
-            throw Error(ErrorKind::FailedPrecondition, "VM '" + before.id.str() + "' is " +
-                                                           std::string(toString(before.state)) + " and cannot be started");
+            throw Error(
+                ErrorKind::FailedPrecondition,
+                "VM '" + before.id.str() + "' is " + std::string(toString(before.state)) + " and cannot be started");
     }
     VmmBackend& vmm = vmmOf(before);
     const OwnerTag owner = tagOf(before);
@@ -46,11 +51,13 @@ void Engine::Impl::startVm(Operation& op) {
             next.bootId = bootId();
             persist(op.vm(), std::move(next));
         });
-        op.step("data-disk", [&] { lendDataDisk(config_, before); }, [&] { takeBackDataDisk(config_, before); });
-        op.step("run-directory", [&] { makeRunDirectory(config_, before); },
-                [&] { removeRunDirectory(config_, before.uuid); });
-        op.step("network", [&] { wire = backends_.network.attach(network); },
-                [&] { backends_.network.detach(network); });
+        op.step(
+            "data-disk", [&] { lendDataDisk(config_, before); }, [&] { takeBackDataDisk(config_, before); });
+        op.step(
+            "run-directory", [&] { makeRunDirectory(config_, before); },
+            [&] { removeRunDirectory(config_, before.uuid); });
+        op.step(
+            "network", [&] { wire = backends_.network.attach(network); }, [&] { backends_.network.detach(network); });
         const GuestSpec guest = guestSpec(config_, before, wire.tap);
         op.step(
             "launch",
@@ -79,7 +86,8 @@ void Engine::Impl::startVm(Operation& op) {
                 throw Error(error.kind(), error.what() + lastWords(before));
             }
         });
-        op.step("publish", [&] { backends_.network.publish(network); }, [&] { backends_.network.unpublish(network); });
+        op.step(
+            "publish", [&] { backends_.network.publish(network); }, [&] { backends_.network.unpublish(network); });
         op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Running)); });
     } catch (const Error& error) {
         op.undoAll();
@@ -94,14 +102,18 @@ void Engine::Impl::stopVm(Operation& op) {
     VmRecord record = op.record();
     switch (record.state) {
         case VmState::Created:
-        case VmState::Stopped: op.note("skipped", "it does not run"); return;
+        case VmState::Stopped:
+            op.note("skipped", "it does not run");
+            return;
         case VmState::Running:
         case VmState::Paused:
         case VmState::Stopping:
-        case VmState::Failed: break;
+        case VmState::Failed:
+            break;
         default:
-            throw Error(ErrorKind::FailedPrecondition, "VM '" + record.id.str() + "' is " +
-                                                           std::string(toString(record.state)) + " and cannot be stopped");
+            throw Error(
+                ErrorKind::FailedPrecondition,
+                "VM '" + record.id.str() + "' is " + std::string(toString(record.state)) + " and cannot be stopped");
     }
     op.step("intent", [&] { persist(op.vm(), intent(op, record, VmState::Stopping)); });
     completeStop(op, VmState::Stopped, {});

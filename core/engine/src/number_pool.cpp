@@ -15,7 +15,9 @@ NumberPool::NumberPool(std::uint32_t first, std::uint32_t count)
     if (count_ % wordBits != 0) taken_.back() = full << (count_ % wordBits);
 }
 
-bool NumberPool::contains(std::uint32_t number) const noexcept { return number >= first_ && number - first_ < count_; }
+bool NumberPool::contains(std::uint32_t number) const noexcept {
+    return number >= first_ && number - first_ < count_;
+}
 
 std::optional<std::uint32_t> NumberPool::takeLowest() {
     while (lowest_ < taken_.size() && taken_[lowest_] == full) ++lowest_;

@@ -71,9 +71,8 @@ void Operation::emit(std::string_view step, std::string_view outcome, Clock::tim
     event.duration = took;
     event.cause = cause;
     vm_->timeline.append(std::move(event));
-    const LogField fields[] = {{"vm", vm_->id.str()}, {"operation", name_}, {"op", id_},
-                               {"step", step},        {"outcome", outcome}, {"took_us", took.count()},
-                               {"cause", cause}};
+    const LogField fields[] = {{"vm", vm_->id.str()}, {"operation", name_},      {"op", id_},     {"step", step},
+                               {"outcome", outcome},  {"took_us", took.count()}, {"cause", cause}};
     const bool whole = step.empty();
     const bool failed = outcome == "failed";
     log_.write(failed ? (whole ? LogLevel::Error : LogLevel::Warning) : (whole ? LogLevel::Info : LogLevel::Debug),
@@ -127,6 +126,8 @@ void Operation::undoAll() noexcept {
     undos_.clear();
 }
 
-void Operation::note(std::string_view outcome, std::string_view cause) { emit({}, outcome, begin_, cause); }
+void Operation::note(std::string_view outcome, std::string_view cause) {
+    emit({}, outcome, begin_, cause);
+}
 
 }  // namespace mergen::engine

@@ -113,7 +113,9 @@ void Engine::Impl::reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus&
                 });
                 forgetVm(*vm);
                 return;
-            case VmState::Starting: finishOrUndoStart(op, process); return;
+            case VmState::Starting:
+                finishOrUndoStart(op, process);
+                return;
             case VmState::Running:
             case VmState::Paused:
                 if (process.state == ProcessState::Running) {
@@ -122,12 +124,19 @@ void Engine::Impl::reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus&
                     settleEnded(op, process);
                 }
                 return;
-            case VmState::Stopping: completeStop(op, VmState::Stopped, {}); return;
-            case VmState::Deleting: removeVm(op, /*retainData=*/false); return;
+            case VmState::Stopping:
+                completeStop(op, VmState::Stopped, {});
+                return;
+            case VmState::Deleting:
+                removeVm(op, /*retainData=*/false);
+                return;
             case VmState::Created:
             case VmState::Stopped:
-            case VmState::Failed: completeStop(op, state, op.record().failure); return;
-            case VmState::Corrupt: return;
+            case VmState::Failed:
+                completeStop(op, state, op.record().failure);
+                return;
+            case VmState::Corrupt:
+                return;
         }
     });
 }
@@ -285,10 +294,18 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
             ours = true;
             switch (op.record().state) {
                 case VmState::Running:
-                case VmState::Paused: settleEnded(op, process); return;
-                case VmState::Stopping: completeStop(op, VmState::Stopped, {}); return;
-                case VmState::Deleting: removeVm(op, /*retainData=*/false); return;
-                default: op.note("skipped", "nothing of it was running"); return;
+                case VmState::Paused:
+                    settleEnded(op, process);
+                    return;
+                case VmState::Stopping:
+                    completeStop(op, VmState::Stopped, {});
+                    return;
+                case VmState::Deleting:
+                    removeVm(op, /*retainData=*/false);
+                    return;
+                default:
+                    op.note("skipped", "nothing of it was running");
+                    return;
             }
         });
     } catch (const Error& error) {

@@ -39,7 +39,8 @@ void Registry::add(const std::shared_ptr<Vm>& vm, std::size_t limit) {
         throw Error(ErrorKind::AlreadyExists, "another VM has the UUID " + vm->record.uuid.str());
     }
     if (byId_.size() >= limit) {
-        throw Error(ErrorKind::ResourceExhausted, "there are " + std::to_string(limit) + " VMs, the limit (vm.max_vms)");
+        throw Error(ErrorKind::ResourceExhausted,
+                    "there are " + std::to_string(limit) + " VMs, the limit (vm.max_vms)");
     }
     byId_.emplace(vm->id.str(), vm);
     byUuid_.emplace(vm->record.uuid, vm);

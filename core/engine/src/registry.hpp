@@ -12,8 +12,8 @@
 
 namespace mergen::engine {
 
-/// One VM in memory. Readers copy under `mutex`; only the operation that holds the VM changes `record`, first in storage,
-/// then here. `mutex` is never held over I/O.
+/// One VM in memory. Readers copy under `mutex`; only the operation that holds the VM changes `record`, first in
+/// storage, then here. `mutex` is never held over I/O.
 struct Vm {
     Vm(VmRecord initial, std::size_t eventLimit) : id(initial.id), timeline(eventLimit), record(std::move(initial)) {}
 

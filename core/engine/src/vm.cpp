@@ -1,8 +1,8 @@
-#include <mergen/engine/vm.hpp>
-
 #include <algorithm>
 #include <array>
 #include <utility>
+
+#include <mergen/engine/vm.hpp>
 
 namespace mergen::engine {
 

@@ -1,8 +1,8 @@
-#include <mergen/sdk/error.hpp>
-
 #include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include <mergen/sdk/error.hpp>
 
 namespace mergen {
 
@@ -15,17 +15,28 @@ struct Error::Data {
 
 std::string_view toString(ErrorKind kind) noexcept {
     switch (kind) {
-        case ErrorKind::InvalidArgument: return "invalid_argument";
-        case ErrorKind::NotFound: return "not_found";
-        case ErrorKind::AlreadyExists: return "already_exists";
-        case ErrorKind::Conflict: return "conflict";
-        case ErrorKind::FailedPrecondition: return "failed_precondition";
-        case ErrorKind::PermissionDenied: return "permission_denied";
-        case ErrorKind::ResourceExhausted: return "resource_exhausted";
-        case ErrorKind::NotSupported: return "not_supported";
-        case ErrorKind::Unavailable: return "unavailable";
-        case ErrorKind::Timeout: return "timeout";
-        case ErrorKind::Internal: return "internal";
+        case ErrorKind::InvalidArgument:
+            return "invalid_argument";
+        case ErrorKind::NotFound:
+            return "not_found";
+        case ErrorKind::AlreadyExists:
+            return "already_exists";
+        case ErrorKind::Conflict:
+            return "conflict";
+        case ErrorKind::FailedPrecondition:
+            return "failed_precondition";
+        case ErrorKind::PermissionDenied:
+            return "permission_denied";
+        case ErrorKind::ResourceExhausted:
+            return "resource_exhausted";
+        case ErrorKind::NotSupported:
+            return "not_supported";
+        case ErrorKind::Unavailable:
+            return "unavailable";
+        case ErrorKind::Timeout:
+            return "timeout";
+        case ErrorKind::Internal:
+            return "internal";
     }
     return "internal";
 }
@@ -37,27 +48,35 @@ ErrorKind kindOf(int errnum) noexcept {
         case ENOENT:
         case ENOTDIR:
         case ESRCH:
-        case ENODEV: return ErrorKind::NotFound;
+        case ENODEV:
+            return ErrorKind::NotFound;
         case EEXIST:
-        case EADDRINUSE: return ErrorKind::AlreadyExists;
+        case EADDRINUSE:
+            return ErrorKind::AlreadyExists;
         case EACCES:
         case EPERM:
         case EROFS:
-        case ELOOP: return ErrorKind::PermissionDenied;
+        case ELOOP:
+            return ErrorKind::PermissionDenied;
         case ENOSPC:
         case EDQUOT:
         case EMFILE:
         case ENFILE:
         case ENOMEM:
-        case EFBIG: return ErrorKind::ResourceExhausted;
+        case EFBIG:
+            return ErrorKind::ResourceExhausted;
         case ENOSYS:
-        case EOPNOTSUPP: return ErrorKind::NotSupported;
-        case ETIMEDOUT: return ErrorKind::Timeout;
+        case EOPNOTSUPP:
+            return ErrorKind::NotSupported;
+        case ETIMEDOUT:
+            return ErrorKind::Timeout;
         case EIO:
         case ECONNREFUSED:
         case ECONNRESET:
-        case EPIPE: return ErrorKind::Unavailable;
-        default: return ErrorKind::Internal;
+        case EPIPE:
+            return ErrorKind::Unavailable;
+        default:
+            return ErrorKind::Internal;
     }
 }
 
@@ -82,10 +101,18 @@ Error Error::fromErrno(int errnum, std::string_view text) {
         Data{kindOf(errnum), std::string(text) + ": " + ::strerror_r(errnum, buffer, sizeof buffer), {}, errnum}));
 }
 
-ErrorKind Error::kind() const noexcept { return data_->kind; }
-const char* Error::what() const noexcept { return data_->text.c_str(); }
-int Error::errnum() const noexcept { return data_->errnum; }
-const std::string& Error::field() const noexcept { return data_->field; }
+ErrorKind Error::kind() const noexcept {
+    return data_->kind;
+}
+const char* Error::what() const noexcept {
+    return data_->text.c_str();
+}
+int Error::errnum() const noexcept {
+    return data_->errnum;
+}
+const std::string& Error::field() const noexcept {
+    return data_->field;
+}
 
 Error Error::within(std::string_view context) const {
     Data data = *data_;

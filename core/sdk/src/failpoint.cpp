@@ -1,8 +1,3 @@
-#include <mergen/sdk/failpoint.hpp>
-
-#include <signal.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <charconv>
@@ -10,11 +5,14 @@
 #include <cstdlib>
 #include <mutex>
 #include <optional>
+#include <signal.h>
 #include <string>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include <mergen/sdk/error.hpp>
+#include <mergen/sdk/failpoint.hpp>
 
 namespace mergen::failpoint {
 
@@ -112,7 +110,9 @@ void Registry::set(std::string_view spec) {
 
 }  // namespace
 
-void arm(std::string_view spec) { registry().set(spec); }
+void arm(std::string_view spec) {
+    registry().set(spec);
+}
 
 void hit(std::string_view name) {
     Registry& all = registry();
@@ -132,9 +132,14 @@ void hit(std::string_view name) {
         if (!found) return;
     }
     switch (fired.action) {
-        case Point::Action::Crash: ::kill(::getpid(), SIGKILL); std::abort();
-        case Point::Action::Delay: std::this_thread::sleep_for(fired.delay); return;
-        case Point::Action::NoSpace: throw Error::fromErrno(ENOSPC, "failpoint " + std::string(name));
+        case Point::Action::Crash:
+            ::kill(::getpid(), SIGKILL);
+            std::abort();
+        case Point::Action::Delay:
+            std::this_thread::sleep_for(fired.delay);
+            return;
+        case Point::Action::NoSpace:
+            throw Error::fromErrno(ENOSPC, "failpoint " + std::string(name));
         case Point::Action::Error:
             throw Error(ErrorKind::Internal, "failpoint " + std::string(name) + ": " + fired.text);
     }

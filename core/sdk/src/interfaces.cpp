@@ -18,10 +18,14 @@ VmmBackend::~VmmBackend() = default;
 
 std::string_view toString(GuestState state) noexcept {
     switch (state) {
-        case GuestState::NotStarted: return "not started";
-        case GuestState::Running: return "running";
-        case GuestState::Paused: return "paused";
-        case GuestState::Ended: return "ended";
+        case GuestState::NotStarted:
+            return "not started";
+        case GuestState::Running:
+            return "running";
+        case GuestState::Paused:
+            return "paused";
+        case GuestState::Ended:
+            return "ended";
     }
     return "unknown";
 }

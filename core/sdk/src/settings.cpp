@@ -49,7 +49,8 @@ std::optional<std::int64_t> toInteger(std::string_view text) noexcept {
 void Settings::check(mergen_key_type type, std::string_view value) {
     switch (type) {
         case MERGEN_KEY_STRING:
-        case MERGEN_KEY_PATH: return;
+        case MERGEN_KEY_PATH:
+            return;
         case MERGEN_KEY_INTEGER:
             if (!toInteger(value)) refuse(value, "a whole number");
             return;
@@ -91,19 +92,29 @@ Settings::Settings(const mergen_key* keys, std::map<std::string, std::string, st
 const std::string& Settings::find(std::string_view key, mergen_key_type type) const {
     const auto known = types_.find(key);
     if (known == types_.end() || known->second != type) {
-        throw Error(ErrorKind::Internal,
-                    "the plugin asks for the setting '" + std::string(key) + "', which its manifest does not declare so");
+        throw Error(ErrorKind::Internal, "the plugin asks for the setting '" + std::string(key) +
+                                             "', which its manifest does not declare so");
     }
     return values_.find(key)->second;
 }
 
-const std::string& Settings::text(std::string_view key) const { return find(key, MERGEN_KEY_STRING); }
-std::int64_t Settings::integer(std::string_view key) const { return *toInteger(find(key, MERGEN_KEY_INTEGER)); }
-bool Settings::boolean(std::string_view key) const { return find(key, MERGEN_KEY_BOOLEAN) == "true"; }
+const std::string& Settings::text(std::string_view key) const {
+    return find(key, MERGEN_KEY_STRING);
+}
+std::int64_t Settings::integer(std::string_view key) const {
+    return *toInteger(find(key, MERGEN_KEY_INTEGER));
+}
+bool Settings::boolean(std::string_view key) const {
+    return find(key, MERGEN_KEY_BOOLEAN) == "true";
+}
 std::chrono::milliseconds Settings::duration(std::string_view key) const {
     return std::chrono::milliseconds(*withUnit(find(key, MERGEN_KEY_DURATION), durations));
 }
-std::uint64_t Settings::bytes(std::string_view key) const { return *withUnit(find(key, MERGEN_KEY_SIZE), sizes); }
-std::filesystem::path Settings::path(std::string_view key) const { return find(key, MERGEN_KEY_PATH); }
+std::uint64_t Settings::bytes(std::string_view key) const {
+    return *withUnit(find(key, MERGEN_KEY_SIZE), sizes);
+}
+std::filesystem::path Settings::path(std::string_view key) const {
+    return find(key, MERGEN_KEY_PATH);
+}
 
 }  // namespace mergen

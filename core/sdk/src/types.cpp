@@ -1,20 +1,24 @@
-#include <mergen/sdk/types.hpp>
-
-#include <sys/random.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <sys/random.h>
 
 #include <mergen/sdk/error.hpp>
+#include <mergen/sdk/types.hpp>
 
 namespace mergen {
 
 namespace {
 
-constexpr bool isDigit(char c) noexcept { return c >= '0' && c <= '9'; }
-constexpr bool isLower(char c) noexcept { return c >= 'a' && c <= 'z'; }
-constexpr bool isUpper(char c) noexcept { return c >= 'A' && c <= 'Z'; }
+constexpr bool isDigit(char c) noexcept {
+    return c >= '0' && c <= '9';
+}
+constexpr bool isLower(char c) noexcept {
+    return c >= 'a' && c <= 'z';
+}
+constexpr bool isUpper(char c) noexcept {
+    return c >= 'A' && c <= 'Z';
+}
 
 constexpr int hexValue(char c) noexcept {
     if (isDigit(c)) return c - '0';
@@ -95,7 +99,9 @@ std::string Uuid::str() const {
     return text;
 }
 
-std::string Uuid::short8() const { return str().substr(0, 8); }
+std::string Uuid::short8() const {
+    return str().substr(0, 8);
+}
 
 RecordId RecordId::parse(std::string_view text) {
     const bool good = !text.empty() && text.size() <= 63 && text.front() != '-' &&
@@ -109,7 +115,9 @@ constexpr std::string_view tagPrefix = "mergen:";
 constexpr std::size_t instanceLength = 8;
 }  // namespace
 
-std::string OwnerTag::str() const { return std::string(tagPrefix) + instance + ":" + vm.str(); }
+std::string OwnerTag::str() const {
+    return std::string(tagPrefix) + instance + ":" + vm.str();
+}
 
 std::optional<OwnerTag> OwnerTag::parse(std::string_view text) {
     if (!text.starts_with(tagPrefix)) return std::nullopt;
@@ -125,10 +133,10 @@ std::optional<OwnerTag> OwnerTag::parse(std::string_view text) {
 }
 
 IfName IfName::parse(std::string_view text) {
-    const bool good = !text.empty() && text.size() <= 15 && text != "." && text != ".." &&
-                      std::ranges::all_of(text, [](char c) {
-                          return isLower(c) || isUpper(c) || isDigit(c) || c == '-' || c == '_' || c == '.';
-                      });
+    const bool good =
+        !text.empty() && text.size() <= 15 && text != "." && text != ".." && std::ranges::all_of(text, [](char c) {
+            return isLower(c) || isUpper(c) || isDigit(c) || c == '-' || c == '_' || c == '.';
+        });
     if (!good) refuse("interface name", text, "1 to 15 of a-z, A-Z, 0-9, '-', '_' and '.'");
     return IfName(std::string(text));
 }
@@ -194,13 +202,21 @@ Ipv4Network Ipv4Network::parse(std::string_view text) {
     return network;
 }
 
-std::string Ipv4Network::str() const { return base_.str() + "/" + std::to_string(prefix_); }
-Ipv4Address Ipv4Network::broadcast() const noexcept { return Ipv4Address(base_.value() + size() - 1); }
-Ipv4Address Ipv4Network::netmask() const noexcept { return Ipv4Address(~(size() - 1)); }
+std::string Ipv4Network::str() const {
+    return base_.str() + "/" + std::to_string(prefix_);
+}
+Ipv4Address Ipv4Network::broadcast() const noexcept {
+    return Ipv4Address(base_.value() + size() - 1);
+}
+Ipv4Address Ipv4Network::netmask() const noexcept {
+    return Ipv4Address(~(size() - 1));
+}
 bool Ipv4Network::contains(Ipv4Address address) const noexcept {
     return (address.value() & netmask().value()) == base_.value();
 }
 
-std::string_view toString(Protocol protocol) noexcept { return protocol == Protocol::Tcp ? "tcp" : "udp"; }
+std::string_view toString(Protocol protocol) noexcept {
+    return protocol == Protocol::Tcp ? "tcp" : "udp";
+}
 
 }  // namespace mergen

@@ -1,12 +1,10 @@
-#include <mergen/base/file.hpp>
-
 #include <fcntl.h>
-#include <sys/stat.h>
-
 #include <fstream>
+#include <sys/stat.h>
 
 #include <gtest/gtest.h>
 
+#include <mergen/base/file.hpp>
 #include <mergen/sdk/error.hpp>
 
 namespace mergen {
@@ -23,7 +21,7 @@ protected:
     ~File() override { fs::remove_all(root_); }
 
     static mode_t modeOf(const fs::path& path) {
-        struct stat status{};
+        struct stat status {};
         EXPECT_EQ(::lstat(path.c_str(), &status), 0) << path;
         return status.st_mode & 07777U;
     }
@@ -132,7 +130,7 @@ TEST_F(File, CopyKeepsHolesAndContent) {
     }
     const UniqueFd fd = openFile(source, O_RDONLY);
     copySparse(fd.get(), root_ / "copy", 0640, ::geteuid(), ::getegid());
-    struct stat status{};
+    struct stat status {};
     ASSERT_EQ(::stat((root_ / "copy").c_str(), &status), 0);
     EXPECT_EQ(status.st_size, 64 << 20);
     EXPECT_LT(status.st_blocks * 512, 1 << 20) << "the holes were filled";

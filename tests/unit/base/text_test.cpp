@@ -1,7 +1,6 @@
-#include <mergen/base/text.hpp>
-
 #include <gtest/gtest.h>
 
+#include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
 
 namespace mergen {
@@ -49,8 +48,9 @@ TEST(Rfc3339, ReadsBackWhatItWrites) {
 }
 
 TEST(Rfc3339, RefusesWhatIsNoTime) {
-    for (const char* bad : {"", "2026-11-22", "2026-11-22T04:52:00", "2026-13-22T04:52:00Z", "2026-02-30T04:52:00Z",
-                            "2026-11-22T24:52:00Z", "2026-11-22T04:52:00.Z", "2026-11-22T04:52:00.1aZ", "2026-11-22 04:52:00Z"}) {
+    for (const char* bad :
+         {"", "2026-11-22", "2026-11-22T04:52:00", "2026-13-22T04:52:00Z", "2026-02-30T04:52:00Z",
+          "2026-11-22T24:52:00Z", "2026-11-22T04:52:00.Z", "2026-11-22T04:52:00.1aZ", "2026-11-22 04:52:00Z"}) {
         EXPECT_THROW(static_cast<void>(parseRfc3339(bad)), Error) << bad;
     }
 }

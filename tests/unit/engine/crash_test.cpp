@@ -48,8 +48,7 @@ const std::vector<Scenario>& scenarios() {
              static_cast<void>(e.start("web"));
          },
          [](World&, Engine& e) { e.remove("web", false); }},
-        {"delete that retains data",
-         [](World& w, Engine& e) { static_cast<void>(e.create(named(w))); },
+        {"delete that retains data", [](World& w, Engine& e) { static_cast<void>(e.create(named(w))); },
          [](World&, Engine& e) { e.remove("web", true); }},
     };
     return all;
@@ -74,7 +73,9 @@ bool crashAt(World& world, Engine& engine, const Scenario& scenario, int point, 
     return crashed;
 }
 
-bool retained(const World& world) { return std::filesystem::exists(world.config.dataRoot / "web"); }
+bool retained(const World& world) {
+    return std::filesystem::exists(world.config.dataRoot / "web");
+}
 
 TEST(Crash, AtEveryEffectOfEveryOperationIsRecoveredFrom) {
     int points = 0;

@@ -1,6 +1,5 @@
-#include <sys/stat.h>
-
 #include <fstream>
+#include <sys/stat.h>
 
 #include "world.hpp"
 
@@ -22,7 +21,7 @@ TEST(Create, MakesTheVmsOwnCopiesAndLeavesTheGivenFilesAlone) {
     EXPECT_EQ(vm.state, VmState::Created);
     EXPECT_EQ(contentOf(vm.paths.dataDir / "rootfs.ext4"), "a disk");
     EXPECT_EQ(contentOf(vm.paths.dataDir / "kernel"), "a kernel");
-    struct stat status{};
+    struct stat status {};
     ASSERT_EQ(::stat((vm.paths.dataDir / "rootfs.ext4").c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 0777U, 0640U);
     ASSERT_EQ(::stat(vm.paths.dataDir.c_str(), &status), 0);
@@ -80,8 +79,9 @@ TEST(Create, FilesThatAreNotPlainFilesBelowTheRootsAreRefusedAndNothingIsMade) {
     for (const BadFile& file : bad) {
         for (const std::string field : {"rootfs", "kernel", "dataDisk"}) {
             CreateRequest request = world.request();
-            (field == "rootfs" ? request.rootfs : field == "kernel" ? request.kernel : request.dataDisk.emplace()) =
-                file.path(world);
+            (field == "rootfs"   ? request.rootfs
+             : field == "kernel" ? request.kernel
+                                 : request.dataDisk.emplace()) = file.path(world);
             try {
                 static_cast<void>(engine->create(request));
                 ADD_FAILURE() << field << " may be " << file.what;

@@ -76,8 +76,8 @@ TEST(Documents, EnvIsSortedAndQuotedSoThatAShellReadsItBack) {
     EXPECT_NE(env.find("MGN_HTTP_PORT='8080'\n"), std::string::npos);
     EXPECT_NE(env.find("MGN_PUBLISH_53='20001/udp'\nMGN_PUBLISH_80='20000/tcp'\n"), std::string::npos) << env;
     EXPECT_NE(env.find("MGN_SOCKET_PATH='/r/0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d/mergen.socket'\n"), std::string::npos);
-    for (const char* key : {"MGN_VM_ID", "MGN_VM_JSON", "MGN_META_JSON", "MGN_HOOKS_JSON", "MGN_RUN_DIR", "MGN_TAP_NAME",
-                            "MGN_NETNS", "MGN_GUEST_IP", "MGN_DATA_DIR", "MGN_LOG_DIR"}) {
+    for (const char* key : {"MGN_VM_ID", "MGN_VM_JSON", "MGN_META_JSON", "MGN_HOOKS_JSON", "MGN_RUN_DIR",
+                            "MGN_TAP_NAME", "MGN_NETNS", "MGN_GUEST_IP", "MGN_DATA_DIR", "MGN_LOG_DIR"}) {
         EXPECT_NE(env.find(std::string(key) + "='"), std::string::npos) << key;
     }
 }

@@ -1,8 +1,7 @@
-#include <sys/stat.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <fstream>
+#include <sys/stat.h>
 #include <thread>
 
 #include "world.hpp"
@@ -61,10 +60,12 @@ TEST(Lifecycle, UnknownVmIsNotFoundForEveryOperation) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const std::vector<std::function<void()>> calls{
-        [&] { static_cast<void>(engine->get("nobody")); },    [&] { static_cast<void>(engine->start("nobody")); },
-        [&] { static_cast<void>(engine->stop("nobody")); },   [&] { engine->remove("nobody", false); },
-        [&] { static_cast<void>(engine->events("nobody")); }, [&] { static_cast<void>(engine->console("nobody", 10)); }};
+    const std::vector<std::function<void()>> calls{[&] { static_cast<void>(engine->get("nobody")); },
+                                                   [&] { static_cast<void>(engine->start("nobody")); },
+                                                   [&] { static_cast<void>(engine->stop("nobody")); },
+                                                   [&] { engine->remove("nobody", false); },
+                                                   [&] { static_cast<void>(engine->events("nobody")); },
+                                                   [&] { static_cast<void>(engine->console("nobody", 10)); }};
     for (const auto& call : calls) {
         try {
             call();
@@ -103,8 +104,8 @@ TEST(Lifecycle, SecondOperationIsRefusedAndToldWhoHoldsTheVm) {
         changed.wait(lock, [&] { return inside; });
     }
     for (const auto& call : std::vector<std::function<void()>>{[&] { static_cast<void>(engine->stop(vm.id)); },
-                                                              [&] { static_cast<void>(engine->start(vm.id)); },
-                                                              [&] { engine->remove(vm.id, false); }}) {
+                                                               [&] { static_cast<void>(engine->start(vm.id)); },
+                                                               [&] { engine->remove(vm.id, false); }}) {
         try {
             call();
             ADD_FAILURE() << "a second operation was let in";
@@ -126,7 +127,8 @@ TEST(Lifecycle, SecondOperationIsRefusedAndToldWhoHoldsTheVm) {
 }
 
 TEST(Lifecycle, FailureOfAnyStartStepUndoesAllAndTheNextStartWorks) {
-    for (const std::string effect : {"storage.put", "network.attach", "supervisor.launch", "vmm.boot", "network.publish"}) {
+    for (const std::string effect :
+         {"storage.put", "network.attach", "supervisor.launch", "vmm.boot", "network.publish"}) {
         for (const std::string moment : {"before", "after"}) {
             World world;
             const auto engine = world.boot();
@@ -140,7 +142,8 @@ TEST(Lifecycle, FailureOfAnyStartStepUndoesAllAndTheNextStartWorks) {
                 }
             };
             EXPECT_THROW(static_cast<void>(engine->start(vm.id)), Error) << effect << " " << moment;
-            if (effect == "storage.put" && moment == "after") continue;  // storage lied: its revision is not ours to know
+            if (effect == "storage.put" && moment == "after")
+                continue;  // storage lied: its revision is not ours to know
             EXPECT_EQ(engine->get(vm.id).state, VmState::Failed);
             EXPECT_NE(engine->get(vm.id).failure.find("injected into " + effect), std::string::npos);
             EXPECT_EQ(world.contradictions(*engine), "") << effect << " " << moment;
@@ -180,7 +183,8 @@ TEST(Lifecycle, TeardownGoesOnAfterAStepThatFailsAndStopCanBeAskedAgain) {
     static_cast<void>(engine->start(vm.id));
     std::atomic<bool> armed{true};
     world.onEffect = [&](const std::string& effect, const std::string& moment) {
-        if (armed && effect == "network.detach" && moment == "before") throw Error(ErrorKind::Unavailable, "netlink is busy");
+        if (armed && effect == "network.detach" && moment == "before")
+            throw Error(ErrorKind::Unavailable, "netlink is busy");
     };
     EXPECT_THROW(static_cast<void>(engine->stop(vm.id)), Error);
     EXPECT_TRUE(world.processes.empty()) << "the steps after the failed one did not run";

@@ -184,7 +184,8 @@ TEST(Recover, VmmThatDoesNotAnswerIsLeftRunningAndSaidSo) {
     engine->recover();
     EXPECT_EQ(engine->get("web").state, VmState::Running);
     bool told = false;
-    for (const Event& event : engine->events("web")) told = told || event.cause.find("does not answer") != std::string::npos;
+    for (const Event& event : engine->events("web"))
+        told = told || event.cause.find("does not answer") != std::string::npos;
     EXPECT_TRUE(told);
     EXPECT_EQ(world.contradictions(*engine), "");
 }

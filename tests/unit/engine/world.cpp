@@ -1,12 +1,11 @@
 #include "world.hpp"
 
-#include <signal.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <fstream>
+#include <signal.h>
+#include <sys/stat.h>
 #include <thread>
 
 #include <mergen/base/file.hpp>
@@ -216,7 +215,9 @@ World::World()
     config.vmm = "fake";
 }
 
-World::~World() { static_cast<void>(removeTree(root)); }
+World::~World() {
+    static_cast<void>(removeTree(root));
+}
 
 std::unique_ptr<Engine> World::boot() {
     return std::make_unique<Engine>(config, Backends{*storage_, *supervisor_, *network_, {{"fake", vmm_.get()}}},
@@ -264,9 +265,11 @@ std::string World::contradictions(const Engine& engine) const {
         const std::lock_guard lock(mutex_);
         const auto process = processes.find(uuid);
         const bool runs = process != processes.end() && process->second.state == ProcessState::Running;
-        if (runs != up) say(vm.id + " is " + std::string(toString(vm.state)) + (runs ? " and" : " but not") + " running");
+        if (runs != up)
+            say(vm.id + " is " + std::string(toString(vm.state)) + (runs ? " and" : " but not") + " running");
         if (!up && process != processes.end()) say("the process of " + vm.id + " is not forgotten");
-        if (wires.contains(uuid) != up) say("the wire of " + vm.id + " does not fit " + std::string(toString(vm.state)));
+        if (wires.contains(uuid) != up)
+            say("the wire of " + vm.id + " does not fit " + std::string(toString(vm.state)));
         if (published.contains(uuid) != up) say("the ports of " + vm.id + " do not fit");
         if (fs::exists(vm.paths.runDir) != up) say("the run directory of " + vm.id + " does not fit");
         if (!fs::exists(vm.paths.dataDir / "rootfs.ext4")) say(vm.id + " has no disk");

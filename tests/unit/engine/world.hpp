@@ -43,11 +43,11 @@ public:
     std::map<Uuid, GuestState> guests;
     std::map<Uuid, NetworkSpec> wires;
     std::map<Uuid, std::vector<PortBinding>> published;
-    std::set<std::uint16_t> busyPorts;           // bound by other programs
-    std::set<Ipv4Address> foreignAddresses;      // routed elsewhere by somebody
-    bool guestObeys = true;                      // shuts down when asked
+    std::set<std::uint16_t> busyPorts;       // bound by other programs
+    std::set<Ipv4Address> foreignAddresses;  // routed elsewhere by somebody
+    bool guestObeys = true;                  // shuts down when asked
     bool diesOnTerm = true;
-    std::string bootError;                       // boot() fails with this
+    std::string bootError;  // boot() fails with this
 
     /// Called with the name of each effect before and after it happens ("network.attach", "after"): throws to make it
     /// fail. Every call of the engine into a backend that changes something goes through here.

@@ -1,9 +1,9 @@
-#include <mergen/sdk/error.hpp>
-
 #include <cerrno>
 #include <set>
 
 #include <gtest/gtest.h>
+
+#include <mergen/sdk/error.hpp>
 
 namespace mergen {
 namespace {

@@ -1,11 +1,10 @@
-#include <mergen/sdk/failpoint.hpp>
-
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <gtest/gtest.h>
 
 #include <mergen/sdk/error.hpp>
+#include <mergen/sdk/failpoint.hpp>
 
 namespace mergen::failpoint {
 namespace {

@@ -5,13 +5,11 @@
 namespace mergen {
 namespace {
 
-const mergen_key keys[] = {{"name", MERGEN_KEY_STRING, "none", "A name."},
-                           {"count", MERGEN_KEY_INTEGER, "3", "How many."},
-                           {"fast", MERGEN_KEY_BOOLEAN, "false", "Whether."},
-                           {"wait", MERGEN_KEY_DURATION, "500ms", "How long."},
-                           {"size", MERGEN_KEY_SIZE, "1MiB", "How much."},
-                           {"file", MERGEN_KEY_PATH, nullptr, "Which file."},
-                           {nullptr, MERGEN_KEY_STRING, nullptr, nullptr}};
+const mergen_key keys[] = {
+    {"name", MERGEN_KEY_STRING, "none", "A name."},    {"count", MERGEN_KEY_INTEGER, "3", "How many."},
+    {"fast", MERGEN_KEY_BOOLEAN, "false", "Whether."}, {"wait", MERGEN_KEY_DURATION, "500ms", "How long."},
+    {"size", MERGEN_KEY_SIZE, "1MiB", "How much."},    {"file", MERGEN_KEY_PATH, nullptr, "Which file."},
+    {nullptr, MERGEN_KEY_STRING, nullptr, nullptr}};
 
 TEST(Settings, DefaultsStandForWhatIsNotGiven) {
     const Settings settings(keys, {{"file", "/a"}, {"count", "-7"}});

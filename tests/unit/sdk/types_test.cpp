@@ -1,10 +1,9 @@
-#include <mergen/sdk/types.hpp>
-
 #include <set>
 
 #include <gtest/gtest.h>
 
 #include <mergen/sdk/error.hpp>
+#include <mergen/sdk/types.hpp>
 
 namespace mergen {
 namespace {
@@ -34,10 +33,11 @@ TEST(Uuid, RandomOnesAreVersionFourAndDiffer) {
 }
 
 TEST(Uuid, RefusesWhatIsNone) {
-    for (const char* bad : {"", "0a1b2c3d", "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4", "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4dd",
-                            "0A1B2C3D-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "0a1b2c3d-4e5f-1a6b-8c7d-9e0f1a2b3c4d",
-                            "0a1b2c3d-4e5f-4a6b-0c7d-9e0f1a2b3c4d", "0a1b2c3d+4e5f-4a6b-8c7d-9e0f1a2b3c4d",
-                            "0a1b2c3g-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "../../../../../../../../../../../../etc"}) {
+    for (const char* bad :
+         {"", "0a1b2c3d", "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4", "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4dd",
+          "0A1B2C3D-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "0a1b2c3d-4e5f-1a6b-8c7d-9e0f1a2b3c4d",
+          "0a1b2c3d-4e5f-4a6b-0c7d-9e0f1a2b3c4d", "0a1b2c3d+4e5f-4a6b-8c7d-9e0f1a2b3c4d",
+          "0a1b2c3g-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "../../../../../../../../../../../../etc"}) {
         EXPECT_TRUE(refuses(Uuid::parse, bad));
     }
 }
@@ -50,9 +50,10 @@ TEST(RecordId, TakesLowerCaseLettersDigitsAndHyphens) {
 }
 
 TEST(RecordId, RefusesWhateverCouldLeaveAPath) {
-    for (const std::string& bad : {std::string(), std::string("."), std::string(".."), std::string("a/b"), std::string("-a"),
-                                  std::string("A"), std::string("a_b"), std::string("a b"), std::string("a\0b", 3),
-                                  std::string("a\n"), std::string("\xc3\xa9"), std::string(64, 'x'), std::string("%2e")}) {
+    for (const std::string& bad :
+         {std::string(), std::string("."), std::string(".."), std::string("a/b"), std::string("-a"), std::string("A"),
+          std::string("a_b"), std::string("a b"), std::string("a\0b", 3), std::string("a\n"), std::string("\xc3\xa9"),
+          std::string(64, 'x'), std::string("%2e")}) {
         EXPECT_TRUE(refuses(RecordId::parse, bad));
     }
 }
@@ -64,9 +65,9 @@ TEST(OwnerTag, ReadsBackWhatItWrites) {
 
 TEST(OwnerTag, IsNothingForEverythingElse) {
     const std::string uuid = Uuid::random().str();
-    for (const std::string& bad : {std::string(), std::string("mergen:"), "mergen:0a1b2c3d:" + uuid + "x", "mergen:0a1b2c3:" + uuid,
-                                   "Mergen:0a1b2c3d:" + uuid, "mergen:0A1B2C3D:" + uuid, "mergen:0a1b2c3d-" + uuid,
-                                   "docker:0a1b2c3d:" + uuid}) {
+    for (const std::string& bad :
+         {std::string(), std::string("mergen:"), "mergen:0a1b2c3d:" + uuid + "x", "mergen:0a1b2c3:" + uuid,
+          "Mergen:0a1b2c3d:" + uuid, "mergen:0A1B2C3D:" + uuid, "mergen:0a1b2c3d-" + uuid, "docker:0a1b2c3d:" + uuid}) {
         EXPECT_FALSE(OwnerTag::parse(bad).has_value()) << bad;
     }
 }
@@ -92,7 +93,8 @@ TEST(MacAddress, ComesFromTheFirstThreeBytesOfTheUuid) {
 TEST(Ipv4Address, ReadsDottedQuadsOnly) {
     EXPECT_EQ(Ipv4Address::parse("172.30.0.2").str(), "172.30.0.2");
     EXPECT_EQ(Ipv4Address::parse("255.255.255.255").value(), 0xffffffffU);
-    for (const char* bad : {"", "1.2.3", "1.2.3.4.5", "1.2.3.256", "1.2.3.04", "1.2.3.-4", "1.2.3. 4", "1.2.3.4 ", "::1", "1..2.3"}) {
+    for (const char* bad :
+         {"", "1.2.3", "1.2.3.4.5", "1.2.3.256", "1.2.3.04", "1.2.3.-4", "1.2.3. 4", "1.2.3.4 ", "::1", "1..2.3"}) {
         EXPECT_TRUE(refuses(Ipv4Address::parse, bad));
     }
 }
@@ -109,8 +111,8 @@ TEST(Ipv4Network, KnowsItsAddresses) {
 }
 
 TEST(Ipv4Network, RefusesHostBitsAndOddPrefixes) {
-    for (const char* bad : {"172.30.0.1/24", "172.30.0.0", "172.30.0.0/", "172.30.0.0/7", "172.30.0.0/31", "172.30.0.0/24x",
-                            "172.30.0.0/-1", "172.30.0.0/024", "/24"}) {
+    for (const char* bad : {"172.30.0.1/24", "172.30.0.0", "172.30.0.0/", "172.30.0.0/7", "172.30.0.0/31",
+                            "172.30.0.0/24x", "172.30.0.0/-1", "172.30.0.0/024", "/24"}) {
         EXPECT_TRUE(refuses(Ipv4Network::parse, bad));
     }
 }
@@ -125,7 +127,8 @@ TEST(Parse, ErrorsQuoteTheTextWithoutItsControlCharacters) {
         static_cast<void>(RecordId::parse("a\x1b[31m\n"));
         FAIL();
     } catch (const Error& error) {
-        EXPECT_NE(std::string(error.what()).find("'a?[31m?' is not a VM id: 1 to 63"), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find("'a?[31m?' is not a VM id: 1 to 63"), std::string::npos)
+            << error.what();
     }
 }
 

@@ -21,6 +21,8 @@ struct PluginRow {
     std::vector<std::pair<std::string, std::string>> settings;
 };
 
+class VmService;
+
 struct ApiConfig {
     std::string host = "127.0.0.1";  ///< loopback only
     std::uint16_t port = 8080;       ///< 0: the kernel chooses; see port()
@@ -36,6 +38,10 @@ class ApiServer {
 public:
     /// Binds and begins to serve. Throws Error(AlreadyExists) if the port is taken.
     ApiServer(ApiConfig config, engine::Engine& engine, std::function<std::vector<PluginRow>()> plugins, Log& log);
+    /// The same over anything that plays the engine.
+    ApiServer(ApiConfig config, std::unique_ptr<VmService> service, std::function<std::vector<PluginRow>()> plugins,
+              Log& log);
+    /// Stops at once if stop() was not called, and waits for requests that the engine still works on.
     ~ApiServer();
     ApiServer(const ApiServer&) = delete;
     ApiServer& operator=(const ApiServer&) = delete;

@@ -1,12 +1,11 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <sys/types.h>
 #include <vector>
 
 #include <mergen/base/fd.hpp>
@@ -46,8 +45,8 @@ bool removeTree(const std::filesystem::path& path);
 /// Names in a folder, sorted, without "." and ".."; empty if the folder does not exist.
 [[nodiscard]] std::vector<std::string> listDirectory(const std::filesystem::path& path);
 
-/// Opens a regular file below one of `roots` for reading (`flags` O_RDONLY or O_RDWR): the path must be absolute and lie
-/// below a root, and no component below the root may be a link or ".." (openat2(2), RESOLVE_BENEATH and
+/// Opens a regular file below one of `roots` for reading (`flags` O_RDONLY or O_RDWR): the path must be absolute and
+/// lie below a root, and no component below the root may be a link or ".." (openat2(2), RESOLVE_BENEATH and
 /// RESOLVE_NO_SYMLINKS). Throws PermissionDenied for a path outside the roots or through a link, NotFound, or
 /// InvalidArgument for something that is not a regular file.
 [[nodiscard]] UniqueFd openBeneath(const std::vector<std::filesystem::path>& roots, const std::filesystem::path& path,

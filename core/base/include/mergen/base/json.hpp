@@ -20,7 +20,7 @@ namespace mergen::json {
 struct Limits {
     std::size_t bytes = 1U << 20U;
     std::size_t depth = 32;
-    std::size_t members = 10'000;      ///< of all objects and arrays together
+    std::size_t members = 10'000;  ///< of all objects and arrays together
     std::size_t stringBytes = 64U << 10U;
 };
 

@@ -1,13 +1,12 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <sys/types.h>
 #include <vector>
 
 #include <mergen/base/fd.hpp>
@@ -29,8 +28,8 @@ struct ProcessIdentity {
 
     /// How an identity stands in a file: the lines "pid N", "start N" and "boot ID".
     [[nodiscard]] std::string str() const;
-    /// Reads what str() writes; nothing if one of the three is missing or malformed. Other lines are passed over, so that
-    /// a newer writer may add some.
+    /// Reads what str() writes; nothing if one of the three is missing or malformed. Other lines are passed over, so
+    /// that a newer writer may add some.
     [[nodiscard]] static std::optional<ProcessIdentity> parse(std::string_view text);
 };
 

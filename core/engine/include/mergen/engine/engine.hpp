@@ -25,8 +25,9 @@ struct EngineConfig {
     std::filesystem::path configRoot, dataRoot, runRoot;
     std::vector<std::filesystem::path> imageRoots;  ///< where rootfs, kernel and dataDisk may lie
     Ipv4Network guestNetwork = Ipv4Network::parse("172.30.0.0/24");
-    std::uint16_t portStart = 20000, portEnd = 40000;     ///< inclusive
-    std::uint32_t uidStart = 1900000000, uidCount = 65536;  ///< one uid, and gid of the same number, per VM; only as root
+    std::uint16_t portStart = 20000, portEnd = 40000;  ///< inclusive
+    std::uint32_t uidStart = 1900000000,
+                  uidCount = 65536;  ///< one uid, and gid of the same number, per VM; only as root
     std::size_t maxVms = 10000;
     std::chrono::milliseconds startTimeout{60000};   ///< launch to the VMM's "the guest runs"
     std::chrono::milliseconds stopGrace{10000};      ///< Ctrl-Alt-Del to SIGTERM

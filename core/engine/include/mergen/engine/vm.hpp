@@ -17,7 +17,18 @@ namespace mergen::engine {
 
 /// created → starting → running ⇄ paused → stopping → stopped; failed from any of them; deleting at the end. Corrupt is
 /// a record that cannot be read: it is listed and can be deleted, nothing else.
-enum class VmState : std::uint8_t { Creating, Created, Starting, Running, Paused, Stopping, Stopped, Failed, Deleting, Corrupt };
+enum class VmState : std::uint8_t {
+    Creating,
+    Created,
+    Starting,
+    Running,
+    Paused,
+    Stopping,
+    Stopped,
+    Failed,
+    Deleting,
+    Corrupt
+};
 [[nodiscard]] std::string_view toString(VmState state) noexcept;
 [[nodiscard]] std::optional<VmState> parseVmState(std::string_view text) noexcept;
 
@@ -27,7 +38,8 @@ struct PortRequest {
     Protocol protocol = Protocol::Tcp;
 };
 
-/// A VM as asked for. Whoever makes one has checked types and ranges; the engine checks what needs the host or other VMs.
+/// A VM as asked for. Whoever makes one has checked types and ranges; the engine checks what needs the host or other
+/// VMs.
 struct CreateRequest {
     std::optional<RecordId> id;  ///< none: the internal UUID
     std::string name;            ///< unique among VMs; empty: none

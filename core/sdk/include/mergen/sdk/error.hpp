@@ -46,7 +46,8 @@ public:
     Error& operator=(Error&&) noexcept;
     ~Error() override;
 
-    /// "`text`: <what errno means>", with the kind that fits `errnum` (ENOENT is NotFound, ENOSPC ResourceExhausted, ...).
+    /// "`text`: <what errno means>", with the kind that fits `errnum` (ENOENT is NotFound, ENOSPC ResourceExhausted,
+    /// ...).
     [[nodiscard]] static Error fromErrno(int errnum, std::string_view text);
 
     [[nodiscard]] ErrorKind kind() const noexcept;

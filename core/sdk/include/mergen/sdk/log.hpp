@@ -31,8 +31,8 @@ struct LogField {
     Value value;
 };
 
-/// Where a plugin's or a room's log lines go. One event is one line: a fixed dotted name ("vm.start.failed") and fields.
-/// Threads: may be called from any thread. Never throws: a line that cannot be written is dropped and counted.
+/// Where a plugin's or a room's log lines go. One event is one line: a fixed dotted name ("vm.start.failed") and
+/// fields. Threads: may be called from any thread. Never throws: a line that cannot be written is dropped and counted.
 /// Log or throw, never both: who throws stays silent, who handles the error writes the one line.
 class MERGEN_SDK_API Log {
 public:

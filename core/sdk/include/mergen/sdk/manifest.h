@@ -35,23 +35,23 @@ typedef enum mergen_key_type {
 } mergen_key_type;
 
 typedef struct mergen_key {
-    const char* key;           /* the word in the INI file; NULL ends the table */
+    const char* key; /* the word in the INI file; NULL ends the table */
     mergen_key_type type;
     const char* default_value; /* as it would stand in the file; NULL: the setting must be given */
     const char* sentence;      /* what it means, its unit and its bounds */
 } mergen_key;
 
-typedef struct mergen_manifest {    /* fields are only ever appended */
-    uint32_t struct_size;           /* sizeof this struct in the plugin's build */
-    uint16_t sdk_major;             /* must equal the host's */
-    uint16_t sdk_minor;             /* must not exceed the host's */
-    const char* fingerprint;        /* compiler and C++ library: equal, as types cross */
-    const char* kind;               /* "storage", "network", ...; decides what create() returns */
-    const char* name;               /* the word used in the INI file */
-    const char* version;            /* the plugin's own */
-    const mergen_key* keys;         /* its settings; ends with key NULL; may be NULL */
-    void* (*create)(void);          /* a new object of the kind's interface, or NULL; never throws, does no work */
-    void (*destroy)(void* object);  /* ends what create() gave; never throws */
+typedef struct mergen_manifest {   /* fields are only ever appended */
+    uint32_t struct_size;          /* sizeof this struct in the plugin's build */
+    uint16_t sdk_major;            /* must equal the host's */
+    uint16_t sdk_minor;            /* must not exceed the host's */
+    const char* fingerprint;       /* compiler and C++ library: equal, as types cross */
+    const char* kind;              /* "storage", "network", ...; decides what create() returns */
+    const char* name;              /* the word used in the INI file */
+    const char* version;           /* the plugin's own */
+    const mergen_key* keys;        /* its settings; ends with key NULL; may be NULL */
+    void* (*create)(void);         /* a new object of the kind's interface, or NULL; never throws, does no work */
+    void (*destroy)(void* object); /* ends what create() gave; never throws */
 } mergen_manifest;
 
 /* The symbol that a plugin exports: a pointer to its manifest, as BOOST_DLL_ALIAS makes it. */

@@ -61,8 +61,8 @@ public:
     /// Whether a socket of the server's network namespace could be bound to `port` on all addresses now.
     [[nodiscard]] virtual bool portFree(Protocol protocol, std::uint16_t port) const = 0;
 
-    /// Makes the wire, without published ports. Throws AlreadyExists for a foreign object in the way, which is left as it
-    /// was. On any throw nothing of this VM is left on the host.
+    /// Makes the wire, without published ports. Throws AlreadyExists for a foreign object in the way, which is left as
+    /// it was. On any throw nothing of this VM is left on the host.
     virtual NetworkAttachment attach(const NetworkSpec& spec) = 0;
 
     /// The attachment if the whole wire of `spec` is there, else nothing. Changes nothing.

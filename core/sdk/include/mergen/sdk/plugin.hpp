@@ -19,8 +19,8 @@
 namespace mergen {
 
 /// The settings of one plugin: every key of its manifest with the value from the INI file or the default, already
-/// checked against its type by the host. Asking for a key that the manifest lacks, or as another type, is a fault of the
-/// plugin and throws Error(Internal).
+/// checked against its type by the host. Asking for a key that the manifest lacks, or as another type, is a fault of
+/// the plugin and throws Error(Internal).
 class MERGEN_SDK_API Settings {
 public:
     Settings(const mergen_key* keys, std::map<std::string, std::string, std::less<>> given);
@@ -62,8 +62,8 @@ public:
     /// A log whose lines bear the plugin's name.
     [[nodiscard]] virtual Log& log() noexcept = 0;
     [[nodiscard]] virtual const HostPaths& paths() const noexcept = 0;
-    /// Eight hexadecimal digits that mark what this server makes on the host; constant for the life of its data root, so
-    /// that two servers on one host tell their things apart.
+    /// Eight hexadecimal digits that mark what this server makes on the host; constant for the life of its data root,
+    /// so that two servers on one host tell their things apart.
     [[nodiscard]] virtual const std::string& instance() const noexcept = 0;
 };
 
@@ -74,8 +74,8 @@ struct Health {
 };
 
 /// What every plugin is. Life: create → configure → start → work → stop → destroy; each once, in this order, on one
-/// thread, save that stop() may come twice or without start(). Any method but stop() and the destructor may throw Error;
-/// the host turns every other exception into Error(Internal) that names the plugin.
+/// thread, save that stop() may come twice or without start(). Any method but stop() and the destructor may throw
+/// Error; the host turns every other exception into Error(Internal) that names the plugin.
 class MERGEN_SDK_API Plugin {
 public:
     Plugin() = default;
@@ -112,18 +112,27 @@ inline constexpr const char* buildFingerprint() noexcept {
 ///     MERGEN_PLUGIN(mergen::StorageBackend, mergen::storage::MemoryStorage, "storage", "memory", "1.0.0", keys)
 ///
 /// `Interface` is the kind's class: create() must hand out a pointer to exactly that base.
-#define MERGEN_PLUGIN(Interface, Class, Kind, Name, Version, Keys)                                                 \
-    namespace {                                                                                                    \
-    void* mergenCreate() noexcept {                                                                                \
-        try {                                                                                                      \
-            return static_cast<Interface*>(new Class());                                                           \
-        } catch (...) {                                                                                            \
-            return nullptr;                                                                                        \
-        }                                                                                                          \
-    }                                                                                                              \
-    void mergenDestroy(void* object) noexcept { delete static_cast<Interface*>(object); }                          \
-    const mergen_manifest mergenManifest = {sizeof(mergen_manifest), MERGEN_SDK_MAJOR, MERGEN_SDK_MINOR,           \
-                                            ::mergen::buildFingerprint(), Kind, Name, Version, Keys, mergenCreate, \
-                                            mergenDestroy};                                                        \
-    }                                                                                                              \
+#define MERGEN_PLUGIN(Interface, Class, Kind, Name, Version, Keys)        \
+    namespace {                                                           \
+    void* mergenCreate() noexcept {                                       \
+        try {                                                             \
+            return static_cast<Interface*>(new Class());                  \
+        } catch (...) {                                                   \
+            return nullptr;                                               \
+        }                                                                 \
+    }                                                                     \
+    void mergenDestroy(void* object) noexcept {                           \
+        delete static_cast<Interface*>(object);                           \
+    }                                                                     \
+    const mergen_manifest mergenManifest = {sizeof(mergen_manifest),      \
+                                            MERGEN_SDK_MAJOR,             \
+                                            MERGEN_SDK_MINOR,             \
+                                            ::mergen::buildFingerprint(), \
+                                            Kind,                         \
+                                            Name,                         \
+                                            Version,                      \
+                                            Keys,                         \
+                                            mergenCreate,                 \
+                                            mergenDestroy};               \
+    }                                                                     \
     BOOST_DLL_ALIAS(mergenManifest, mergen_plugin_manifest)

@@ -25,10 +25,10 @@ struct ProcessSpec {
     std::filesystem::path workingDirectory;
     std::optional<std::filesystem::path> netns;  ///< handle of the network namespace to enter; none: the server's own
     std::vector<InheritedTap> taps;
-    Credentials credentials;             ///< dropped to before the program is executed, with `groups` and no others
-    std::vector<std::uint32_t> groups;   ///< supplementary groups, such as that of /dev/kvm
-    std::filesystem::path console;       ///< standard output and error go there, bounded; its folder exists
-    Bytes consoleLimit{1U << 20U};       ///< the newest that many bytes are kept, at least
+    Credentials credentials;            ///< dropped to before the program is executed, with `groups` and no others
+    std::vector<std::uint32_t> groups;  ///< supplementary groups, such as that of /dev/kvm
+    std::filesystem::path console;      ///< standard output and error go there, bounded; its folder exists
+    Bytes consoleLimit{1U << 20U};      ///< the newest that many bytes are kept, at least
 };
 
 /// How a process ended.
@@ -48,9 +48,10 @@ enum class ProcessState : std::uint8_t {
 struct ProcessStatus {
     OwnerTag owner;
     ProcessState state = ProcessState::Absent;
-    int pid = 0;                     ///< of the VMM while Running, else 0
-    std::optional<ExitStatus> exit;  ///< while Exited; none if it is lost (the host was rebooted, the parent was killed)
-    std::string note;                ///< one sentence where `exit` is none: why
+    int pid = 0;  ///< of the VMM while Running, else 0
+    std::optional<ExitStatus>
+        exit;          ///< while Exited; none if it is lost (the host was rebooted, the parent was killed)
+    std::string note;  ///< one sentence where `exit` is none: why
 };
 
 /// Told when a process ended. Called on a thread of the backend, which does nothing else meanwhile: return soon, and do
@@ -84,8 +85,8 @@ public:
     /// returns. Exits before are found by list().
     virtual void setExitListener(ExitListener* listener) noexcept = 0;
 
-    /// Starts the process and returns when it has been executed. Throws AlreadyExists if one of this owner is running or
-    /// not forgotten, NotFound or PermissionDenied if the program cannot be executed (the text names it),
+    /// Starts the process and returns when it has been executed. Throws AlreadyExists if one of this owner is running
+    /// or not forgotten, NotFound or PermissionDenied if the program cannot be executed (the text names it),
     /// InvalidArgument for a spec that breaks a rule above. After a throw there is no process and nothing to forget.
     virtual ProcessStatus launch(const ProcessSpec& spec) = 0;
 

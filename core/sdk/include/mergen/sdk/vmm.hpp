@@ -14,10 +14,10 @@
 namespace mergen {
 
 struct DiskSpec {
-    std::string id;               ///< [A-Za-z0-9_]+; "rootfs" is the root disk
-    std::filesystem::path file;   ///< raw image, readable (and writable) for the VM's uid
+    std::string id;              ///< [A-Za-z0-9_]+; "rootfs" is the root disk
+    std::filesystem::path file;  ///< raw image, readable (and writable) for the VM's uid
     bool readOnly = false;
-    bool root = false;            ///< exactly one disk of a guest
+    bool root = false;  ///< exactly one disk of a guest
 };
 
 struct NicSpec {
@@ -75,17 +75,17 @@ public:
 
     [[nodiscard]] virtual VmmTraits traits() const noexcept = 0;
 
-    /// Throws InvalidArgument or NotSupported, about the GuestSpec member that is wrong ("vcpus", "memory", ...), before
-    /// anything is made.
+    /// Throws InvalidArgument or NotSupported, about the GuestSpec member that is wrong ("vcpus", "memory", ...),
+    /// before anything is made.
     virtual void check(const GuestSpec& guest) const = 0;
 
     /// The command line; a pure function of its arguments and of what start() found. Throws as check(), and
     /// FailedPrecondition if the VMM's program is missing.
     [[nodiscard]] virtual LaunchPlan plan(const GuestSpec& guest, const VmmPlace& place) const = 0;
 
-    /// After the launch: awaits the control socket, configures, lets the guest run. `alive` tells whether the process is
-    /// still there, and boot() ends at once with Unavailable when it is not. Throws Timeout after `timeout`. Does nothing
-    /// if the guest runs already.
+    /// After the launch: awaits the control socket, configures, lets the guest run. `alive` tells whether the process
+    /// is still there, and boot() ends at once with Unavailable when it is not. Throws Timeout after `timeout`. Does
+    /// nothing if the guest runs already.
     virtual void boot(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout,
                       const std::function<bool()>& alive) = 0;
 

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include <mergen/api/api_server.hpp>
+#include <mergen/api/vm_service.hpp>
+
+#include "problem.hpp"
+#include "target.hpp"
+
+namespace mergen::api {
+
+/// One request as a route sees it: its shape is checked, its body is whole.
+struct Call {
+    std::string id;                            ///< of the path, checked against RecordId's rule; empty if it has none
+    std::map<std::string, std::string> query;  ///< only what the route takes
+    std::string body;
+};
+
+class Api;
+using Result = std::variant<Answer, Problem>;
+
+struct Route {
+    std::string_view method;
+    std::string_view path;  ///< "/v1/vms/{id}/start", as in docs/openapi.yaml
+    bool takesBody;
+    std::vector<std::string> parameters;  ///< of the query
+    Names names;
+    Result (Api::*answer)(const Call& call) const;
+};
+
+/// The routes of REST and what they answer; knows nothing of connections. Threads: every method from any at once.
+class Api {
+public:
+    /// `service` is borrowed.
+    Api(VmService& service, std::function<std::vector<PluginRow>()> plugins);
+
+    [[nodiscard]] static const std::vector<Route>& routes();
+
+    /// The route of a method and path; else a problem, 404 or 405 with `Allow`. HEAD finds the route of GET.
+    struct Match {
+        const Route* route = nullptr;
+        std::string id;
+        Problem problem;  ///< if there is no route
+    };
+    [[nodiscard]] static Match match(std::string_view method, const Target& target);
+
+    /// What the route answers. Throws Error as the service does.
+    [[nodiscard]] Result answer(const Route& route, const Call& call) const { return (this->*route.answer)(call); }
+
+private:
+    [[nodiscard]] Result health(const Call& call) const;
+    [[nodiscard]] Result ready(const Call& call) const;
+    [[nodiscard]] Result plugins(const Call& call) const;
+    [[nodiscard]] Result create(const Call& call) const;
+    [[nodiscard]] Result list(const Call& call) const;
+    [[nodiscard]] Result get(const Call& call) const;
+    [[nodiscard]] Result remove(const Call& call) const;
+    [[nodiscard]] Result start(const Call& call) const;
+    [[nodiscard]] Result stop(const Call& call) const;
+    [[nodiscard]] Result events(const Call& call) const;
+    [[nodiscard]] Result console(const Call& call) const;
+
+    VmService& service_;
+    const std::function<std::vector<PluginRow>()> plugins_;
+};
+
+}  // namespace mergen::api

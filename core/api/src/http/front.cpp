@@ -1,0 +1,520 @@
+#include "front.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <exception>
+#include <memory>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <utility>
+
+#include <Poco/Net/HTTPRequest.h>
+#include <Poco/Net/HTTPRequestHandler.h>
+
+#include <mergen/sdk/error.hpp>
+
+#include "message.hpp"
+
+namespace mergen::api::http {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr std::uint64_t listenerId = 0;
+constexpr std::uint64_t wakeupId = 1;
+constexpr milliseconds tick{100};                // how exactly deadlines are kept
+constexpr milliseconds closingTime{2000};        // for the client to take the last reply
+constexpr std::size_t closingBytes = 4U << 20U;  // that it may still send meanwhile
+constexpr std::size_t chunk = 64U << 10U;
+
+/// The socket that clients connect to. SO_REUSEADDR only: Poco would add SO_REUSEPORT, with which a second server of
+/// the same user shares the port instead of being refused.
+UniqueFd openListener(const Poco::Net::SocketAddress& address) {
+    UniqueFd fd(::socket(address.af(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd) throw Error::fromErrno(errno, "cannot make the API's socket");
+    const int on = 1;
+    const bool ready = ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+                       ::bind(fd.get(), address.addr(), address.length()) == 0 && ::listen(fd.get(), SOMAXCONN) == 0;
+    if (ready) return fd;
+    const int cause = errno;
+    const std::string text = "cannot listen on " + address.toString();
+    if (cause == EADDRINUSE) {
+        throw Error(ErrorKind::AlreadyExists, text + ": the port is in use by another program");
+    }
+    throw Error::fromErrno(cause, text);
+}
+
+Poco::Net::SocketAddress addressOf(const UniqueFd& fd) {
+    sockaddr_storage storage{};
+    socklen_t length = sizeof storage;
+    auto* const address = reinterpret_cast<sockaddr*>(&storage);  // the kernel's calls want it so
+    if (::getsockname(fd.get(), address, &length) != 0) throw Error::fromErrno(errno, "cannot read the API's address");
+    return {address, length};
+}
+
+bool isLooking(const std::string& method) {
+    return method == "GET" || method == "HEAD";
+}
+
+}  // namespace
+
+Front::Front(FrontConfig config, Poco::Net::HTTPRequestHandlerFactory::Ptr handlers, Refuse refuse, Log& log)
+    : config_(std::move(config)),
+      handlers_(std::move(handlers)),
+      refuse_(std::move(refuse)),
+      log_(log),
+      maxChanging_(std::max(1U, config_.threads - config_.threads / 4)),
+      epoll_(::epoll_create1(EPOLL_CLOEXEC)),
+      wakeup_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      listener_(openListener(config_.address)),
+      server_(addressOf(listener_)) {
+    if (!epoll_ || !wakeup_) throw Error::fromErrno(errno, "cannot make the API's event queue");
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = wakeupId;
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wakeup_.get(), &event) != 0) {
+        throw Error::fromErrno(errno, "cannot watch the API's event queue");
+    }
+    resumeAccepting();
+    for (unsigned i = 0; i < std::max(1U, config_.threads); ++i) {
+        workers_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+    }
+    loopThread_ = std::jthread([this] { loop(); });
+}
+
+Front::~Front() {
+    stop(milliseconds(0));
+}
+
+void Front::stop(milliseconds limit) {
+    const std::lock_guard one(stopMutex_);
+    if (loopThread_.joinable()) {
+        {
+            const std::lock_guard lock(mutex_);
+            stopAt_ = steady_clock::now() + limit;
+        }
+        wake();
+        loopThread_.join();
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        looking_.clear();
+        changing_.clear();
+    }
+    for (std::jthread& worker : workers_) worker.request_stop();
+}
+
+void Front::wake() noexcept {
+    const std::uint64_t one = 1;
+    // Fails only if the counter is full, and then the loop wakes up anyhow.
+    static_cast<void>(!::write(wakeup_.get(), &one, sizeof one));
+}
+
+std::optional<SteadyTime> Front::stopAt() {
+    const std::lock_guard lock(mutex_);
+    return stopAt_;
+}
+
+void Front::loop() {
+    std::array<epoll_event, 64> events{};
+    for (;;) {
+        const SteadyTime now = steady_clock::now();
+        const std::optional<SteadyTime> end = stopAt();
+        if (end && !stopBegun_) beginStop();
+        if (end && (connections_.empty() || now >= *end)) break;
+        if (now >= nextSweep_) {
+            nextSweep_ = now + tick;
+            expire(now);
+        }
+        const bool nothingToExpire = connections_.empty() && accepting_ && !end;
+        const int timeout = nothingToExpire ? -1 : static_cast<int>(tick.count());
+        const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
+        for (int i = 0; i < count; ++i) {
+            const epoll_event& event = events[static_cast<std::size_t>(i)];
+            if (event.data.u64 == listenerId) {
+                accept();
+            } else if (event.data.u64 == wakeupId) {
+                std::uint64_t drained = 0;
+                static_cast<void>(!::read(wakeup_.get(), &drained, sizeof drained));
+                takeDone();
+            } else {
+                onEvent(event.data.u64, event.events);
+            }
+        }
+    }
+    connections_.clear();
+}
+
+void Front::resumeAccepting() {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = listenerId;
+    accepting_ = ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener_.get(), &event) == 0;
+}
+
+void Front::pauseAccepting() {
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
+    accepting_ = false;
+}
+
+void Front::beginStop() {
+    stopBegun_ = true;
+    listener_.reset();
+    accepting_ = false;
+    std::erase_if(connections_, [](const auto& entry) {
+        const Phase phase = entry.second.phase;
+        return phase != Phase::Busy && phase != Phase::Writing;
+    });
+}
+
+void Front::accept() {
+    // A few at a time, so that a flood of new connections does not keep the others waiting.
+    for (int i = 0; i < 16 && listener_; ++i) {
+        if (connections_.size() >= config_.maxConnections && !makeRoom()) {
+            pauseAccepting();  // the kernel queues them meanwhile
+            return;
+        }
+        sockaddr_storage storage{};
+        socklen_t length = sizeof storage;
+        auto* const address = reinterpret_cast<sockaddr*>(&storage);
+        UniqueFd fd(::accept4(listener_.get(), address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!fd) {
+            const bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+            if (exhausted && !makeRoom()) pauseAccepting();
+            return;  // nobody there, or gone again already
+        }
+        const int on = 1;
+        static_cast<void>(::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));  // slower without
+        const std::uint64_t id = nextId_++;
+        Connection& connection = connections_[id];
+        connection.fd = std::move(fd);
+        connection.peer = Poco::Net::SocketAddress(address, length);
+        connection.since = steady_clock::now();
+        connection.deadline = connection.since + config_.requestTimeout;
+        watch(id, connection, EPOLLIN);
+    }
+}
+
+/// Closes the connection that has gone longest without a whole request; false if all are being answered.
+bool Front::makeRoom() {
+    auto oldest = connections_.end();
+    for (auto entry = connections_.begin(); entry != connections_.end(); ++entry) {
+        const Phase phase = entry->second.phase;
+        if (phase == Phase::Busy || phase == Phase::Writing) continue;
+        if (oldest == connections_.end() || entry->second.since < oldest->second.since) oldest = entry;
+    }
+    if (oldest == connections_.end()) return false;
+    log_.debug("http.connection.evicted", {{"peer", oldest->second.peer.toString()}});
+    close(oldest->first);
+    return true;
+}
+
+void Front::watch(std::uint64_t id, Connection& connection, std::uint32_t events) {
+    if (connection.events == events) return;
+    epoll_event event{};
+    event.events = events;
+    event.data.u64 = id;
+    // Not registered at all while a handler works: EPOLLHUP cannot be masked and would spin.
+    const int operation = events == 0 ? EPOLL_CTL_DEL : connection.events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    if (::epoll_ctl(epoll_.get(), operation, connection.fd.get(), &event) != 0) {
+        // Only memory or the user's limit of watches; the deadline then ends the connection.
+        log_.warning("http.watch.failed", {{"errno", errno}});
+        return;
+    }
+    connection.events = events;
+}
+
+void Front::close(std::uint64_t id) {
+    connections_.erase(id);
+}
+
+void Front::onEvent(std::uint64_t id, std::uint32_t events) {
+    const auto entry = connections_.find(id);
+    if (entry == connections_.end()) return;  // closed by an earlier event of this round
+    Connection& connection = entry->second;
+    switch (connection.phase) {
+        case Phase::Idle:
+        case Phase::Head:
+        case Phase::Body:
+            receive(id, connection);
+            return;
+        case Phase::Writing:
+            if ((events & EPOLLOUT) != 0) {
+                write(id, connection);
+            } else {
+                close(id);  // error or hang-up
+            }
+            return;
+        case Phase::Closing:
+            drop(id, connection);
+            return;
+        case Phase::Busy:
+            return;
+    }
+}
+
+void Front::receive(std::uint64_t id, Connection& connection) {
+    std::array<char, chunk> buffer;  // NOLINT: filled by recv
+    const ssize_t count = ::recv(connection.fd.get(), buffer.data(), buffer.size(), 0);
+    if (count < 0) {
+        if (errno != EAGAIN && errno != EINTR) close(id);
+        return;
+    }
+    if (count == 0) connection.inputEnded = true;
+    connection.input.append(buffer.data(), static_cast<std::size_t>(count));
+    advance(id, connection);
+}
+
+void Front::advance(std::uint64_t id, Connection& connection) {
+    if (connection.phase == Phase::Idle) {
+        if (connection.input.empty()) {
+            if (connection.inputEnded) {
+                close(id);
+            } else {
+                watch(id, connection, EPOLLIN);
+            }
+            return;
+        }
+        connection.phase = Phase::Head;
+        connection.deadline = steady_clock::now() + config_.requestTimeout;
+        connection.scanner = HeadScanner();
+    }
+    if (connection.phase == Phase::Head && !readHead(id, connection)) return;
+    if (connection.phase == Phase::Body && !readBody(id, connection)) return;
+    dispatch(id, connection);
+}
+
+/// True when the head is there; else more must arrive, or the request was refused.
+bool Front::readHead(std::uint64_t id, Connection& connection) {
+    for (;;) {
+        const auto scanned = connection.scanner.scan(connection.input);
+        if (const auto* refusal = std::get_if<Refusal>(&scanned)) {
+            refuse(id, connection, *refusal);
+            return false;
+        }
+        const std::size_t length = std::get<std::size_t>(scanned);
+        if (length == 0) {
+            if (!connection.inputEnded) {
+                watch(id, connection, EPOLLIN);
+            } else if (connection.input.empty()) {
+                close(id);
+            } else {
+                refuse(id, connection, {400, "the request ended within its head"});
+            }
+            return false;
+        }
+        if (length == 2) {  // an empty line before the request line: RFC 9112, 2.2
+            connection.input.erase(0, 2);
+            connection.scanner = HeadScanner();
+            continue;
+        }
+        auto parsed = parseHead(std::string_view(connection.input).substr(0, length));
+        if (const auto* refusal = std::get_if<Refusal>(&parsed)) {
+            refuse(id, connection, *refusal);
+            return false;
+        }
+        connection.head = std::get<http::Head>(std::move(parsed));
+        connection.headBytes = length;
+        if (connection.head.contentLength > config_.maxBody) {
+            refuse(id, connection,
+                   {413, "the body has " + std::to_string(connection.head.contentLength) + " bytes; at most " +
+                             std::to_string(config_.maxBody) + " are taken"});
+            return false;
+        }
+        connection.phase = Phase::Body;
+        return true;
+    }
+}
+
+/// True when the body is there, likewise.
+bool Front::readBody(std::uint64_t id, Connection& connection) {
+    const std::size_t arrived = connection.input.size() - connection.headBytes;
+    const auto expected = static_cast<std::size_t>(connection.head.contentLength);
+    if (arrived >= expected) return true;
+    if (connection.inputEnded) {
+        refuse(id, connection,
+               {400, "the body ended after " + std::to_string(arrived) + " of " + std::to_string(expected) + " bytes"});
+        return false;
+    }
+    if (connection.head.expectsContinue && arrived == 0) {
+        connection.head.expectsContinue = false;
+        constexpr std::string_view goOn = "HTTP/1.1 100 Continue\r\n\r\n";
+        // The socket's buffer is empty: earlier replies have left. A client that does not even take this is gone.
+        const ssize_t sent = ::send(connection.fd.get(), goOn.data(), goOn.size(), MSG_NOSIGNAL);
+        if (sent != static_cast<ssize_t>(goOn.size())) {
+            close(id);
+            return false;
+        }
+    }
+    watch(id, connection, EPOLLIN);
+    return false;
+}
+
+void Front::dispatch(std::uint64_t id, Connection& connection) {
+    const auto bodyBytes = static_cast<std::size_t>(connection.head.contentLength);
+    Job job{id, std::move(connection.head), connection.input.substr(connection.headBytes, bodyBytes), connection.peer};
+    connection.input.erase(0, connection.headBytes + bodyBytes);
+    bool queued = false;
+    {
+        const std::lock_guard lock(mutex_);
+        queued = looking_.size() + changing_.size() < config_.maxQueued;
+        if (queued) (isLooking(job.head.method) ? looking_ : changing_).push_back(std::move(job));
+    }
+    if (!queued) {
+        refuse(id, connection, {503, "too many requests wait already; try again in a moment"});
+        return;
+    }
+    jobsChanged_.notify_one();
+    connection.phase = Phase::Busy;
+    watch(id, connection, 0);
+}
+
+std::string Front::refusalText(const Refusal& refusal) {
+    MemoryResponse response;
+    refuse_(refusal.status, refusal.detail, response);
+    response.setKeepAlive(false);
+    return response.serialise(/*toHead=*/false);
+}
+
+void Front::refuse(std::uint64_t id, Connection& connection, const Refusal& refusal) {
+    log_.debug("http.refused",
+               {{"peer", connection.peer.toString()}, {"status", refusal.status}, {"cause", refusal.detail}});
+    reply(id, connection, refusalText(refusal), /*keepAlive=*/false);
+}
+
+void Front::reply(std::uint64_t id, Connection& connection, std::string output, bool keepAlive) {
+    connection.phase = Phase::Writing;
+    connection.deadline = steady_clock::now() + config_.requestTimeout;
+    connection.output = std::move(output);
+    connection.written = 0;
+    connection.keepAlive = keepAlive && !stopBegun_;
+    write(id, connection);
+}
+
+void Front::write(std::uint64_t id, Connection& connection) {
+    while (connection.written < connection.output.size()) {
+        const std::string_view rest = std::string_view(connection.output).substr(connection.written);
+        const ssize_t count = ::send(connection.fd.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) {
+            if (errno == EAGAIN) {
+                watch(id, connection, EPOLLOUT);
+            } else {
+                close(id);
+            }
+            return;
+        }
+        connection.written += static_cast<std::size_t>(count);
+    }
+    connection.output = std::string();
+    connection.since = steady_clock::now();
+    if (connection.keepAlive) {
+        connection.phase = Phase::Idle;
+        connection.deadline = connection.since + config_.idleTimeout;
+        advance(id, connection);  // what was pipelined; that goes to a handler, so this does not nest
+        return;
+    }
+    ::shutdown(connection.fd.get(), SHUT_WR);
+    if (connection.inputEnded || stopBegun_) {
+        close(id);
+        return;
+    }
+    connection.phase = Phase::Closing;
+    connection.deadline = connection.since + closingTime;
+    watch(id, connection, EPOLLIN);
+}
+
+void Front::drop(std::uint64_t id, Connection& connection) {
+    std::array<char, chunk> buffer;  // NOLINT: filled by recv
+    const ssize_t count = ::recv(connection.fd.get(), buffer.data(), buffer.size(), 0);
+    if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    connection.dropped += count > 0 ? static_cast<std::size_t>(count) : 0;
+    if (count <= 0 || connection.dropped > closingBytes) close(id);
+}
+
+void Front::takeDone() {
+    std::vector<Done> done;
+    {
+        const std::lock_guard lock(mutex_);
+        done.swap(done_);
+    }
+    for (Done& one : done) {
+        const auto entry = connections_.find(one.connection);
+        if (entry != connections_.end()) reply(entry->first, entry->second, std::move(one.output), one.keepAlive);
+    }
+}
+
+void Front::expire(SteadyTime now) {
+    if (!accepting_ && !stopBegun_) resumeAccepting();
+    std::vector<std::uint64_t> late;
+    for (const auto& [id, connection] : connections_) {
+        if (connection.phase != Phase::Busy && connection.deadline <= now) late.push_back(id);
+    }
+    for (const std::uint64_t id : late) {
+        Connection& connection = connections_.at(id);
+        if (connection.phase == Phase::Head || connection.phase == Phase::Body) {
+            refuse(id, connection, {408, "the request did not arrive whole in time"});
+        } else {
+            close(id);
+        }
+    }
+}
+
+void Front::work(const std::stop_token& stop) {
+    while (std::optional<Job> job = takeJob(stop)) {
+        const bool changing = !isLooking(job->head.method);
+        Done done = handle(*job);
+        {
+            const std::lock_guard lock(mutex_);
+            done_.push_back(std::move(done));
+            if (changing) --busyChanging_;
+        }
+        wake();
+    }
+}
+
+std::optional<Front::Job> Front::takeJob(const std::stop_token& stop) {
+    std::unique_lock lock(mutex_);
+    const auto mayChange = [this] { return !changing_.empty() && busyChanging_ < maxChanging_; };
+    jobsChanged_.wait(lock, stop, [&] { return !looking_.empty() || mayChange(); });
+    if (stop.stop_requested()) return std::nullopt;
+    const bool change = looking_.empty();
+    std::deque<Job>& queue = change ? changing_ : looking_;
+    Job job = std::move(queue.front());
+    queue.pop_front();
+    if (change) ++busyChanging_;
+    return job;
+}
+
+Front::Done Front::handle(Job& job) {
+    const bool toHead = job.head.method == Poco::Net::HTTPRequest::HTTP_HEAD;
+    const bool keepAlive = job.head.keepAlive;
+    std::string cause;
+    try {
+        MemoryResponse response;
+        MemoryRequest request(job.head, std::move(job.body), job.peer, server_, response);
+        response.setKeepAlive(keepAlive);
+        const std::unique_ptr<Poco::Net::HTTPRequestHandler> handler(handlers_->createRequestHandler(request));
+        if (handler != nullptr) handler->handleRequest(request, response);
+        if (response.sent()) {
+            const bool goesOn = keepAlive && response.getKeepAlive() && !stopAt();
+            response.setKeepAlive(goesOn);
+            return {job.connection, response.serialise(toHead), goesOn};
+        }
+        cause = "the handler sent no reply";
+    } catch (const std::exception& error) {
+        cause = error.what();
+    } catch (...) {  // this thread's entry point: whatever a handler throws ends its request, not the server
+        cause = "an exception of an unknown type";
+    }
+    log_.error("http.handler.failed", {{"method", job.head.method}, {"target", job.head.target}, {"cause", cause}});
+    return {job.connection, refusalText({500, "the request could not be handled"}), false};
+}
+
+}  // namespace mergen::api::http

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace mergen::api {
+
+/// A new id for one request: 16 hexadecimal digits from the kernel's random source.
+[[nodiscard]] std::string newRequestId();
+
+/// Whether a client's own X-Request-Id may be used as it is: 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-'. It goes into log
+/// lines and headers.
+[[nodiscard]] bool isRequestId(std::string_view text) noexcept;
+
+}  // namespace mergen::api

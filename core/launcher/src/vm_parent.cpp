@@ -1,0 +1,216 @@
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <string>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include <mergen/base/file.hpp>
+#include <mergen/base/process.hpp>
+#include <mergen/base/text.hpp>
+#include <mergen/launcher/console_log.hpp>
+#include <mergen/launcher/vm_parent.hpp>
+#include <mergen/sdk/error.hpp>
+#include <mergen/sdk/failpoint.hpp>
+
+#include "child.hpp"
+
+namespace mergen::launcher {
+
+namespace {
+
+/// Root only, as the whole folder: the VM's user must not be able to invent an exit.
+constexpr mode_t stateFileMode = 0600;
+
+/// The server gives us the locked file as standard input, so that the lock has been held without a gap since before we
+/// were started. Makes sure that it is so, and keeps it away from the VMM.
+UniqueFd takeLock(const std::filesystem::path& directory) {
+    const std::filesystem::path path = directory / "parent.lock";
+    struct stat given {};
+    struct stat expected {};
+    if (::stat(path.c_str(), &expected) != 0) throw Error::fromErrno(errno, "cannot inspect " + path.string());
+    if (::fstat(STDIN_FILENO, &given) != 0 || given.st_dev != expected.st_dev || given.st_ino != expected.st_ino) {
+        throw Error(ErrorKind::FailedPrecondition,
+                    "standard input is not " + path.string() + ": mergen-vm is started by mergend");
+    }
+    UniqueFd lock = takeStandard(STDIN_FILENO);
+    struct flock request {};
+    request.l_type = F_WRLCK;
+    request.l_whence = SEEK_SET;
+    if (::fcntl(lock.get(), F_OFD_SETLK, &request) != 0) throw Error::fromErrno(errno, "cannot lock " + path.string());
+    return lock;
+}
+
+/// SIGCHLD as something to poll; it must have been blocked by becomeParent().
+UniqueFd openChildEvents() {
+    sigset_t signals;
+    ::sigemptyset(&signals);
+    ::sigaddset(&signals, SIGCHLD);
+    UniqueFd fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!fd) throw Error::fromErrno(errno, "cannot watch children");
+    return moveUp(std::move(fd), "the signals");
+}
+
+/// Moves what is there to read into the log; false at end of file.
+bool pump(int console, ConsoleLog& log) {
+    std::array<char, 65536> buffer;  // NOLINT: read fills it
+    const ssize_t got = ::read(console, buffer.data(), buffer.size());
+    if (got > 0) log.write({buffer.data(), static_cast<std::size_t>(got)});
+    return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+void drain(int console, ConsoleLog& log) {
+    // Bounded by what the pipe holds: nobody of ours can write any more, and a stranger who was passed the descriptor
+    // cannot keep us here.
+    const int capacity = ::fcntl(console, F_GETPIPE_SZ);
+    for (int read = 0; read <= capacity;) {
+        int waiting = 0;
+        if (::ioctl(console, FIONREAD, &waiting) != 0 || waiting <= 0 || !pump(console, log)) return;
+        read += waiting;
+    }
+}
+
+/// Reaps every other child that has ended; true when the VMM has: it is left to be reaped, so that the number of its
+/// process group stays taken.
+bool reapUntil(pid_t vmm) {
+    for (;;) {
+        siginfo_t info{};
+        if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0) {
+            if (errno == EINTR) continue;
+            throw Error::fromErrno(errno, "cannot wait for the VMM");
+        }
+        if (info.si_pid == 0) return false;
+        if (info.si_pid == vmm) return true;
+        ::waitpid(info.si_pid, nullptr, WNOHANG);
+    }
+}
+
+/// Our children; proc(5), /proc/PID/task/TID/children.
+std::vector<pid_t> children() {
+    const std::string self = std::to_string(::getpid());
+    const auto text = readFile("/proc/self/task/" + self + "/children", 1U << 20U);
+    std::vector<pid_t> pids;
+    for (const std::string& word : split(text.value_or(""), ' ')) {
+        pid_t pid = 0;
+        if (std::from_chars(word.data(), word.data() + word.size(), pid).ec == std::errc()) pids.push_back(pid);
+    }
+    return pids;
+}
+
+/// Ends what the VMM left behind: its process group, then whoever was re-parented to us. A pid of a child that we have
+/// not reaped cannot be another's. Returns the VMM's status as of waitpid(2) when there is none left.
+int endLeftovers(pid_t vmm) {
+    ::kill(-vmm, SIGKILL);
+    int status = 0;
+    ::waitpid(vmm, &status, 0);
+    for (;;) {
+        const std::vector<pid_t> left = children();
+        if (left.empty()) return status;
+        for (const pid_t pid : left) ::kill(pid, SIGKILL);
+        for (const pid_t pid : left) ::waitpid(pid, nullptr, 0);
+    }
+}
+
+/// One VM from exec(2) to its end.
+struct RunningVmm {
+    pid_t pid;
+    UniqueFd childEvents;
+    UniqueFd console;
+    ConsoleLog log;
+};
+
+RunningVmm launch(const Command& command) {
+    const ProcessSpec& spec = command.spec;
+    MERGEN_FAILPOINT("launcher.after_lock");
+    writeFileAtomically(command.directory / "parent", ProcessIdentity::self().str(), stateFileMode);
+    MERGEN_FAILPOINT("launcher.after_parent");
+    UniqueFd childEvents = openChildEvents();
+    ConsoleLog log(spec.console, spec.consoleLimit.count);
+    if (spec.netns) enterNetworkNamespace(*spec.netns);
+    Child child(spec, openTaps(spec.taps));
+    MERGEN_FAILPOINT("launcher.after_fork");
+    // Who it is comes before what it does: whoever finds this folder after a crash can end exactly this process.
+    writeFileAtomically(command.directory / "vmm", child.identity().str(), stateFileMode);
+    MERGEN_FAILPOINT("launcher.after_vmm");
+    child.execute();
+    return {child.identity().pid, std::move(childEvents), child.takeConsole(), std::move(log)};
+}
+
+void noteFailure(const std::filesystem::path& directory, const Error& error) noexcept {
+    try {
+        writeFileAtomically(directory / "failed", printable(error.what(), 1000) + "\n", stateFileMode);
+    } catch (const Error&) {
+        // The launching server hears the reason itself; the note is for its successor, if it dies just now.
+    }
+}
+
+/// Keeps the console moving until the VMM has ended.
+void keep(RunningVmm& vmm) {
+    for (;;) {
+        std::array<pollfd, 2> polled{pollfd{vmm.childEvents.get(), POLLIN, 0}, pollfd{vmm.console.get(), POLLIN, 0}};
+        if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) {
+            throw Error::fromErrno(errno, "cannot wait for the VMM");
+        }
+        // It may close its output and live on; poll(2) passes over a descriptor that is gone.
+        if (polled[1].revents != 0 && !pump(vmm.console.get(), vmm.log)) vmm.console.reset();
+        if (polled[0].revents != 0) {
+            signalfd_siginfo ignored{};  // one SIGCHLD may stand for many children: the children are asked
+            static_cast<void>(!::read(vmm.childEvents.get(), &ignored, sizeof ignored));
+            if (reapUntil(vmm.pid)) return;
+        }
+    }
+}
+
+}  // namespace
+
+void becomeParent() {
+    ::setsid();  // fails only if we lead a session already
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    for (const int signal :
+         {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU}) {
+        ::signal(signal, SIG_IGN);
+    }
+    sigset_t signals;
+    ::sigemptyset(&signals);
+    ::sigaddset(&signals, SIGCHLD);
+    ::sigprocmask(SIG_SETMASK, &signals, nullptr);
+    ::umask(077);
+    if (::close_range(3, ~0U, 0) != 0 || ::chdir("/") != 0)
+        throw Error::fromErrno(errno, "cannot leave the server's context");
+}
+
+void runParent(const Command& command, const std::function<void()>& executed) {
+    const UniqueFd lock = takeLock(command.directory);
+    RunningVmm vmm = [&] {
+        try {
+            return launch(command);
+        } catch (const Error& error) {
+            noteFailure(command.directory, error);
+            throw;
+        }
+    }();
+    executed();
+    keep(vmm);
+    const SystemTime endedAt = std::chrono::system_clock::now();
+    const int status = endLeftovers(vmm.pid);
+    if (vmm.console) drain(vmm.console.get(), vmm.log);
+    MERGEN_FAILPOINT("launcher.before_exit");
+    const std::string how = WIFSIGNALED(status) ? "signalled " + std::to_string(WTERMSIG(status))
+                                                : "exited " + std::to_string(WEXITSTATUS(status));
+    writeFileAtomically(command.directory / "exit",
+                        how + "\nat " + rfc3339(endedAt) + "\ndropped " + std::to_string(vmm.log.dropped()) + "\n",
+                        stateFileMode);
+}
+
+}  // namespace mergen::launcher

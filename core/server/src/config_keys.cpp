@@ -1,0 +1,360 @@
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+#include <mergen/base/text.hpp>
+#include <mergen/sdk/error.hpp>
+#include <mergen/sdk/plugin.hpp>
+#include <mergen/server/config.hpp>
+
+// The table of the server's keys. Each row names a member of ServerConfig; type, bounds and the words for both follow.
+namespace mergen::server {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr std::uint64_t kib = 1U << 10U;
+constexpr std::uint64_t mib = 1U << 20U;
+constexpr std::uint64_t gib = 1U << 30U;
+
+Error refusal(const std::string& value, const std::string& rule) {
+    return {ErrorKind::InvalidArgument, "'" + printable(value) + "' " + rule};
+}
+
+/// The SDK's reader of one value, so that a duration is written alike in the server's sections and in a plugin's.
+Settings readAs(mergen_key_type type, const std::string& value) {
+    Settings::check(type, value);
+    const mergen_key keys[] = {{"value", type, nullptr, ""}, {nullptr, MERGEN_KEY_STRING, nullptr, nullptr}};
+    return {keys, {{"value", value}}};
+}
+
+/// In the largest unit that keeps it whole.
+std::string write(milliseconds value) {
+    if (value == 0ms) return "0ms";
+    if (value % 1h == 0ms) return std::to_string(value / 1h) + "h";
+    if (value % 1min == 0ms) return std::to_string(value / 1min) + "m";
+    if (value % 1s == 0ms) return std::to_string(value / 1s) + "s";
+    return std::to_string(value.count()) + "ms";
+}
+
+std::string write(Bytes value) {
+    if (value.count == 0) return "0";
+    if (value.count % gib == 0) return std::to_string(value.count / gib) + "GiB";
+    if (value.count % mib == 0) return std::to_string(value.count / mib) + "MiB";
+    if (value.count % kib == 0) return std::to_string(value.count / kib) + "KiB";
+    return std::to_string(value.count);
+}
+
+std::string write(std::int64_t value) {
+    return std::to_string(value);
+}
+
+std::string bounds(const auto& least, const auto& most) {
+    return write(least) + " to " + write(most);
+}
+
+void requireWithin(const std::string& value, const auto& number, const auto& least, const auto& most) {
+    if (number < least || number > most) throw refusal(value, "is out of range: " + bounds(least, most));
+}
+
+struct Row {
+    const char* section;
+    const char* key;
+    const char* defaultValue;
+    const char* sentence;
+};
+
+// In each of these, `member` is a generic lambda that gives the member of a ServerConfig, constant or not.
+
+ConfigKey integer(const Row& row, std::int64_t least, std::int64_t most, auto member) {
+    return {row.section,
+            row.key,
+            "integer",
+            row.defaultValue,
+            std::string(row.sentence) + " (" + bounds(least, most) + ")",
+            [=](ServerConfig& config, const std::string& value) {
+                const std::int64_t number = readAs(MERGEN_KEY_INTEGER, value).integer("value");
+                requireWithin(value, number, least, most);
+                auto& target = member(config);
+                target = static_cast<std::remove_reference_t<decltype(target)>>(number);
+            },
+            [=](const ServerConfig& config) { return std::to_string(member(config)); }};
+}
+
+ConfigKey duration(const Row& row, milliseconds least, milliseconds most, auto member) {
+    return {row.section,
+            row.key,
+            "duration",
+            row.defaultValue,
+            std::string(row.sentence) + " (" + bounds(least, most) + ")",
+            [=](ServerConfig& config, const std::string& value) {
+                const milliseconds time = readAs(MERGEN_KEY_DURATION, value).duration("value");
+                requireWithin(value, time, least, most);
+                member(config) = time;
+            },
+            [=](const ServerConfig& config) { return write(member(config)); }};
+}
+
+ConfigKey size(const Row& row, Bytes least, Bytes most, auto member) {
+    return {row.section,
+            row.key,
+            "size",
+            row.defaultValue,
+            std::string(row.sentence) + " (" + bounds(least, most) + ")",
+            [=](ServerConfig& config, const std::string& value) {
+                const Bytes bytes{readAs(MERGEN_KEY_SIZE, value).bytes("value")};
+                requireWithin(value, bytes, least, most);
+                member(config) = bytes;
+            },
+            [=](const ServerConfig& config) { return write(member(config)); }};
+}
+
+fs::path readPath(const std::string& value) {
+    const fs::path path(value);
+    if (!path.is_absolute()) throw refusal(value, "is not an absolute path");
+    if (std::ranges::find(path, fs::path("..")) != path.end()) throw refusal(value, "holds '..'");
+    if (value.size() > 4095) throw refusal(value, "is longer than 4095 bytes");  // PATH_MAX
+    fs::path normal = path.lexically_normal();
+    if (!normal.has_filename()) normal = normal.parent_path();  // a '/' at its end
+    return normal;
+}
+
+/// A path; where the default is empty, an empty value is taken too.
+ConfigKey path(const Row& row, auto member) {
+    const bool mayBeEmpty = *row.defaultValue == '\0';
+    return {row.section,
+            row.key,
+            "path",
+            row.defaultValue,
+            row.sentence,
+            [=](ServerConfig& config, const std::string& value) {
+                member(config) = mayBeEmpty && value.empty() ? fs::path() : readPath(value);
+            },
+            [=](const ServerConfig& config) { return member(config).string(); }};
+}
+
+ConfigKey paths(const Row& row, auto member) {
+    return {row.section,
+            row.key,
+            "paths",
+            row.defaultValue,
+            row.sentence,
+            [=](ServerConfig& config, const std::string& value) {
+                member(config).clear();
+                if (value.empty()) return;
+                for (const std::string& piece : split(value, ',')) {
+                    member(config).push_back(readPath(std::string(trim(piece))));
+                }
+            },
+            [=](const ServerConfig& config) {
+                std::string text;
+                for (const fs::path& each : member(config)) text += (text.empty() ? "" : ", ") + each.string();
+                return text;
+            }};
+}
+
+std::string readName(const std::string& value) {
+    const bool good =
+        !value.empty() && value.size() <= 32 && value.front() >= 'a' && value.front() <= 'z' &&
+        std::ranges::all_of(value, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
+    if (!good) throw refusal(value, "is no name of a plugin: 1 to 32 lower-case letters, digits and '-'");
+    return value;
+}
+
+ConfigKey name(const Row& row, auto member) {
+    return {row.section,
+            row.key,
+            "name",
+            row.defaultValue,
+            row.sentence,
+            [=](ServerConfig& config, const std::string& value) { member(config) = readName(value); },
+            [=](const ServerConfig& config) { return member(config); }};
+}
+
+ConfigKey names(const Row& row, auto member) {
+    return {row.section,
+            row.key,
+            "names",
+            row.defaultValue,
+            row.sentence,
+            [=](ServerConfig& config, const std::string& value) {
+                member(config).clear();
+                for (const std::string& piece : split(value, ',')) {
+                    std::string each = readName(std::string(trim(piece)));
+                    if (std::ranges::find(member(config), each) != member(config).end()) {
+                        throw refusal(value, "names '" + each + "' twice");
+                    }
+                    member(config).push_back(std::move(each));
+                }
+            },
+            [=](const ServerConfig& config) {
+                std::string text;
+                for (const std::string& each : member(config)) text += (text.empty() ? "" : ", ") + each;
+                return text;
+            }};
+}
+
+/// A value that `parse` makes of its text and `print` turns back.
+ConfigKey custom(const Row& row, const char* type, auto parse, auto print, auto member) {
+    return {row.section,
+            row.key,
+            type,
+            row.defaultValue,
+            row.sentence,
+            [=](ServerConfig& config, const std::string& value) { member(config) = parse(value); },
+            [=](const ServerConfig& config) { return std::string(print(member(config))); }};
+}
+
+LogLevel readLogLevel(const std::string& value) {
+    if (const auto level = parseLogLevel(value)) return *level;
+    throw refusal(value, "is not debug, info, warn or error");
+}
+
+LogFormat readLogFormat(const std::string& value) {
+    if (const auto format = parseLogFormat(value)) return *format;
+    throw refusal(value, "is not json or text");
+}
+
+Ipv4Network readGuestNetwork(const std::string& value) {
+    const Ipv4Network network = Ipv4Network::parse(value);
+    // "This host", loopback, link-local, multicast and reserved (RFC 6890): no guest can have such an address.
+    const std::uint32_t first = network.base().value() >> 24U;
+    const bool linkLocal = Ipv4Network::parse("169.254.0.0/16").contains(network.base()) ||
+                           network.contains(Ipv4Address::parse("169.254.0.0"));
+    if (first == 0 || first == 127 || first >= 224 || linkLocal)
+        throw refusal(value, "has no addresses that a guest can have");
+    return network;
+}
+
+std::string readUnitPrefix(const std::string& value) {
+    const bool good = !value.empty() && value.size() <= 32 && std::ranges::all_of(value, [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+    });
+    if (!good) throw refusal(value, "is no beginning of a unit's name: 1 to 32 letters, digits, '-' and '_'");
+    return value;
+}
+
+// Writes the generic lambda of a member.
+#define MERGEN_MEMBER(path) [](auto& config) -> auto& { return config.path; }
+
+std::vector<ConfigKey> makeKeys() {
+    constexpr std::int64_t lastPort = std::numeric_limits<std::uint16_t>::max();
+    // uid_t -1 means "no change" to the kernel, so the highest uid is one less.
+    constexpr std::int64_t lastUid = std::numeric_limits<std::uint32_t>::max() - 1;
+    return {
+        custom(
+            {"server", "listen", "127.0.0.1:8080",
+             "Address and port of the REST API: 127.0.0.1:PORT, [::1]:PORT, localhost:PORT or :PORT. Loopback only, as "
+             "there is no authentication yet. Port 0: the kernel chooses one; see port_file"},
+            "address", parseListen, [](const ListenAddress& address) { return toString(address); },
+            MERGEN_MEMBER(server.listen)),
+        path(
+            {"server", "port_file", "",
+             "File into which the port that is listened on is written, atomically, once the server is ready, and which "
+             "is removed at its end. Empty: none"},
+            MERGEN_MEMBER(server.portFile)),
+        integer({"server", "threads", "16", "Threads that answer requests, and so the requests answered at one time"},
+                2, 256, MERGEN_MEMBER(server.threads)),
+        integer({"server", "max_queued", "128", "Connections that may wait for a thread; more are refused"}, 64, 4096,
+                MERGEN_MEMBER(server.maxQueued)),
+        size({"server", "max_body", "1MiB", "Largest body of a request, in bytes; a larger one is answered with 413"},
+             Bytes{kib}, Bytes{16 * mib}, MERGEN_MEMBER(server.maxBody)),
+        duration({"server", "read_timeout", "10s", "How long a client may stay silent within a request"}, 1s, 5min,
+                 MERGEN_MEMBER(server.readTimeout)),
+        duration(
+            {"server", "drain_timeout", "30s",
+             "How long SIGTERM waits for requests and operations in progress. What is not done by then is left to the "
+             "next start, which finishes or undoes it; VMs run on in any case"},
+            100ms, 1h, MERGEN_MEMBER(server.drainTimeout)),
+
+        custom(
+            {"log", "level", "info", "The least level that is written: debug, info, warn or error"}, "level",
+            readLogLevel, [](LogLevel level) { return toString(level); }, MERGEN_MEMBER(log.level)),
+        custom(
+            {"log", "format", "json", "json: one object a line; text: [LEVEL] TIME event key=value. To standard error"},
+            "format", readLogFormat, [](LogFormat format) { return toString(format); }, MERGEN_MEMBER(log.format)),
+
+        path({"paths", "config_root", "/etc/firecracker/vm.d", "Folder of the VMs' records"},
+             MERGEN_MEMBER(paths.configRoot)),
+        path({"paths", "data_root", "/var/lib/firecracker",
+              "Folder of the VMs' disks and logs. One mergend works on one data root: a second one is refused"},
+             MERGEN_MEMBER(paths.dataRoot)),
+        path({"paths", "run_root", "/run/firecracker",
+              "Folder of sockets and other things that end with a reboot; on tmpfs. At most 56 bytes long, so that the "
+              "sockets below it keep within the kernel's 107"},
+             MERGEN_MEMBER(paths.runRoot)),
+        paths({"paths", "image_roots", "",
+               "Folders, with commas between them, below which rootfs, kernel and data disks of new VMs may lie; they "
+               "are "
+               "opened without following links. Empty: <data_root>/images"},
+              MERGEN_MEMBER(paths.imageRoots)),
+        path({"paths", "plugin_dir", "",
+              "Folder of the plugins; every *.so in it is looked at. Only root or the server's own user may be able to "
+              "write there. Empty: ../lib/mergen/plugins, seen from mergend"},
+             MERGEN_MEMBER(paths.pluginDir)),
+        path({"paths", "libexec_dir", "",
+              "Folder of Mergen's helper programs (mergen-vm, mergen-preflight). Empty: ../libexec/mergen, seen from "
+              "mergend, or mergend's own folder if there is none"},
+             MERGEN_MEMBER(paths.libexecDir)),
+
+        custom(
+            {"network", "guest_cidr", "172.30.0.0/24",
+             "Network of the guests' addresses, /8 to /30. Host number 1 is the gateway, the first guest gets 2; a /24 "
+             "has room for 253 guests"},
+            "network", readGuestNetwork, [](const Ipv4Network& network) { return network.str(); },
+            MERGEN_MEMBER(network.guestCidr)),
+        integer({"network", "port_start", "20000", "First host port that a VM gets which asks for port 0"}, 1, lastPort,
+                MERGEN_MEMBER(network.portStart)),
+        integer({"network", "port_end", "40000", "Last such port, port_start or more"}, 1, lastPort,
+                MERGEN_MEMBER(network.portEnd)),
+
+        integer({"vm", "max_vms", "10000", "VMs that may exist, stopped ones included; more are refused"}, 1, 100'000,
+                MERGEN_MEMBER(vm.maxVms)),
+        integer(
+            {"vm", "uid_start", "1900000000",
+             "First of the uids, and gids of the same number, of which each VM's VMM gets one of its own. Nothing else "
+             "on the host may use them. Only if the server runs as root"},
+            1000, lastUid, MERGEN_MEMBER(vm.uidStart)),
+        integer({"vm", "uid_count", "65536", "How many uids from uid_start on"}, 1, 1'000'000'000,
+                MERGEN_MEMBER(vm.uidCount)),
+        duration({"vm", "start_timeout", "1m", "From the launch of a VMM until it says that the guest runs"}, 1s, 1h,
+                 MERGEN_MEMBER(vm.startTimeout)),
+        duration({"vm", "stop_grace", "10s", "From the guest's Ctrl-Alt-Del to SIGTERM for its VMM"}, 0ms, 1h,
+                 MERGEN_MEMBER(vm.stopGrace)),
+        duration({"vm", "kill_grace", "2s", "From SIGTERM to SIGKILL, and from SIGKILL to giving up"}, 100ms, 10min,
+                 MERGEN_MEMBER(vm.killGrace)),
+        duration({"vm", "control_timeout", "5s", "One question to a VMM over its socket"}, 100ms, 10min,
+                 MERGEN_MEMBER(vm.controlTimeout)),
+        size({"vm", "console_limit", "1MiB", "The newest bytes of each VM's console that are kept"}, Bytes{4 * kib},
+             Bytes{gib}, MERGEN_MEMBER(vm.consoleLimit)),
+        integer({"vm", "events_per_vm", "256", "The newest events of each VM's timeline that are kept"}, 16, 100'000,
+                MERGEN_MEMBER(vm.eventsPerVm)),
+        custom(
+            {"vm", "unit_prefix", "fc", "Beginning of the unit's name, PREFIX@ID.service, in replies"}, "name",
+            readUnitPrefix, [](const std::string& prefix) { return prefix; }, MERGEN_MEMBER(vm.unitPrefix)),
+
+        name({"backends", "storage", "files", "Plugin that keeps the records"}, MERGEN_MEMBER(backends.storage)),
+        name({"backends", "supervisor", "process", "Plugin that keeps VMM processes"},
+             MERGEN_MEMBER(backends.supervisor)),
+        name({"backends", "network", "linux", "Plugin that connects guests"}, MERGEN_MEMBER(backends.network)),
+        names({"backends", "vmm", "qemu",
+               "Plugins that run microVMs, with commas between them; new VMs are made with the first"},
+              MERGEN_MEMBER(backends.vmms)),
+        duration({"backends", "preflight_timeout", "10s", "How long the trial load of one plugin may take"}, 100ms,
+                 10min, MERGEN_MEMBER(backends.preflightTimeout)),
+    };
+}
+
+#undef MERGEN_MEMBER
+
+}  // namespace
+
+std::span<const ConfigKey> configKeys() {
+    static const std::vector<ConfigKey> keys = makeKeys();
+    return keys;
+}
+
+}  // namespace mergen::server

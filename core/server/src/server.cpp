@@ -1,0 +1,176 @@
+#include <algorithm>
+#include <chrono>
+#include <unistd.h>
+#include <utility>
+
+#include <systemd/sd-daemon.h>
+
+#include <mergen/base/file.hpp>
+#include <mergen/sdk/error.hpp>
+#include <mergen/server/folders.hpp>
+#include <mergen/server/server.hpp>
+
+namespace mergen::server {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Tells systemd, if it started us with Type=notify; nothing otherwise. A failure changes nothing for us: sd_notify(3)
+/// itself advises to ignore it.
+void notify(const std::string& state) {
+    static_cast<void>(::sd_notify(/*unset_environment=*/0, state.c_str()));
+}
+
+std::vector<api::PluginRow> pluginRows(const std::vector<pluginhost::PluginInfo>& plugins) {
+    std::vector<api::PluginRow> rows;
+    for (const pluginhost::PluginInfo& plugin : plugins) {
+        rows.push_back({plugin.kind,
+                        plugin.name,
+                        plugin.version,
+                        plugin.file.string(),
+                        std::string(pluginhost::toString(plugin.state)),
+                        plugin.detail,
+                        {plugin.settings.begin(), plugin.settings.end()}});
+    }
+    return rows;
+}
+
+}  // namespace
+
+std::string version() {
+    return MERGEN_VERSION;
+}
+
+pluginhost::PluginHostConfig pluginHostConfig(const ServerConfig& config, std::string instance) {
+    const PathsSection& paths = config.paths;
+    return {.directory = paths.pluginDir,
+            .preflightProgram = paths.libexecDir / "mergen-preflight",
+            .preflightTimeout = config.backends.preflightTimeout,
+            .paths = {.configRoot = paths.configRoot,
+                      .dataRoot = paths.dataRoot,
+                      .runRoot = paths.runRoot,
+                      .libexec = paths.libexecDir},
+            .instance = std::move(instance)};
+}
+
+engine::EngineConfig engineConfig(const ServerConfig& config, std::string instance) {
+    return {.instance = std::move(instance),
+            .configRoot = config.paths.configRoot,
+            .dataRoot = config.paths.dataRoot,
+            .runRoot = config.paths.runRoot,
+            .imageRoots = config.paths.imageRoots,
+            .guestNetwork = config.network.guestCidr,
+            .portStart = config.network.portStart,
+            .portEnd = config.network.portEnd,
+            .uidStart = config.vm.uidStart,
+            .uidCount = config.vm.uidCount,
+            .maxVms = config.vm.maxVms,
+            .startTimeout = config.vm.startTimeout,
+            .stopGrace = config.vm.stopGrace,
+            .killGrace = config.vm.killGrace,
+            .controlTimeout = config.vm.controlTimeout,
+            .consoleLimit = config.vm.consoleLimit,
+            .eventsPerVm = config.vm.eventsPerVm,
+            .unitPrefix = config.vm.unitPrefix,
+            .vmm = config.backends.vmms.front()};
+}
+
+Server::Server(ServerConfig config, Log& log) : config_(std::move(config)), log_(log) {}
+
+Server::~Server() {
+    removePortFile();
+}
+
+Problems Server::prepare() {
+    prepareFolders(config_.paths, log_);
+    lock_ = std::make_unique<DataRootLock>(config_.paths.dataRoot);
+    instance_ = loadInstance(config_.paths.dataRoot);
+    plugins_ = std::make_unique<pluginhost::PluginHost>(pluginHostConfig(config_, instance_), log_);
+    Problems problems;
+    checkPluginSections(config_, plugins_->scan(), problems);
+    return problems;
+}
+
+bool Server::start(const std::function<bool()>& stopRequested) {
+    // Whoever waits for the file must not read the port of an earlier server that was killed.
+    if (!config_.server.portFile.empty()) removeTree(config_.server.portFile);
+    const std::pair<const char*, void (Server::*)()> steps[] = {{"STATUS=Starting plugins", &Server::loadPlugins},
+                                                                {"STATUS=Recovering VMs", &Server::makeEngine},
+                                                                {"STATUS=Opening the API", &Server::serve}};
+    for (const auto& [status, step] : steps) {
+        if (stopRequested()) return false;
+        notify(status);
+        (this->*step)();
+    }
+    return true;
+}
+
+void Server::loadPlugins() {
+    for (const pluginhost::PluginInfo& plugin : plugins_->plugins()) {
+        if (plugin.state != pluginhost::PluginState::Failed) continue;
+        log_.warning("plugin.refused",
+                     {{"file", plugin.file.string()}, {"cause", plugin.detail}, {"effect", "the library is left out"}});
+    }
+    for (const auto& [kind, name] : config_.backends.all()) {
+        plugins_->configure(kind, name, config_.settingsOf(kind, name));
+    }
+    plugins_->start();
+}
+
+void Server::makeEngine() {
+    engine::Backends backends{.storage = plugins_->storage(config_.backends.storage),
+                              .supervisor = plugins_->supervisor(config_.backends.supervisor),
+                              .network = plugins_->network(config_.backends.network),
+                              .vmms = {}};
+    for (const std::string& name : config_.backends.vmms) backends.vmms.emplace(name, &plugins_->vmm(name));
+    engine_ = std::make_unique<engine::Engine>(engineConfig(config_, instance_), std::move(backends), log_);
+    engine_->recover();
+}
+
+void Server::serve() {
+    const api::ApiConfig config{.host = config_.server.listen.host,
+                                .port = config_.server.listen.port,
+                                .threads = config_.server.threads,
+                                .maxQueued = config_.server.maxQueued,
+                                .readTimeout = config_.server.readTimeout,
+                                .maxBody = static_cast<std::size_t>(config_.server.maxBody.count),
+                                .version = version()};
+    // Nothing is loaded or unloaded any more, so that API threads need not ask the host, which knows one thread only.
+    api_ = std::make_unique<api::ApiServer>(
+        config, *engine_, [rows = pluginRows(plugins_->plugins())] { return rows; }, log_);
+    const std::string url = "http://" + toString(ListenAddress{config.host, api_->port()});
+    if (!config_.server.portFile.empty()) {
+        writeFileAtomically(config_.server.portFile, std::to_string(api_->port()) + "\n", 0644);
+        portFileWritten_ = true;
+    }
+    log_.info("server.ready", {{"message", "mergend " + version() + " listening on " + url},
+                               {"version", version()},
+                               {"url", url},
+                               {"instance", instance_}});
+    notify("READY=1\nSTATUS=Listening on " + url);
+}
+
+bool Server::drain() {
+    notify("STOPPING=1\nSTATUS=Draining");
+    removePortFile();
+    const auto end = std::chrono::steady_clock::now() + config_.server.drainTimeout;
+    const auto left = [end] {
+        return std::max(milliseconds(0),
+                        std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now()));
+    };
+    api_->stop(left());
+    if (!engine_->drain(left())) return false;
+    api_.reset();
+    engine_.reset();
+    plugins_.reset();
+    lock_.reset();
+    return true;
+}
+
+void Server::removePortFile() noexcept {
+    if (portFileWritten_) ::unlink(config_.server.portFile.c_str());
+    portFileWritten_ = false;
+}
+
+}  // namespace mergen::server

@@ -1,0 +1,27 @@
+#include "net_namespace.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <sched.h>
+
+#include <mergen/base/file.hpp>
+#include <mergen/sdk/error.hpp>
+
+namespace mergen::network {
+
+NetNamespace NetNamespace::current() {
+    return NetNamespace(openFile("/proc/thread-self/ns/net", O_RDONLY));
+}
+
+NetNamespace NetNamespace::create() {
+    return onHelperThread([] {
+        if (::unshare(CLONE_NEWNET) != 0) throw Error::fromErrno(errno, "cannot make a network namespace");
+        return current();
+    });
+}
+
+void NetNamespace::enter() const {
+    if (::setns(fd_.get(), CLONE_NEWNET) != 0) throw Error::fromErrno(errno, "cannot enter a network namespace");
+}
+
+}  // namespace mergen::network

@@ -1,0 +1,471 @@
+#include "ruleset.hpp"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cstdlib>
+#include <cstring>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <new>
+#include <sys/socket.h>
+
+#include <netlink/attr.h>
+#include <netlink/errno.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+#include <nftables/libnftables.h>
+
+#include <mergen/base/json.hpp>
+#include <mergen/base/text.hpp>
+#include <mergen/sdk/error.hpp>
+
+namespace mergen::network {
+
+namespace {
+
+/// A context keeps memory for good with every command (about 1 KiB); a new one costs 14 ms.
+constexpr std::size_t usesPerContext = 2000;
+constexpr std::string_view tablePrefix = "mergen_";
+
+/// The rules, in chains of the table.
+/// Chains are flushed and filled in the same transaction, so that no packet meets half of them.
+struct Chain {
+    std::string_view name;
+    std::string_view hook;
+    std::vector<std::string> rules;
+};
+
+std::vector<Chain> chains(const std::vector<Ipv4Network>& denied) {
+    std::vector<Chain> all;
+    // Before connection tracking: what a guest sends must be IPv4 from its own address. A guest's link has
+    // route_localnet on, for the answers to 127.0.0.1, which without the first rule would open the host's loopback
+    // services to it (CVE-2020-8558 was this). No `iifname != "lo"` there: on links that are not ours it is not our
+    // business.
+    all.push_back(
+        {"guest_packets",
+         "type filter hook prerouting priority raw; policy accept;",
+         {R"(iifname @guest_links meta nfproto != ipv4 counter drop comment "not IPv4")",
+          R"(iifname @guest_links ip daddr 127.0.0.0/8 counter drop comment "to loopback")",
+          R"(iifname @guest_links iifname . ip saddr != @guest_sources counter drop comment "foreign source")"}});
+    // Only what is addressed to the host itself: without the `fib` a published port would catch connections to any host
+    // that merely pass through (CVE-2025-67499 was this).
+    const std::string publish = "fib daddr type local meta l4proto tcp dnat ip to tcp dport map @published_tcp";
+    all.push_back({"published", "type nat hook prerouting priority dstnat; policy accept;", {publish}});
+    all.push_back({"published_here", "type nat hook output priority -100; policy accept;", {publish}});
+    all.push_back({"sources",
+                   "type nat hook postrouting priority srcnat; policy accept;",
+                   {"ip saddr 127.0.0.0/8 oifname @guest_links masquerade",
+                    "iifname @guest_links oifname != @guest_links masquerade"}});
+    // The first rule is above the one for established connections on purpose: it also closes the way from a guest to
+    // another's published port through the host's address, which is DNATed by then.
+    Chain through{
+        "through",
+        "type filter hook forward priority filter; policy accept;",
+        {R"(iifname @guest_links oifname @guest_links counter drop comment "guest to guest")",
+         "iifname @guest_links ct state established,related accept",
+         "oifname @guest_links ct state established,related accept",
+         // What belongs to no connection would pass masquerade with the guest's own address.
+         R"(iifname @guest_links ct state invalid counter drop comment "no connection")",
+         "oifname @guest_links ct status dnat accept", R"(oifname @guest_links counter drop comment "not published")"}};
+    // One rule each, not a set: networks in a set must not overlap.
+    for (const Ipv4Network& network : denied) {
+        through.rules.push_back("iifname @guest_links ip daddr " + network.str() +
+                                R"( counter drop comment "denied network")");
+    }
+    all.push_back(std::move(through));
+    all.push_back({"to_host",
+                   "type filter hook input priority filter; policy accept;",
+                   {"iifname @guest_links ct state established,related accept",
+                    R"(iifname @guest_links counter drop comment "guest to host")"}});
+    return all;
+}
+
+/// nft reports with marks under the command; the first line says it all.
+std::string firstLine(std::string_view text) {
+    text = trim(text.substr(0, text.find('\n')));
+    constexpr std::string_view prefix = "Error: ";
+    if (text.starts_with(prefix)) text.remove_prefix(prefix.size());
+    return std::string(text);
+}
+
+// Every list of the ruleset that we ask for is the kernel's own text, so its bounds are only a stop for the absurd.
+constexpr json::Limits listLimits{.bytes = 256U << 20U, .depth = 64, .members = 50'000'000, .stringBytes = 64U << 10U};
+
+/// A set element's key or value as nft writes it: a name, a number, or several joined by " . ".
+std::string elementText(const Poco::Dynamic::Var& var) {
+    if (var.type() != typeid(Poco::JSON::Object::Ptr)) return var.convert<std::string>();
+    const auto parts = var.extract<Poco::JSON::Object::Ptr>()->getArray("concat");
+    std::string text;
+    if (parts.isNull()) return text;
+    for (const auto& part : *parts) text += (text.empty() ? "" : " . ") + part.convert<std::string>();
+    return text;
+}
+
+}  // namespace
+
+std::string_view Ruleset::nameOf(Set set) noexcept {
+    switch (set) {
+        case Set::GuestLinks:
+            return "guest_links";
+        case Set::GuestSources:
+            return "guest_sources";
+        case Set::PublishedTcp:
+            return "published_tcp";
+    }
+    return "";
+}
+
+void Ruleset::ContextDeleter::operator()(nft_ctx* context) const noexcept {
+    nft_ctx_free(context);
+}
+void Ruleset::SocketDeleter::operator()(nl_sock* socket) const noexcept {
+    nl_socket_free(socket);
+}
+
+Ruleset::Ruleset(const std::string& instance, std::vector<Ipv4Network> denied)
+    : table_(std::string(tablePrefix) + instance), denied_(std::move(denied)), socket_(nl_socket_alloc()) {
+    if (!socket_) throw std::bad_alloc();
+    nl_socket_disable_auto_ack(socket_.get());  // every question here has one answer
+    if (const int result = nl_connect(socket_.get(), NETLINK_NETFILTER); result < 0) {
+        throw Error(ErrorKind::Unavailable, std::string("cannot open a netfilter socket: ") + nl_geterror(result));
+    }
+}
+
+Ruleset::~Ruleset() = default;
+
+std::pair<std::string, std::string> Ruleset::run(const std::string& commands, bool json) {
+    if (contextUses_++ % usesPerContext == 0) {
+        context_.reset(nft_ctx_new(NFT_CTX_DEFAULT));
+        if (!context_) throw std::bad_alloc();
+        nft_ctx_buffer_output(context_.get());
+        nft_ctx_buffer_error(context_.get());
+    }
+    nft_ctx_output_set_flags(context_.get(), json ? NFT_CTX_OUTPUT_JSON : NFT_CTX_OUTPUT_NUMERIC_ALL);
+    const int result = nft_run_cmd_from_buffer(context_.get(), commands.c_str());
+    std::string output = nft_ctx_get_output_buffer(context_.get());
+    std::string complaint = firstLine(nft_ctx_get_error_buffer(context_.get()));
+    if (result != 0 && complaint.empty()) complaint = "nftables gave no reason";
+    if (result == 0) complaint.clear();  // a warning
+    return {std::move(output), std::move(complaint)};
+}
+
+std::uint32_t Ruleset::generation() {
+    const std::unique_ptr<nl_msg, decltype(&nlmsg_free)> message(
+        nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0), &nlmsg_free);
+    nfgenmsg header{};
+    header.nfgen_family = AF_UNSPEC;
+    header.version = NFNETLINK_V0;
+    if (!message || nlmsg_append(message.get(), &header, sizeof(header), NLMSG_ALIGNTO) < 0) throw std::bad_alloc();
+    if (const int sent = nl_send_auto(socket_.get(), message.get()); sent < 0) {
+        throw Error(ErrorKind::Unavailable,
+                    std::string("cannot ask for the ruleset's generation: ") + nl_geterror(sent));
+    }
+    const std::uint32_t sequence = nlmsg_hdr(message.get())->nlmsg_seq;
+    for (;;) {
+        sockaddr_nl peer{};
+        unsigned char* raw = nullptr;
+        const int got = nl_recv(socket_.get(), &peer, &raw, nullptr);
+        const std::unique_ptr<unsigned char, decltype(&std::free)> buffer(raw, &std::free);
+        if (got <= 0) {
+            throw Error(ErrorKind::Unavailable,
+                        std::string("cannot read the ruleset's generation: ") + nl_geterror(got));
+        }
+        int left = got;
+        for (auto* at = reinterpret_cast<nlmsghdr*>(buffer.get()); nlmsg_ok(at, left) != 0;
+             at = nlmsg_next(at, &left)) {
+            if (at->nlmsg_seq != sequence || peer.nl_pid != 0) continue;
+            if (at->nlmsg_type == NLMSG_ERROR) {
+                throw Error::fromErrno(-static_cast<const nlmsgerr*>(nlmsg_data(at))->error,
+                                       "cannot ask for the ruleset's generation: is nf_tables in this kernel?");
+            }
+            const nlattr* const id = nlmsg_find_attr(at, sizeof(nfgenmsg), NFTA_GEN_ID);
+            if (id != nullptr && nla_len(id) >= 4) return ntohl(nla_get_u32(id));
+        }
+    }
+}
+
+std::string Ruleset::change(const std::string& commands) {
+    const std::optional<std::uint32_t> before = known_;
+    known_.reset();  // until it is sure what the table holds
+    std::string complaint = run(commands, /*json=*/false).second;
+    if (complaint.empty() && before) {
+        // The kernel skips 0 when it counts round.
+        const std::uint32_t ours = *before + 1 == 0 ? 1 : *before + 1;
+        if (generation() == ours) known_ = ours;
+    }
+    return complaint;
+}
+
+std::string Ruleset::fixedRules() const {
+    const std::string table = "inet " + table_;
+    std::string text = "add table " + table + " { comment \"Mergen: guests of one server\"; }\n";
+    text += "add set " + table + " guest_links { type ifname; }\n";
+    text += "add set " + table + " guest_sources { type ifname . ipv4_addr; }\n";
+    text += "add map " + table + " published_tcp { type inet_service : ipv4_addr . inet_service; }\n";
+    for (const Chain& chain : chains(denied_)) {
+        const std::string name = table + " " + std::string(chain.name);
+        text += "add chain " + name + " { " + std::string(chain.hook) + " }\n";
+        text += "flush chain " + name + "\n";
+        for (const std::string& rule : chain.rules) text += "add rule " + name + " " + rule + "\n";
+    }
+    return text;
+}
+
+std::string Ruleset::element(const Key& key, const Entry& entry) const {
+    std::string text = "inet " + table_ + " " + std::string(nameOf(key.first)) + " { ";
+    // Names of links are quoted, the rest of a key is not.
+    if (key.first == Set::PublishedTcp) {
+        text += key.second;
+    } else {
+        const std::size_t end = std::min(key.second.find(' '), key.second.size());
+        text += '"' + key.second.substr(0, end) + '"' + key.second.substr(end);
+    }
+    if (!entry.comment.empty()) text += " comment \"" + entry.comment + '"';
+    if (!entry.value.empty()) text += " : " + entry.value;
+    return text + " }\n";
+}
+
+void Ruleset::remember(const Key& key, Entry entry) {
+    byComment_[entry.comment].insert(key);
+    elements_.insert_or_assign(key, std::move(entry));
+}
+
+void Ruleset::forget(const Key& key) {
+    const auto found = elements_.find(key);
+    if (found == elements_.end()) return;
+    const auto keys = byComment_.find(found->second.comment);
+    keys->second.erase(key);
+    if (keys->second.empty()) byComment_.erase(keys);
+    elements_.erase(found);
+}
+
+void Ruleset::read() {
+    elements_.clear();
+    byComment_.clear();
+    whole_ = false;
+    const auto [output, complaint] = run("list table inet " + table_, /*json=*/true);
+    if (!complaint.empty()) {
+        if (complaint.find("No such file or directory") != std::string::npos) return;  // there is none
+        throw Error(ErrorKind::Unavailable, "cannot read the packet filter table '" + table_ + "': " + complaint);
+    }
+    std::size_t rules = 0;
+    try {
+        const auto all = json::parseObject(output, listLimits)->getArray("nftables");
+        for (const auto& item : *all) {
+            const auto object = item.extract<Poco::JSON::Object::Ptr>();
+            rules += object->has("rule") ? 1 : 0;
+            for (const Set set : {Set::GuestLinks, Set::GuestSources, Set::PublishedTcp}) {
+                const auto body = object->getObject(set == Set::PublishedTcp ? "map" : "set");
+                if (body.isNull() || body->getValue<std::string>("name") != nameOf(set)) continue;
+                const auto entries = body->getArray("elem");
+                if (entries.isNull()) continue;
+                for (const auto& written : *entries) {
+                    Poco::Dynamic::Var key = written;
+                    Entry entry;
+                    if (set == Set::PublishedTcp) {
+                        const auto pair = written.extract<Poco::JSON::Array::Ptr>();
+                        key = pair->get(0);
+                        entry.value = elementText(pair->get(1));
+                    }
+                    if (key.type() == typeid(Poco::JSON::Object::Ptr)) {
+                        if (const auto inner = key.extract<Poco::JSON::Object::Ptr>()->getObject("elem");
+                            !inner.isNull()) {
+                            entry.comment = inner->optValue<std::string>("comment", "");
+                            key = inner->get("val");
+                        }
+                    }
+                    remember({set, elementText(key)}, std::move(entry));
+                }
+            }
+        }
+    } catch (const Poco::Exception& error) {
+        throw Error(ErrorKind::Internal,
+                    "cannot understand nftables' list of '" + table_ + "': " + error.displayText());
+    }
+    std::size_t expected = 0;
+    for (const Chain& chain : chains(denied_)) expected += chain.rules.size();
+    whole_ = rules == expected;
+}
+
+void Ruleset::refresh() {
+    if (known_ && generation() == *known_) return;
+    known_.reset();
+    // A change by somebody else while we read gives a list of which we cannot say when it was true: again. On a host
+    // whose rules change all the time the last list is used once and not kept.
+    constexpr int attempts = 5;
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+        const std::uint32_t before = generation();
+        read();
+        if (generation() == before) {
+            known_ = before;
+            return;
+        }
+    }
+}
+
+void Ruleset::replace(const OwnerTag& owner, const std::set<Set>& sets, const Elements& wanted) {
+    const std::string tag = owner.str();
+    const std::lock_guard lock(mutex_);
+    // A second try is needed when somebody else changed the table between our look and our change.
+    constexpr int attempts = 3;
+    for (int attempt = 1;; ++attempt) {
+        refresh();
+        std::string commands;
+        std::vector<Key> gone;
+        if (const auto own = byComment_.find(tag); own != byComment_.end()) {
+            for (const Key& key : own->second) {
+                if (!sets.contains(key.first)) continue;
+                const auto kept = wanted.find(key);
+                if (kept != wanted.end() && kept->second == elements_.at(key)) continue;
+                gone.push_back(key);
+                commands += "delete element " + element(key, {});
+            }
+        }
+        std::vector<Elements::const_iterator> made;
+        for (auto want = wanted.begin(); want != wanted.end(); ++want) {
+            const auto there = elements_.find(want->first);
+            if (there != elements_.end() && there->second == want->second) continue;
+            if (there != elements_.end() && there->second.comment != tag) {
+                const auto other = OwnerTag::parse(there->second.comment);
+                const std::string holder =
+                    other ? "VM " + other->vm.str() : std::string("something that is not this server's");
+                if (want->first.first == Set::PublishedTcp) {
+                    throw Error(ErrorKind::AlreadyExists,
+                                "host port " + want->first.second + " (tcp) leads to " + holder)
+                        .about("ports");
+                }
+                throw Error(ErrorKind::AlreadyExists, "the packet filter's element '" + want->first.second + "' in '" +
+                                                          std::string(nameOf(want->first.first)) + "' belongs to " +
+                                                          holder);
+            }
+            made.push_back(want);
+            commands += "create element " + element(want->first, want->second);
+        }
+        if (!whole_ && !wanted.empty()) commands.insert(0, fixedRules());
+        if (commands.empty()) return;
+        const std::string complaint = change(commands);
+        if (complaint.empty()) {
+            for (const Key& key : gone) forget(key);
+            for (const auto& want : made) remember(want->first, want->second);
+            whole_ = whole_ || !wanted.empty();
+            return;
+        }
+        if (attempt == attempts) {
+            throw Error(ErrorKind::Unavailable, "cannot change the packet filter table '" + table_ + "': " + complaint);
+        }
+    }
+}
+
+void Ruleset::prepare() {
+    const std::lock_guard lock(mutex_);
+    refresh();
+    if (const std::string complaint = change(fixedRules()); !complaint.empty()) {
+        throw Error(ErrorKind::Unavailable, "cannot make the packet filter table '" + table_ + "': " + complaint);
+    }
+    whole_ = true;
+}
+
+bool Ruleset::removeIfUnused() {
+    const std::lock_guard lock(mutex_);
+    refresh();
+    if (!elements_.empty()) return false;
+    // `add` first: the deletion of a table that somebody removed already is no error then.
+    const std::string table = "table inet " + table_ + "\n";
+    if (const std::string complaint = change("add " + table + "delete " + table); !complaint.empty()) {
+        throw Error(ErrorKind::Unavailable, "cannot remove the packet filter table '" + table_ + "': " + complaint);
+    }
+    whole_ = false;
+    return true;
+}
+
+void Ruleset::admit(const OwnerTag& owner, const std::string& link, Ipv4Address guest) {
+    const std::string tag = owner.str();
+    replace(owner, {Set::GuestLinks, Set::GuestSources},
+            {{{Set::GuestLinks, link}, {"", tag}}, {{Set::GuestSources, link + " . " + guest.str()}, {"", tag}}});
+}
+
+bool Ruleset::admitted(const OwnerTag& owner, const std::string& link, Ipv4Address guest) {
+    const Entry entry{"", owner.str()};
+    const std::lock_guard lock(mutex_);
+    refresh();
+    const auto has = [&](const Key& key) {
+        const auto found = elements_.find(key);
+        return found != elements_.end() && found->second == entry;
+    };
+    return whole_ && has({Set::GuestLinks, link}) && has({Set::GuestSources, link + " . " + guest.str()});
+}
+
+void Ruleset::publish(const OwnerTag& owner, Ipv4Address guest, const std::vector<PortBinding>& ports) {
+    Elements wanted;
+    for (const PortBinding& port : ports) {
+        wanted.insert_or_assign(Key{Set::PublishedTcp, std::to_string(port.host)},
+                                Entry{guest.str() + " . " + std::to_string(port.guest), owner.str()});
+    }
+    replace(owner, {Set::PublishedTcp}, wanted);
+}
+
+bool Ruleset::published(std::uint16_t port) {
+    const std::lock_guard lock(mutex_);
+    refresh();
+    return elements_.contains({Set::PublishedTcp, std::to_string(port)});
+}
+
+void Ruleset::expel(const OwnerTag& owner) {
+    replace(owner, {Set::GuestLinks, Set::GuestSources, Set::PublishedTcp}, {});
+}
+
+std::map<OwnerTag, std::vector<std::string>> Ruleset::list() {
+    const std::lock_guard lock(mutex_);
+    refresh();
+    std::map<OwnerTag, std::vector<std::string>> found;
+    for (const auto& [comment, keys] : byComment_) {
+        const auto owner = OwnerTag::parse(comment);
+        if (!owner) continue;
+        for (const Key& key : keys) {
+            found[*owner].push_back("element " + std::string(nameOf(key.first)) + " " + key.second);
+        }
+    }
+    return found;
+}
+
+Ruleset::Summary Ruleset::summary() {
+    const std::lock_guard lock(mutex_);
+    refresh();
+    return {whole_, byComment_.size()};
+}
+
+bool Ruleset::otherInstances() {
+    const std::lock_guard lock(mutex_);
+    const auto [output, complaint] = run("list tables inet", /*json=*/false);
+    if (!complaint.empty()) throw Error(ErrorKind::Unavailable, "cannot list the packet filter's tables: " + complaint);
+    for (const std::string& line : split(output, '\n')) {  // "table inet NAME"
+        const std::string_view text = trim(line);
+        const std::string_view name = text.substr(text.rfind(' ') + 1);
+        if (name.starts_with(tablePrefix) && name != table_) return true;
+    }
+    return false;
+}
+
+std::string Ruleset::foreignDropPolicy() {
+    const std::lock_guard lock(mutex_);
+    const auto [output, complaint] = run("list chains", /*json=*/true);
+    if (!complaint.empty()) throw Error(ErrorKind::Unavailable, "cannot list the packet filter's chains: " + complaint);
+    try {
+        const auto all = json::parseObject(output, listLimits)->getArray("nftables");
+        for (const auto& item : *all) {
+            const auto chain = item.extract<Poco::JSON::Object::Ptr>()->getObject("chain");
+            if (chain.isNull() || chain->optValue<std::string>("hook", "") != "forward") continue;
+            const auto family = chain->getValue<std::string>("family");
+            if (chain->optValue<std::string>("policy", "") == "drop" && (family == "ip" || family == "inet")) {
+                return family + " " + chain->getValue<std::string>("table");
+            }
+        }
+    } catch (const Poco::Exception& error) {
+        throw Error(ErrorKind::Internal, "cannot understand nftables' list of chains: " + error.displayText());
+    }
+    return {};
+}
+
+}  // namespace mergen::network

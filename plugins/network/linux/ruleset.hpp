@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mergen/sdk/types.hpp>
+
+struct nft_ctx;
+struct nl_sock;
+
+namespace mergen::network {
+
+/// The nftables table of one instance, "inet mergen_<instance>": rules that never change, and sets and maps whose
+/// elements belong to VMs. An element bears its VM's tag as its comment. What the rules promise stands beside them in
+/// the source.
+///
+/// Changes are made by libnftables, in this process, each in one transaction. What the table holds is remembered here,
+/// so that a change costs the same with one VM and with thousands (libnftables would read the whole map otherwise). The
+/// memory is exact, not hoped: the kernel counts the ruleset's generations, one per transaction of anybody, and as soon
+/// as there was one that is not ours the table is read anew before it is used. That also brings back a table that
+/// somebody flushed.
+///
+/// It works in the network namespace of the thread that made it. Threads: any.
+/// Errors: Error(Unavailable) with what nftables says; AlreadyExists where a method says so.
+class Ruleset {
+public:
+    /// `denied`: networks that no guest may reach. Opens sockets, changes nothing.
+    Ruleset(const std::string& instance, std::vector<Ipv4Network> denied);
+    ~Ruleset();
+    Ruleset(const Ruleset&) = delete;
+    Ruleset& operator=(const Ruleset&) = delete;
+
+    /// Makes the table, or brings the rules of the one that is there up to date and keeps its elements: the traffic of
+    /// running VMs goes on.
+    void prepare();
+    /// Removes the table if no VM has an element in it; whether it is gone.
+    bool removeIfUnused();
+
+    /// Lets packets of `guest` in by `link` and no others: what comes by this link is a guest's from then on.
+    void admit(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
+    [[nodiscard]] bool admitted(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
+
+    /// Makes the owner's published ports exactly `ports`. Throws AlreadyExists if one leads to somebody else.
+    void publish(const OwnerTag& owner, Ipv4Address guest, const std::vector<PortBinding>& ports);
+    [[nodiscard]] bool published(std::uint16_t port);
+
+    /// Takes away everything that bears the owner's tag.
+    void expel(const OwnerTag& owner);
+
+    /// The elements of every owner, as text for the log.
+    [[nodiscard]] std::map<OwnerTag, std::vector<std::string>> list();
+    /// How many VMs have elements, and whether the table is there and whole.
+    struct Summary {
+        bool whole = false;
+        std::size_t owners = 0;
+    };
+    [[nodiscard]] Summary summary();
+
+    /// Whether tables of other instances are on this host.
+    [[nodiscard]] bool otherInstances();
+    /// "family table" of somebody's chain that drops what is forwarded unless a rule of its own accepts it; such a
+    /// verdict stands whatever our table says. Empty: there is none.
+    [[nodiscard]] std::string foreignDropPolicy();
+
+    [[nodiscard]] const std::string& table() const noexcept { return table_; }
+
+private:
+    enum class Set : std::uint8_t { GuestLinks, GuestSources, PublishedTcp };
+    static std::string_view nameOf(Set set) noexcept;
+    using Key = std::pair<Set, std::string>;  ///< the key as nft writes it
+    struct Entry {
+        std::string value;  ///< as nft writes it; empty in a set
+        std::string comment;
+        bool operator==(const Entry&) const = default;
+    };
+    using Elements = std::map<Key, Entry>;
+
+    /// Makes the owner's elements of `sets` exactly `wanted`.
+    void replace(const OwnerTag& owner, const std::set<Set>& sets, const Elements& wanted);
+    /// Makes the memory true. With mutex_ held, as all below.
+    void refresh();
+    void read();
+    void remember(const Key& key, Entry entry);
+    void forget(const Key& key);
+    [[nodiscard]] std::string fixedRules() const;
+    [[nodiscard]] std::string element(const Key& key, const Entry& entry) const;
+    [[nodiscard]] std::uint32_t generation();
+    /// Runs commands as one transaction and keeps the memory's generation right. Gives nft's complaint, empty: done.
+    [[nodiscard]] std::string change(const std::string& commands);
+    /// Runs one command; first its output, then its complaint (empty: done).
+    [[nodiscard]] std::pair<std::string, std::string> run(const std::string& commands, bool json);
+
+    struct ContextDeleter {
+        void operator()(nft_ctx* context) const noexcept;
+    };
+    struct SocketDeleter {
+        void operator()(nl_sock* socket) const noexcept;
+    };
+
+    const std::string table_;
+    const std::vector<Ipv4Network> denied_;
+
+    std::mutex mutex_;
+    // All below is guarded by mutex_.
+    std::unique_ptr<nft_ctx, ContextDeleter> context_;
+    std::size_t contextUses_ = 0;
+    std::unique_ptr<nl_sock, SocketDeleter> socket_;
+    std::optional<std::uint32_t> known_;  ///< the generation that the memory is of; none: it is of no use
+    bool whole_ = false;                  ///< the table is there with all its rules
+    Elements elements_;
+    std::map<std::string, std::set<Key>, std::less<>> byComment_;
+};
+
+}  // namespace mergen::network

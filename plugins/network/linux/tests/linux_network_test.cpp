@@ -1,0 +1,660 @@
+// What only this backend promises: foreign objects stay, half-made things are completed, a failure or a kill at any
+// step leaves nothing behind.
+#include "linux_network.hpp"
+
+#include <array>
+#include <fcntl.h>
+#include <filesystem>
+#include <functional>
+#include <linux/capability.h>
+#include <memory>
+#include <netinet/in.h>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <mergen/base/file.hpp>
+#include <mergen/sdk/failpoint.hpp>
+
+#include "network_fixture.hpp"
+#include "playground.hpp"
+#include "rtnetlink.hpp"
+#include "test_host.hpp"
+
+namespace mergen::network {
+
+namespace {
+
+using mergen::test::difference;
+using mergen::test::errorOf;
+using mergen::test::hostSnapshot;
+using mergen::test::networkSpec;
+using mergen::test::runTool;
+using mergen::test::settledSnapshot;
+using test::ip;
+using test::namespaceOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+const NetNamespace* const here = nullptr;  // the host
+
+/// Every step of attach() at which it can fail or be killed, in order.
+constexpr std::array attachSteps{"attach.filter", "attach.namespace", "attach.tap",   "attach.veth", "attach.inside",
+                                 "attach.tagged", "attach.up",        "attach.route", "attach.file", "attach.named"};
+constexpr std::array detachSteps{"detach.link", "detach.filter", "detach.unmounted", "detach.name"};
+constexpr std::array startSteps{"start.mount", "start.table", "start.forward"};
+
+std::string failpointOf(std::string_view step, std::string_view action) {
+    return "network.linux." + std::string(step) + "=1*" + std::string(action);
+}
+
+/// A TestHost that says that it is another server.
+class OtherHost final : public Host {
+public:
+    explicit OtherHost(mergen::test::TestHost& like) : like_(like) {}
+    [[nodiscard]] const Settings& settings() const noexcept override { return like_.settings(); }
+    [[nodiscard]] Log& log() noexcept override { return like_.log(); }
+    [[nodiscard]] const HostPaths& paths() const noexcept override { return like_.paths(); }
+    [[nodiscard]] const std::string& instance() const noexcept override { return instance_; }
+
+private:
+    mergen::test::TestHost& like_;
+    std::string instance_ = "deadbeef";
+};
+
+class LinuxNetworkTest : public ::testing::Test {
+protected:
+    LinuxNetworkTest() : untouched_(hostSnapshot()) {
+        start();
+        started_ = hostSnapshot();
+    }
+    ~LinuxNetworkTest() override {
+        failpoint::arm("");
+        if (network_) {
+            network_->detach(spec_);
+            network_->stop();
+        }
+        EXPECT_EQ(difference(untouched_, settledSnapshot(untouched_)), "") << "something is left on the host";
+    }
+
+    void start() {
+        network_ = std::make_unique<LinuxNetwork>();
+        network_->configure(host_);
+        network_->start();
+    }
+    void stop() {
+        network_->stop();
+        network_.reset();
+    }
+
+    /// Runs `work` in a child that has a server of its own on the same folders; true if it was killed by a failpoint.
+    bool killedWhile(const std::string& failpoints, const std::function<void(LinuxNetwork&)>& work) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            try {
+                LinuxNetwork server;
+                server.configure(host_);
+                failpoint::arm(failpoints);
+                server.start();
+                work(server);
+                ::_exit(0);
+            } catch (const Error& error) {
+                std::fprintf(stderr, "%s\n", error.what());
+                ::_exit(1);
+            }
+        }
+        int status = 0;
+        EXPECT_EQ(::waitpid(child, &status, 0), child);
+        return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    }
+
+    void expectRefused(const NetworkSpec& spec, const std::string& names) {
+        const std::string before = hostSnapshot();
+        for (const auto& action : {std::function<void()>([&] { network_->checkNames(spec); }),
+                                   std::function<void()>([&] { network_->attach(spec); })}) {
+            const auto error = errorOf(action);
+            ASSERT_TRUE(error);
+            EXPECT_EQ(error->kind(), ErrorKind::AlreadyExists) << error->what();
+            EXPECT_THAT(error->what(), HasSubstr(names));
+            EXPECT_EQ(difference(before, settledSnapshot(before)), "");
+        }
+        network_->detach(spec);
+        network_->removeStray(spec.owner);
+        EXPECT_EQ(difference(before, settledSnapshot(before)), "") << "detach took what is not the VM's";
+    }
+
+    [[nodiscard]] std::string hostLink() const { return "mg-" + spec_.owner.vm.short8(); }
+    [[nodiscard]] std::string handle() const { return "/run/netns/" + spec_.netns; }
+
+    mergen::test::TestHost host_{LinuxNetwork::keys};
+    NetworkSpec spec_ = withPort(networkSpec(host_.instance(), 2), 20001);
+    std::string untouched_, started_;
+    std::unique_ptr<LinuxNetwork> network_;
+
+    static NetworkSpec withPort(NetworkSpec spec, std::uint16_t port) {
+        spec.ports = {{port, Protocol::Tcp, 80}};
+        return spec;
+    }
+};
+
+// --- failures and kills ---
+
+TEST_F(LinuxNetworkTest, AFailureAtAnyStepOfAttachLeavesNothing) {
+    for (const char* step : attachSteps) {
+        SCOPED_TRACE(step);
+        failpoint::arm(failpointOf(step, "error(no)"));
+        const auto error = errorOf([&] { network_->attach(spec_); });
+        ASSERT_TRUE(error);
+        EXPECT_THAT(error->what(), HasSubstr(step));
+        EXPECT_THAT(network_->list(), IsEmpty());
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+        network_->attach(spec_);  // the failpoint is spent
+        EXPECT_TRUE(network_->inspect(spec_));
+        network_->detach(spec_);
+    }
+}
+
+TEST_F(LinuxNetworkTest, AFailureAtAnyStepOfDetachDoesNotKeepTheOthersFromBeingDone) {
+    for (const char* step : detachSteps) {
+        SCOPED_TRACE(step);
+        network_->attach(spec_);
+        network_->publish(spec_);
+        failpoint::arm(failpointOf(step, "error(no)"));
+        EXPECT_TRUE(errorOf([&] { network_->detach(spec_); }));
+        network_->detach(spec_);
+        EXPECT_THAT(network_->list(), IsEmpty());
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+    }
+}
+
+TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfAttachLeavesWhatDetachTakesAway) {
+    for (const char* step : attachSteps) {
+        SCOPED_TRACE(step);
+        ASSERT_TRUE(killedWhile(failpointOf(step, "crash"), [&](LinuxNetwork& server) { server.attach(spec_); }));
+        network_->detach(spec_);
+        EXPECT_THAT(network_->list(), IsEmpty());
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+    }
+}
+
+TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfAttachLeavesWhatRemoveStrayTakesAway) {
+    for (const char* step : attachSteps) {
+        SCOPED_TRACE(step);
+        ASSERT_TRUE(killedWhile(failpointOf(step, "crash"), [&](LinuxNetwork& server) { server.attach(spec_); }));
+        const auto findings = network_->list();
+        ASSERT_THAT(findings, SizeIs(1)) << "what is left tells whose it is";
+        EXPECT_EQ(findings.front().owner, spec_.owner);
+        network_->removeStray(spec_.owner);
+        EXPECT_THAT(network_->list(), IsEmpty());
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+    }
+}
+
+TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfAttachLeavesWhatAttachCompletes) {
+    for (const char* step : attachSteps) {
+        SCOPED_TRACE(step);
+        ASSERT_TRUE(killedWhile(failpointOf(step, "crash"), [&](LinuxNetwork& server) { server.attach(spec_); }));
+        network_->attach(spec_);
+        network_->publish(spec_);
+        EXPECT_TRUE(network_->inspect(spec_));
+        network_->detach(spec_);
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+    }
+}
+
+TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfDetachLeavesWhatASecondOneTakesAway) {
+    for (const char* step : detachSteps) {
+        SCOPED_TRACE(step);
+        network_->attach(spec_);
+        network_->publish(spec_);
+        ASSERT_TRUE(killedWhile(failpointOf(step, "crash"), [&](LinuxNetwork& server) { server.detach(spec_); }));
+        network_->removeStray(spec_.owner);
+        network_->detach(spec_);
+        EXPECT_THAT(network_->list(), IsEmpty());
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+    }
+}
+
+TEST_F(LinuxNetworkTest, AServerKilledAfterPublishOrUnpublishHasDoneIt) {
+    network_->attach(spec_);
+    ASSERT_TRUE(killedWhile(failpointOf("publish", "crash"), [&](LinuxNetwork& server) { server.publish(spec_); }));
+    EXPECT_FALSE(network_->portFree(Protocol::Tcp, 20001)) << "another process's change is noticed";
+    ASSERT_TRUE(killedWhile(failpointOf("unpublish", "crash"), [&](LinuxNetwork& server) { server.unpublish(spec_); }));
+    EXPECT_TRUE(network_->portFree(Protocol::Tcp, 20001));
+}
+
+TEST_F(LinuxNetworkTest, AFailureAtAnyStepOfStartLeavesNothing) {
+    stop();
+    for (const char* step : startSteps) {
+        SCOPED_TRACE(step);
+        failpoint::arm(failpointOf(step, "error(no)"));
+        LinuxNetwork failing;
+        failing.configure(host_);
+        EXPECT_TRUE(errorOf([&] { failing.start(); }));
+        EXPECT_EQ(difference(untouched_, hostSnapshot()), "");
+        EXPECT_FALSE(std::filesystem::exists(host_.paths().runRoot / "network"));
+    }
+}
+
+TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfStartLeavesWhatTheNextOneGivesBack) {
+    stop();
+    for (const char* step : startSteps) {
+        SCOPED_TRACE(step);
+        ASSERT_TRUE(killedWhile(failpointOf(step, "crash"), [](LinuxNetwork&) {}));
+        start();
+        stop();
+        EXPECT_EQ(difference(untouched_, hostSnapshot()), "");
+    }
+}
+
+// --- parts that were taken away by hand ---
+
+TEST_F(LinuxNetworkTest, AttachCompletesAWireOfWhichAnyPartWasTakenAway) {
+    const auto tapIndex = [&] {
+        return namespaceOf(spec_).run([&] { return Rtnetlink().findLink(spec_.tap.str())->index; });
+    };
+    const std::string table = "mergen_" + host_.instance();
+    const std::string guest = spec_.guest.str();
+    const std::string tap = spec_.tap.str();
+    const std::map<std::string, std::function<void(const NetNamespace&)>> parts{
+        {"host end",
+         [&](const NetNamespace&) {
+             ip(here, {"link", "delete", hostLink()});
+         }},
+        {"host end's state",
+         [&](const NetNamespace&) {
+             ip(here, {"link", "set", hostLink(), "down"});
+         }},
+        {"host route",
+         [&](const NetNamespace&) {
+             ip(here, {"route", "delete", guest});
+         }},
+        {"uplink",
+         [&](const NetNamespace& space) {
+             ip(&space, {"link", "delete", "uplink"});
+         }},
+        {"uplink's address",
+         [&](const NetNamespace& space) {
+             ip(&space, {"address", "flush", "dev", "uplink"});
+         }},
+        {"default route",
+         [&](const NetNamespace& space) {
+             ip(&space, {"route", "delete", "default"});
+         }},
+        {"tap's address",
+         [&](const NetNamespace& space) {
+             ip(&space, {"address", "flush", "dev", tap});
+         }},
+        {"tap's state",
+         [&](const NetNamespace& space) {
+             ip(&space, {"link", "set", tap, "down"});
+         }},
+        {"filter element",
+         [&](const NetNamespace&) {
+             runTool({"/usr/sbin/nft", "delete element inet " + table + " guest_links { \"" + hostLink() + "\" }"});
+         }},
+        {"rules",
+         [&](const NetNamespace&) {
+             runTool({"/usr/sbin/nft", "flush chain inet " + table + " through"});
+         }},
+        {"table",
+         [&](const NetNamespace&) {
+             runTool({"/usr/sbin/nft", "delete table inet " + table});
+         }},
+    };
+    network_->attach(spec_);
+    const int tapBefore = tapIndex();
+    for (const auto& [part, takeAway] : parts) {
+        SCOPED_TRACE(part);
+        takeAway(namespaceOf(spec_));
+        EXPECT_FALSE(network_->inspect(spec_));
+        network_->attach(spec_);
+        EXPECT_TRUE(network_->inspect(spec_));
+        EXPECT_EQ(tapIndex(), tapBefore) << "a tap that a VMM may have open is kept";
+    }
+    const NetNamespace space = namespaceOf(spec_);
+    ip(&space, {"link", "delete", tap});
+    EXPECT_FALSE(network_->inspect(spec_));
+    network_->attach(spec_);
+    EXPECT_TRUE(network_->inspect(spec_));
+}
+
+TEST_F(LinuxNetworkTest, DetachSucceedsWhateverPartIsMissing) {
+    const std::string table = "mergen_" + host_.instance();
+    const std::map<std::string, std::function<void()>> parts{
+        {"link",
+         [&] {
+             ip(here, {"link", "delete", hostLink()});
+         }},
+        {"table",
+         [&] {
+             runTool({"/usr/sbin/nft", "delete table inet " + table});
+         }},
+        {"name",
+         [&] {
+             ip(here, {"netns", "delete", spec_.netns});
+         }},
+        {"mount",
+         [&] {
+             runTool({"/usr/bin/umount", handle()});
+         }},
+    };
+    for (const auto& [part, takeAway] : parts) {
+        SCOPED_TRACE(part);
+        network_->attach(spec_);
+        network_->publish(spec_);
+        takeAway();
+        network_->detach(spec_);
+        EXPECT_THAT(network_->list(), IsEmpty());
+        network_->attach(spec_);  // which also makes the table again
+        network_->detach(spec_);
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+    }
+}
+
+TEST_F(LinuxNetworkTest, AFileOfTheVmOnWhichNothingIsMountedIsUsedAgain) {
+    network_->attach(spec_);
+    runTool({"/usr/bin/umount", handle()});
+    network_->attach(spec_);
+    EXPECT_TRUE(network_->inspect(spec_));
+}
+
+// --- what belongs to others ---
+
+TEST_F(LinuxNetworkTest, AForeignLinkOfTheHostEndsNameIsRefusedAndStays) {
+    ip(here, {"link", "add", hostLink(), "type", "veth", "peer", "name", "peer"});
+    expectRefused(spec_, hostLink());
+    ip(here, {"link", "set", hostLink(), "alias", networkSpec("deadbeef", 2).owner.str()});
+    expectRefused(spec_, hostLink());
+    ip(here, {"link", "delete", hostLink()});
+}
+
+TEST_F(LinuxNetworkTest, AForeignNamespaceOfTheNameIsRefusedAndStays) {
+    ip(here, {"netns", "add", spec_.netns});
+    expectRefused(spec_, spec_.netns);
+    ip(here, {"netns", "delete", spec_.netns});
+}
+
+TEST_F(LinuxNetworkTest, ForeignFilesOfTheNameAreRefusedAndStay) {
+    const std::filesystem::path path = handle();
+    writeFileAtomically(path, "", 0644);
+    expectRefused(spec_, spec_.netns);
+    writeFileAtomically(path, "something", 0644);
+    expectRefused(spec_, spec_.netns);
+    writeFileAtomically(path, networkSpec(host_.instance(), 2).owner.str(), 0644);
+    expectRefused(spec_, spec_.netns);
+    std::filesystem::remove(path);
+    std::filesystem::create_symlink("/proc/self/ns/net", path);
+    expectRefused(spec_, spec_.netns);
+    std::filesystem::remove(path);
+    ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+    expectRefused(spec_, spec_.netns);
+    std::filesystem::remove(path);
+    std::filesystem::create_directory(path);
+    expectRefused(spec_, spec_.netns);
+    std::filesystem::remove(path);
+}
+
+TEST_F(LinuxNetworkTest, ARouteToTheGuestsAddressIsRefusedUnlessItLeadsEverywhere) {
+    ip(here, {"link", "add", "other", "type", "veth", "peer", "name", "peer"});
+    for (const char* link : {"other", "peer"}) ip(here, {"link", "set", link, "up"});
+    for (const char* route : {"172.30.0.2/32", "172.30.0.0/24", "172.16.0.0/12"}) {
+        ip(here, {"route", "add", route, "dev", "other"});
+        expectRefused(spec_, route);
+        ip(here, {"route", "delete", route, "dev", "other"});
+    }
+    ip(here, {"address", "add", "172.30.0.9/24", "dev", "other"});
+    expectRefused(spec_, "172.30.0.0/24");
+    ip(here, {"address", "flush", "dev", "other"});
+    ip(here, {"address", "add", "172.30.0.2/32", "dev", "other"});
+    expectRefused(spec_, "172.30.0.2/32");
+    ip(here, {"address", "flush", "dev", "other"});
+
+    // A default route, and the two halves of it that VPNs set, are in nobody's way.
+    for (const char* route : {"default", "128.0.0.0/1"}) ip(here, {"route", "add", route, "dev", "other"});
+    network_->checkNames(spec_);
+    network_->attach(spec_);
+    EXPECT_TRUE(network_->inspect(spec_));
+    network_->detach(spec_);
+    ip(here, {"link", "delete", "other"});
+}
+
+TEST_F(LinuxNetworkTest, APortThatSomebodyPutIntoTheMapIsRefused) {
+    const std::string table = "mergen_" + host_.instance();
+    network_->attach(spec_);
+    runTool({"/usr/sbin/nft", "add element inet " + table + " published_tcp { 20001 : 10.1.2.3 . 80 }"});
+    const auto error = errorOf([&] { network_->publish(spec_); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->kind(), ErrorKind::AlreadyExists);
+    runTool({"/usr/sbin/nft", "delete element inet " + table + " published_tcp { 20001 }"});
+    network_->publish(spec_);
+}
+
+TEST_F(LinuxNetworkTest, TwoServersOnOneHostLeaveEachOtherAlone) {
+    mergen::test::TestHost folders(LinuxNetwork::keys);
+    OtherHost host(folders);
+    LinuxNetwork other;
+    other.configure(host);
+    other.start();
+    const NetworkSpec theirs = withPort(networkSpec(host.instance(), 3), 20003);
+    other.attach(theirs);
+    other.publish(theirs);
+    network_->attach(spec_);
+    network_->publish(spec_);
+
+    const auto findings = network_->list();
+    ASSERT_THAT(findings, SizeIs(1));
+    EXPECT_EQ(findings.front().owner, spec_.owner);
+    const auto error = errorOf([&] { network_->removeStray(theirs.owner); });
+    EXPECT_EQ(error->kind(), ErrorKind::InvalidArgument);
+    EXPECT_EQ(errorOf([&] { network_->detach(theirs); })->kind(), ErrorKind::InvalidArgument);
+
+    network_->detach(spec_);
+    stop();
+    EXPECT_TRUE(other.inspect(theirs));
+    EXPECT_FALSE(other.portFree(Protocol::Tcp, 20003));
+    EXPECT_THAT(hostSnapshot(), HasSubstr("== forwarding\n1")) << "their guest needs it";
+    other.detach(theirs);
+    other.stop();
+    start();  // whose note says what forwarding was
+}
+
+TEST_F(LinuxNetworkTest, RulesOfOthersStay) {
+    runTool({"/usr/sbin/nft",
+             "add table ip other; add chain ip other c { type filter hook forward priority 0; }; "
+             "add rule ip other c ip daddr 10.9.9.9 drop"});
+    const std::string before = runTool({"/usr/sbin/nft", "list table ip other"});
+    network_->attach(spec_);
+    network_->publish(spec_);
+    network_->detach(spec_);
+    stop();
+    EXPECT_EQ(runTool({"/usr/sbin/nft", "list table ip other"}), before);
+    runTool({"/usr/sbin/nft", "delete table ip other"});
+}
+
+// --- the host's settings ---
+
+TEST_F(LinuxNetworkTest, StopWithAGuestLeavesEverythingAndTheLastStopGivesForwardingBack) {
+    network_->attach(spec_);
+    network_->publish(spec_);
+    const std::string before = hostSnapshot();
+    stop();
+    EXPECT_EQ(difference(before, hostSnapshot()), "");
+    start();
+    network_->detach(spec_);
+    stop();
+    EXPECT_EQ(difference(untouched_, settledSnapshot(untouched_)), "");
+    EXPECT_FALSE(std::filesystem::exists(host_.paths().runRoot / "network"));
+}
+
+TEST_F(LinuxNetworkTest, ForwardingThatWasOnStaysOn) {
+    stop();
+    test::sysctl(here, "ipv4/ip_forward", "1");
+    start();
+    stop();
+    EXPECT_THAT(hostSnapshot(), HasSubstr("== forwarding\n1"));
+    test::sysctl(here, "ipv4/ip_forward", "0");
+}
+
+TEST_F(LinuxNetworkTest, StartWarnsOfAForwardChainThatDropsByDefault) {
+    stop();
+    runTool({"/usr/sbin/nft",
+             "add table ip docker; add chain ip docker f { type filter hook forward priority 0; policy drop; }"});
+    start();
+    const auto lines = host_.log().lines("network.forward.drop_elsewhere");
+    ASSERT_THAT(lines, SizeIs(1));
+    EXPECT_EQ(lines.front().fields.at("table"), "ip docker");
+    runTool({"/usr/sbin/nft", "delete table ip docker"});
+}
+
+TEST_F(LinuxNetworkTest, StartWithoutTheCapabilitiesIsNotSupported) {
+    stop();
+    const pid_t child = ::fork();
+    if (child == 0) {
+        __user_cap_header_struct header{};
+        header.version = _LINUX_CAPABILITY_VERSION_3;
+        const std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
+        if (::syscall(SYS_capset, &header, none.data()) != 0) ::_exit(2);
+        LinuxNetwork server;
+        server.configure(host_);
+        try {
+            server.start();
+        } catch (const Error& error) {
+            ::_exit(error.kind() == ErrorKind::NotSupported ? 0 : 3);
+        }
+        ::_exit(4);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_F(LinuxNetworkTest, APortThatAProgramListensOnIsNotFree) {
+    EXPECT_TRUE(network_->portFree(Protocol::Tcp, 20001));
+    EXPECT_TRUE(network_->portFree(Protocol::Udp, 20001));
+    for (const int type : {SOCK_STREAM, SOCK_DGRAM}) {
+        const Protocol protocol = type == SOCK_STREAM ? Protocol::Tcp : Protocol::Udp;
+        {
+            const UniqueFd fd(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
+            sockaddr_in at{};
+            at.sin_family = AF_INET;
+            at.sin_port = htons(20001);
+            at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+            ASSERT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 0);
+            EXPECT_FALSE(network_->portFree(protocol, 20001));
+        }
+        EXPECT_TRUE(network_->portFree(protocol, 20001));
+        const UniqueFd fd(::socket(AF_INET6, type | SOCK_CLOEXEC, 0));
+        if (!fd) continue;  // a host without IPv6
+        const int on = 1;
+        ASSERT_EQ(::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)), 0);
+        sockaddr_in6 at{};
+        at.sin6_family = AF_INET6;
+        at.sin6_port = htons(20001);
+        at.sin6_addr = in6addr_loopback;
+        ASSERT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 0);
+        EXPECT_FALSE(network_->portFree(protocol, 20001));
+    }
+}
+
+// --- settings and specs ---
+
+TEST_F(LinuxNetworkTest, SettingsAndSpecsThatMakeNoSenseAreRefused) {
+    for (const auto& [key, value] : {std::pair{"transit", "192.0.0.1/30"},
+                                     {"transit", "192.0.0.0"},
+                                     {"denied_networks", "x"},
+                                     {"denied_networks", "169.254.0.0/16,,"}}) {
+        mergen::test::TestHost host(LinuxNetwork::keys, {{key, value}});
+        LinuxNetwork network;
+        const auto error = errorOf([&] { network.configure(host); });
+        ASSERT_TRUE(error);
+        EXPECT_EQ(error->kind(), ErrorKind::InvalidArgument);
+        EXPECT_THAT(error->what(), HasSubstr(key));
+    }
+    NetworkSpec overlap = spec_;
+    overlap.network = Ipv4Network::parse("192.0.0.0/24");
+    overlap.gateway = overlap.network.host(1);
+    overlap.guest = overlap.network.host(2);
+    NetworkSpec outside = spec_;
+    outside.guest = Ipv4Address::parse("172.31.0.2");
+    for (const char* name : {"", "..", "../x", "a/b", "-\n"}) {
+        NetworkSpec spec = spec_;
+        spec.netns = name;
+        EXPECT_EQ(errorOf([&] { network_->attach(spec); })->kind(), ErrorKind::InvalidArgument) << name;
+    }
+    for (const NetworkSpec& spec : {overlap, outside}) {
+        EXPECT_EQ(errorOf([&] { network_->attach(spec); })->kind(), ErrorKind::InvalidArgument);
+    }
+    EXPECT_EQ(difference(started_, hostSnapshot()), "");
+}
+
+TEST_F(LinuxNetworkTest, DeniedNetworksMayOverlapAndMayBeNone) {
+    stop();
+    for (const char* networks : {"10.0.0.0/8, 10.1.0.0/16,169.254.0.0/16", ""}) {
+        mergen::test::TestHost host(LinuxNetwork::keys, {{"denied_networks", networks}});
+        LinuxNetwork network;
+        network.configure(host);
+        network.start();
+        const std::string rules = runTool({"/usr/sbin/nft", "list table inet mergen_" + host.instance()});
+        EXPECT_EQ(rules.find("10.1.0.0/16") != std::string::npos, networks[0] != '\0');
+        EXPECT_TRUE(network.health().ok);
+        network.stop();
+    }
+}
+
+TEST_F(LinuxNetworkTest, HealthTellsOfGuestsWithoutTheirFilter) {
+    network_->attach(spec_);
+    EXPECT_TRUE(network_->health().ok);
+    runTool({"/usr/sbin/nft", "flush chain inet mergen_" + host_.instance() + " through"});
+    EXPECT_FALSE(network_->health().ok);
+    network_->attach(spec_);
+    EXPECT_TRUE(network_->health().ok);
+}
+
+TEST_F(LinuxNetworkTest, EveryObjectBearsTheOwnersTag) {
+    network_->attach(spec_);
+    network_->publish(spec_);
+    const std::string tag = spec_.owner.str();
+    const auto alias = [](const char* name) {
+        const auto link = Rtnetlink().findLink(name);
+        return link ? link->alias : "no such link";
+    };
+    EXPECT_EQ(alias(hostLink().c_str()), tag);
+    for (const std::string& name : {std::string("lo"), std::string("uplink"), spec_.tap.str()}) {
+        EXPECT_EQ(namespaceOf(spec_).run([&] { return alias(name.c_str()); }), tag) << name;
+    }
+    runTool({"/usr/bin/umount", handle()});
+    EXPECT_EQ(readFile(handle(), 100), tag);
+    const std::string rules = runTool({"/usr/sbin/nft", "list table inet mergen_" + host_.instance()});
+    std::size_t tags = 0;
+    for (std::size_t at = 0; (at = rules.find(tag, at)) != std::string::npos; ++at) ++tags;
+    EXPECT_EQ(tags, 3U) << rules;
+}
+
+TEST_F(LinuxNetworkTest, TheTapIsForItsOwnerAndHasAHeaderForOffloads) {
+    network_->attach(spec_);
+    const std::string shown = namespaceOf(spec_).run([&] {
+        return runTool({"/usr/sbin/ip", "-d", "link", "show", "dev", spec_.tap.str()});
+    });
+    EXPECT_THAT(shown, HasSubstr("type tap pi off vnet_hdr on persist on user " + std::to_string(spec_.tapOwner)));
+}
+
+TEST_F(LinuxNetworkTest, TheNamespaceIsAnIpNetnsOfItsName) {
+    network_->attach(spec_);
+    EXPECT_THAT(runTool({"/usr/sbin/ip", "netns", "list"}), HasSubstr(spec_.netns));
+    EXPECT_THAT(runTool({"/usr/sbin/ip", "-n", spec_.netns, "link", "show"}), HasSubstr(spec_.tap.str()));
+}
+
+}  // namespace
+
+}  // namespace mergen::network

@@ -1,0 +1,271 @@
+#include "playground.hpp"
+
+#include <arpa/inet.h>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <fcntl.h>
+#include <functional>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <netinet/in.h>
+#include <optional>
+#include <poll.h>
+#include <regex>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <gtest/gtest.h>
+
+#include <mergen/base/file.hpp>
+#include <mergen/base/text.hpp>
+#include <mergen/sdk/error.hpp>
+
+#include "network_fixture.hpp"
+#include "tap.hpp"
+
+namespace mergen::network::test {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::seconds patience{10};
+
+template <typename Work>
+auto in(const NetNamespace* space, Work work) {
+    return space == nullptr ? work() : space->run(work);
+}
+
+int remaining(Clock::time_point deadline) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    return left < 0 ? 0 : static_cast<int>(left);
+}
+
+sockaddr_in endpoint(const std::string& address, std::uint16_t port) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(port);
+    at.sin_addr.s_addr = htonl(Ipv4Address::parse(address).value());
+    return at;
+}
+
+UniqueFd tcpSocket(const NetNamespace* space) {
+    UniqueFd fd = in(space, [] { return UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)); });
+    if (!fd) throw Error::fromErrno(errno, "cannot open a socket");
+    return fd;
+}
+
+/// A jthread whose loop polls `wanted()` and a descriptor that stops it.
+std::jthread poller(std::function<std::vector<int>()> wanted, std::function<void(int)> ready) {
+    return std::jthread([wanted = std::move(wanted), ready = std::move(ready)](const std::stop_token& stop) {
+        const UniqueFd wake(::eventfd(0, EFD_CLOEXEC));
+        const std::stop_callback onStop(stop, [&] { ::eventfd_write(wake.get(), 1); });
+        while (!stop.stop_requested()) {
+            std::vector<pollfd> set{{wake.get(), POLLIN, 0}};
+            for (const int fd : wanted()) set.push_back({fd, POLLIN, 0});
+            ::poll(set.data(), set.size(), -1);
+            for (std::size_t i = 1; i < set.size(); ++i) {
+                if (set[i].revents != 0) ready(set[i].fd);
+            }
+        }
+    });
+}
+
+/// An open tap of the namespace of the calling thread, as a VMM opens it.
+UniqueFd openTap(const std::string& name) {
+    UniqueFd fd = openFile("/dev/net/tun", O_RDWR | O_NONBLOCK);
+    ifreq request{};
+    name.copy(request.ifr_name, IFNAMSIZ - 1);
+    request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+    if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) throw Error::fromErrno(errno, "cannot open the tap " + name);
+    return fd;
+}
+
+/// Packets that each dropping rule of our tables has counted, by table and comment.
+std::map<std::string, std::uint64_t> drops() {
+    static const std::regex rule(R"re(counter packets (\d+) bytes \d+ drop comment "([^"]+)")re");
+    std::map<std::string, std::uint64_t> counted;
+    std::string table;
+    for (const std::string& line : split(mergen::test::runTool({"/usr/sbin/nft", "list", "ruleset"}), '\n')) {
+        if (line.starts_with("table ")) table = line;
+        std::smatch match;
+        if (table.starts_with("table inet mergen_") && std::regex_search(line, match, rule)) {
+            counted[table + match[2].str()] += std::stoull(match[1].str());
+        }
+    }
+    return counted;
+}
+
+std::string grown(const std::map<std::string, std::uint64_t>& before) {
+    for (const auto& [rule, count] : drops()) {
+        const auto old = before.find(rule);
+        if (old != before.end() && count > old->second) return rule.substr(rule.find('{') + 1);
+    }
+    return {};
+}
+
+}  // namespace
+
+void ip(const NetNamespace* space, std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "/usr/sbin/ip");
+    in(space, [&] { mergen::test::runTool(arguments); });  // a child is born into its parent thread's namespace
+}
+
+void sysctl(const NetNamespace* space, const std::string& key, const std::string& value) {
+    in(space, [&] {
+        const std::string path = "/proc/sys/net/" + key;
+        writeAll(openFile(path, O_WRONLY).get(), value, path);
+    });
+}
+
+NetNamespace namespaceOf(const NetworkSpec& spec) {
+    return NetNamespace(openFile("/run/netns/" + spec.netns, O_RDONLY));
+}
+
+Neighbour::Neighbour(const std::string& name, const std::string& here, const std::string& there)
+    : link_(name), space_(NetNamespace::create()) {
+    const std::string nsPath = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(space_.fd());
+    ip(nullptr, {"link", "add", link_, "type", "veth", "peer", "name", "eth0", "netns", nsPath});
+    ip(nullptr, {"address", "add", here + "/24", "dev", link_});
+    ip(nullptr, {"link", "set", link_, "up"});
+    ip(&space_, {"link", "set", "lo", "up"});
+    ip(&space_, {"address", "add", there + "/24", "dev", "eth0"});
+    ip(&space_, {"link", "set", "eth0", "up"});
+    ip(&space_, {"route", "add", "default", "via", here});
+}
+
+Neighbour::~Neighbour() {
+    ip(nullptr, {"link", "delete", link_});
+}
+
+Guest::Guest(const NetworkSpec& spec) : space_(NetNamespace::create()) {
+    outer_ = namespaceOf(spec).run([&] { return openTap(spec.tap.str()); });
+    inner_ = space_.run([&] {
+        makeTap(IfName::parse("eth0"), 0);
+        return openTap("eth0");
+    });
+    sysctl(&space_, "ipv6/conf/all/disable_ipv6", "1");
+    ip(&space_, {"link", "set", "lo", "up"});
+    ip(&space_, {"link", "set", "eth0", "address", spec.mac.str(), "up"});
+    ip(&space_, {"address", "add", spec.guest.str() + "/" + std::to_string(spec.network.prefix()), "dev", "eth0"});
+    ip(&space_, {"route", "add", "default", "via", spec.gateway.str()});
+    pump_ = poller(
+        [this] {
+            return std::vector<int>{outer_.get(), inner_.get()};
+        },
+        [this](int from) {
+            const int to = from == outer_.get() ? inner_.get() : outer_.get();
+            std::array<char, 70000> frame{};
+            for (ssize_t got = 0; (got = ::read(from, frame.data(), frame.size())) > 0;) {
+                // A frame that the other side has no room for is lost, as on a wire.
+                [[maybe_unused]] const ssize_t put = ::write(to, frame.data(), static_cast<std::size_t>(got));
+            }
+        });
+}
+
+Server::Server(const NetNamespace* space, const std::string& name, const std::string& address, std::uint16_t port)
+    : listener_(tcpSocket(space)) {
+    const int on = 1;
+    ::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    const sockaddr_in at = endpoint(address, port);
+    if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)) != 0 ||
+        ::listen(listener_.get(), 16) != 0) {
+        throw Error::fromErrno(errno, "cannot listen on " + address + ":" + std::to_string(port));
+    }
+    const auto clients = std::make_shared<std::map<int, UniqueFd>>();
+    loop_ = poller(
+        [this, clients] {
+            std::vector<int> all{listener_.get()};
+            for (const auto& [fd, owner] : *clients) all.push_back(fd);
+            return all;
+        },
+        [this, clients, name](int fd) {
+            if (fd == listener_.get()) {
+                sockaddr_in peer{};
+                socklen_t size = sizeof(peer);
+                UniqueFd client(::accept4(fd, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+                if (!client) return;
+                const std::string greeting = name + " " + Ipv4Address(ntohl(peer.sin_addr.s_addr)).str() + "\n";
+                ::send(client.get(), greeting.data(), greeting.size(), MSG_NOSIGNAL);
+                const int key = client.get();
+                clients->emplace(key, std::move(client));
+                return;
+            }
+            std::array<char, 4096> data{};
+            const ssize_t got = ::recv(fd, data.data(), data.size(), 0);
+            if (got <= 0) {
+                clients->erase(fd);
+            } else {
+                ::send(fd, data.data(), static_cast<std::size_t>(got), MSG_NOSIGNAL);
+            }
+        });
+}
+
+std::string Connection::readLine() {
+    const auto deadline = Clock::now() + patience;
+    std::string line;
+    for (;;) {
+        pollfd wait{fd_.get(), POLLIN, 0};
+        if (::poll(&wait, 1, remaining(deadline)) <= 0) return {};
+        char c = 0;
+        if (::recv(fd_.get(), &c, 1, 0) != 1) return {};
+        if (c == '\n') return line;
+        line += c;
+    }
+}
+
+std::string Connection::echo(const std::string& line) {
+    const std::string text = line + "\n";
+    if (::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) return {};
+    return readLine();
+}
+
+std::string probe(const NetNamespace* space, const std::string& address, std::uint16_t port,
+                  const std::string& source) {
+    UniqueFd fd = tcpSocket(space);
+    if (!source.empty()) {
+        const sockaddr_in from = endpoint(source, 0);
+        if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&from), sizeof(from)) != 0) return "cannot bind";
+    }
+    const auto before = drops();
+    const sockaddr_in to = endpoint(address, port);
+    int errnum = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0 ? 0 : errno;
+    const auto deadline = Clock::now() + patience;
+    while (errnum == EINPROGRESS) {
+        constexpr int lookMs = 50;  // between two looks at the counters
+        pollfd wait{fd.get(), POLLOUT, 0};
+        if (::poll(&wait, 1, lookMs) > 0) {
+            socklen_t size = sizeof(errnum);
+            ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &errnum, &size);
+            break;
+        }
+        if (const std::string rule = grown(before); !rule.empty()) return "dropped: " + rule;
+        if (remaining(deadline) == 0) return "silence";
+    }
+    switch (errnum) {
+        case 0:
+            return Connection(std::move(fd)).readLine();
+        case ECONNREFUSED:
+            return "refused";
+        case EHOSTUNREACH:
+        case ENETUNREACH:
+            return "unreachable";
+        default:
+            return "error " + std::to_string(errnum);
+    }
+}
+
+std::unique_ptr<Connection> connected(const NetNamespace* space, const std::string& address, std::uint16_t port) {
+    UniqueFd fd = tcpSocket(space);
+    const sockaddr_in to = endpoint(address, port);
+    ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to));
+    auto connection = std::make_unique<Connection>(std::move(fd));
+    if (connection->readLine().empty()) {
+        ADD_FAILURE() << "no connection to " << address << ":" << port;
+        return nullptr;
+    }
+    return connection;
+}
+
+}  // namespace mergen::network::test

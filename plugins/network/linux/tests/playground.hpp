@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <mergen/base/fd.hpp>
+#include <mergen/sdk/network.hpp>
+
+#include "net_namespace.hpp"
+
+/// Real packets without a VMM: namespaces that play guests and other hosts, and small TCP servers and clients in them.
+namespace mergen::network::test {
+
+/// Runs `ip ARGUMENTS...` in `space`, or in the host's namespace if it is null; a failure fails the test.
+void ip(const NetNamespace* space, std::vector<std::string> arguments);
+/// Writes a key below /proc/sys/net in `space`, or in the host's namespace if it is null.
+void sysctl(const NetNamespace* space, const std::string& key, const std::string& value);
+/// The named namespace of a VM.
+[[nodiscard]] NetNamespace namespaceOf(const NetworkSpec& spec);
+
+/// Another machine on a wire to this host: `here` is the host's address on it, `there` the machine's, both of a /24.
+/// Its default route leads to the host.
+class Neighbour {
+public:
+    Neighbour(const std::string& name, const std::string& here, const std::string& there);
+    ~Neighbour();
+    Neighbour(const Neighbour&) = delete;
+    Neighbour& operator=(const Neighbour&) = delete;
+    [[nodiscard]] const NetNamespace& space() const noexcept { return space_; }
+
+private:
+    std::string link_;
+    NetNamespace space_;
+};
+
+/// Plays the guest of a VM: a namespace whose kernel speaks through the VM's tap as a virtual machine's would. Frames
+/// are carried between that tap, opened as a VMM opens it, and one in the guest's namespace.
+class Guest {
+public:
+    explicit Guest(const NetworkSpec& spec);
+    [[nodiscard]] const NetNamespace& space() const noexcept { return space_; }
+
+private:
+    NetNamespace space_;
+    UniqueFd outer_, inner_;
+    std::jthread pump_;  // last: ends first
+};
+
+/// A TCP server in a namespace. It greets every client with "NAME PEER\n", the address that the client seems to have,
+/// then echoes. `space` null: the host.
+class Server {
+public:
+    Server(const NetNamespace* space, const std::string& name, const std::string& address, std::uint16_t port);
+
+private:
+    UniqueFd listener_;
+    std::jthread loop_;
+};
+
+/// An open connection.
+class Connection {
+public:
+    explicit Connection(UniqueFd fd) : fd_(std::move(fd)) {}
+    /// What comes until the end of a line; empty if nothing comes in time or the connection ended.
+    std::string readLine();
+    /// Sends a line and gives what comes back.
+    std::string echo(const std::string& line);
+
+private:
+    UniqueFd fd_;
+};
+
+/// Tries to connect from `space` (null: the host) and says what became of it: the server's greeting; "refused";
+/// "unreachable"; "dropped: COMMENT" with the comment of the rule of a table of ours that counted a packet since; or
+/// "silence" if nothing of these came in time. `source`: the address to connect from, empty for any.
+[[nodiscard]] std::string probe(const NetNamespace* space, const std::string& address, std::uint16_t port,
+                                const std::string& source = {});
+
+/// A connection that must come about, after its greeting; null after failing the test if it does not.
+[[nodiscard]] std::unique_ptr<Connection> connected(const NetNamespace* space, const std::string& address,
+                                                    std::uint16_t port);
+
+}  // namespace mergen::network::test

@@ -1,0 +1,105 @@
+#include "stub_network.hpp"
+
+namespace mergen::network {
+
+const mergen_key StubNetwork::keys[] = {{nullptr, MERGEN_KEY_STRING, nullptr, nullptr}};
+
+void StubNetwork::configure(Host& host) {
+    instance_ = host.instance();
+}
+
+void StubNetwork::checkOwner(const OwnerTag& owner) const {
+    if (owner.instance != instance_) {
+        throw Error(ErrorKind::InvalidArgument, "VM " + owner.vm.str() + " belongs to another server");
+    }
+}
+
+void StubNetwork::checkNamesLocked(const NetworkSpec& spec) const {
+    checkOwner(spec.owner);
+    for (const auto& [owner, wire] : wires_) {
+        if (owner == spec.owner) continue;
+        if (wire.netns == spec.netns) {
+            throw Error(ErrorKind::AlreadyExists,
+                        "the network namespace '" + spec.netns + "' is VM " + owner.vm.str() + "'s");
+        }
+        if (wire.guest == spec.guest) {
+            throw Error(ErrorKind::AlreadyExists,
+                        "the guest's address " + spec.guest.str() + " is VM " + owner.vm.str() + "'s");
+        }
+    }
+}
+
+void StubNetwork::checkNames(const NetworkSpec& spec) const {
+    const std::lock_guard lock(mutex_);
+    checkNamesLocked(spec);
+}
+
+bool StubNetwork::portFree(Protocol protocol, std::uint16_t port) const {
+    const std::lock_guard lock(mutex_);
+    return !ports_.contains({protocol, port});
+}
+
+NetworkAttachment StubNetwork::attach(const NetworkSpec& spec) {
+    const std::lock_guard lock(mutex_);
+    checkNamesLocked(spec);
+    wires_.insert_or_assign(spec.owner, Wire{spec.netns, spec.guest});
+    return {};
+}
+
+std::optional<NetworkAttachment> StubNetwork::inspect(const NetworkSpec& spec) const {
+    const std::lock_guard lock(mutex_);
+    if (!wires_.contains(spec.owner)) return std::nullopt;
+    return NetworkAttachment{};
+}
+
+void StubNetwork::publish(const NetworkSpec& spec) {
+    checkOwner(spec.owner);
+    const std::lock_guard lock(mutex_);
+    // All is looked at before anything is changed: all or none.
+    for (const PortBinding& port : spec.ports) {
+        const auto taken = ports_.find({port.protocol, port.host});
+        if (taken != ports_.end() && taken->second != spec.owner) {
+            throw Error(ErrorKind::AlreadyExists, "host port " + std::to_string(port.host) + " (" +
+                                                      std::string(toString(port.protocol)) + ") leads to VM " +
+                                                      taken->second.vm.str())
+                .about("ports");
+        }
+    }
+    forgetPorts(spec.owner);
+    for (const PortBinding& port : spec.ports) ports_.emplace(Port{port.protocol, port.host}, spec.owner);
+}
+
+void StubNetwork::forgetPorts(const OwnerTag& owner) {
+    std::erase_if(ports_, [&](const auto& port) { return port.second == owner; });
+}
+
+void StubNetwork::unpublish(const NetworkSpec& spec) {
+    const std::lock_guard lock(mutex_);
+    forgetPorts(spec.owner);
+}
+
+void StubNetwork::detach(const NetworkSpec& spec) {
+    removeStray(spec.owner);
+}
+
+std::vector<NetworkFinding> StubNetwork::list() const {
+    const std::lock_guard lock(mutex_);
+    std::map<OwnerTag, std::vector<std::string>> found;
+    for (const auto& [owner, wire] : wires_) found[owner].push_back("wire of " + wire.guest.str());
+    for (const auto& [port, owner] : ports_) {
+        found[owner].push_back("port " + std::string(toString(port.first)) + " " + std::to_string(port.second));
+    }
+    std::vector<NetworkFinding> findings;
+    findings.reserve(found.size());
+    for (auto& [owner, objects] : found) findings.push_back({owner, std::move(objects)});
+    return findings;
+}
+
+void StubNetwork::removeStray(const OwnerTag& owner) {
+    checkOwner(owner);
+    const std::lock_guard lock(mutex_);
+    forgetPorts(owner);
+    wires_.erase(owner);
+}
+
+}  // namespace mergen::network

@@ -1,0 +1,538 @@
+#include "process_supervisor.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <fcntl.h>
+#include <poll.h>
+#include <set>
+#include <signal.h>
+#include <string_view>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utility>
+
+#include <mergen/base/file.hpp>
+#include <mergen/base/rollback.hpp>
+#include <mergen/base/text.hpp>
+#include <mergen/sdk/error.hpp>
+#include <mergen/sdk/failpoint.hpp>
+
+namespace mergen::supervisor {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+/// How long a process that has got SIGKILL may take. It is gone in microseconds, unless a device keeps it.
+constexpr auto killGrace = 5s;
+constexpr std::uint64_t stopMark = 0;  // no watch has this id
+
+Clock::time_point deadlineAfter(std::chrono::milliseconds time) {
+    // A caller may say "for ever" by a number that the clock cannot add.
+    return Clock::now() + std::clamp<std::chrono::milliseconds>(time, 0ms, 24h * 365);
+}
+
+[[noreturn]] void refuse(const std::string& why) {
+    throw Error(ErrorKind::InvalidArgument, why);
+}
+
+void checkWord(const std::string& what, const std::string& word) {
+    if (word.find('\0') != std::string::npos) refuse(what + " '" + printable(word) + "' has a NUL in it");
+}
+
+void checkAbsolute(const std::string& what, const std::filesystem::path& path) {
+    checkWord(what, path.native());
+    if (!path.is_absolute()) refuse(what + " '" + printable(path.native()) + "' is no absolute path");
+}
+
+std::vector<std::string> commandLine(const std::filesystem::path& launcher, const std::filesystem::path& folder,
+                                     const ProcessSpec& spec) {
+    std::vector<std::string> words{launcher.native(),
+                                   "--dir",
+                                   folder.native(),
+                                   "--owner",
+                                   spec.owner.str(),
+                                   "--uid",
+                                   std::to_string(spec.credentials.uid),
+                                   "--gid",
+                                   std::to_string(spec.credentials.gid),
+                                   "--console",
+                                   spec.console.native(),
+                                   "--console-limit",
+                                   std::to_string(spec.consoleLimit.count),
+                                   "--cwd",
+                                   spec.workingDirectory.native()};
+    const auto add = [&words](std::string option, std::string value) {
+        words.push_back(std::move(option));
+        words.push_back(std::move(value));
+    };
+    if (spec.netns) add("--netns", spec.netns->native());
+    if (!spec.groups.empty()) {
+        std::string groups;
+        for (const std::uint32_t group : spec.groups) groups += (groups.empty() ? "" : ",") + std::to_string(group);
+        add("--groups", groups);
+    }
+    for (const InheritedTap& tap : spec.taps) add("--tap", tap.name.str() + "=" + std::to_string(tap.fd));
+    for (const std::string& variable : spec.environment) add("--env", variable);
+    words.emplace_back("--");
+    words.insert(words.end(), spec.arguments.begin(), spec.arguments.end());
+    return words;
+}
+
+/// mergen-vm takes nothing from the environment; in test builds the failpoints, so that it can be made to fail as well.
+std::vector<std::string> parentEnvironment() {
+    std::vector<std::string> environment;
+#ifdef MERGEN_WITH_FAILPOINTS
+    if (const char* armed = std::getenv("MERGEN_FAILPOINTS")) {
+        environment.push_back(std::string("MERGEN_FAILPOINTS=") + armed);
+    }
+#endif
+    return environment;
+}
+
+/// One line from mergen-vm, or what came before it closed the pipe; nothing at the deadline.
+std::optional<std::string> readReport(const UniqueFd& pipe, Clock::time_point deadline) {
+    std::string line;
+    for (;;) {
+        if (!awaitEnd(pipe, deadline)) return std::nullopt;
+        std::array<char, 2048> buffer{};
+        const ssize_t got = ::read(pipe.get(), buffer.data(), buffer.size());
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) throw Error::fromErrno(errno, "cannot hear from mergen-vm");
+        line.append(buffer.data(), static_cast<std::size_t>(got));
+        const std::size_t end = line.find('\n');
+        if (end != std::string::npos || got == 0) return line.substr(0, end);
+    }
+}
+
+/// "failed KIND TEXT" as the error that it was.
+Error toError(std::string_view report) {
+    constexpr std::string_view prefix = "failed ";
+    if (report.starts_with(prefix)) {
+        report.remove_prefix(prefix.size());
+        const std::string_view word = report.substr(0, report.find(' '));
+        for (int value = 0; value <= static_cast<int>(ErrorKind::Internal); ++value) {
+            const auto kind = static_cast<ErrorKind>(value);
+            if (toString(kind) == word && report.size() > word.size()) {
+                return {kind, std::string(report.substr(word.size() + 1))};
+            }
+        }
+    }
+    return {ErrorKind::Unavailable,
+            report.empty() ? "mergen-vm ended without a word" : "mergen-vm said '" + printable(report) + "'"};
+}
+
+/// Takes the exit status of our own child; nothing if it runs or was launched by an earlier server.
+std::optional<int> reap(const UniqueFd& pidfd) noexcept {
+    siginfo_t info{};
+    int result = -1;
+    while ((result = ::waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), &info, WEXITED | WNOHANG)) != 0 &&
+           errno == EINTR) {
+    }
+    if (result != 0 || info.si_pid == 0) return std::nullopt;
+    return info.si_status;
+}
+
+}  // namespace
+
+const mergen_key ProcessSupervisor::keys[] = {
+    {"launcher", MERGEN_KEY_PATH, "",
+     "Absolute path of mergen-vm, the parent of each VM. Empty: the one in Mergen's libexec folder."},
+    {"launch_timeout", MERGEN_KEY_DURATION, "10s",
+     "How long mergen-vm may take to execute a VMM before the launch is given up; 100ms to 10m."},
+    {nullptr, MERGEN_KEY_STRING, nullptr, nullptr}};
+
+ProcessSupervisor::~ProcessSupervisor() {
+    stop();
+}
+
+void ProcessSupervisor::configure(Host& host) {
+    launcher_ = host.settings().path("launcher");
+    if (launcher_.empty()) launcher_ = host.paths().libexec / "mergen-vm";
+    checkAbsolute("launcher", launcher_);
+    launchTimeout_ = host.settings().duration("launch_timeout");
+    if (launchTimeout_ < 100ms || launchTimeout_ > 10min) refuse("launch_timeout must be from 100ms to 10m");
+    root_ = host.paths().runRoot / "supervisor";
+    host_ = &host;
+}
+
+void ProcessSupervisor::start() {
+    if (!UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)))) {
+        throw Error(ErrorKind::NotSupported, "this kernel has no pidfd_open(2): Linux 5.10 or newer is needed");
+    }
+    if (::access(launcher_.c_str(), X_OK) != 0)
+        throw Error::fromErrno(errno, "cannot use the launcher " + launcher_.string());
+    makeDirectories(root_, 0700);
+    struct stat status {};
+    if (::lstat(root_.c_str(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + root_.string());
+    if (!S_ISDIR(status.st_mode) || status.st_uid != ::geteuid() || (status.st_mode & 077) != 0) {
+        throw Error(ErrorKind::PermissionDenied,
+                    "cannot use " + root_.string() + ": it must be a folder of this user with mode 0700");
+    }
+    // What begins with our mark was being made or removed when a server was killed; no process belongs to it.
+    const std::string mark = "." + host_->instance() + ".";
+    for (const std::string& name : listDirectory(root_)) {
+        if (name.starts_with(mark)) removeTree(root_ / name);
+    }
+
+    Rollback undo;
+    undo.add([this] { stop(); });
+    epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+    if (!epoll_) throw Error::fromErrno(errno, "cannot watch processes");
+    stopEvent_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = stopMark;
+    if (!stopEvent_ || ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stopEvent_.get(), &event) != 0) {
+        throw Error::fromErrno(errno, "cannot watch processes");
+    }
+    adopt();
+    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+    undo.commit();
+}
+
+void ProcessSupervisor::stop() noexcept {
+    thread_ = {};  // asks it to stop and waits
+    const std::lock_guard lock(mutex_);
+    watches_.clear();
+    epoll_.reset();
+    stopEvent_.reset();
+}
+
+Health ProcessSupervisor::health() const {
+    if (::access(launcher_.c_str(), X_OK) == 0) return {};
+    return {false, Error::fromErrno(errno, "cannot use the launcher " + launcher_.string()).what()};
+}
+
+SupervisorTraits ProcessSupervisor::traits() const noexcept {
+    return {.survivesServer = true, .systemd = false};
+}
+
+void ProcessSupervisor::setExitListener(ExitListener* listener) noexcept {
+    listener_ = listener;
+}
+
+std::filesystem::path ProcessSupervisor::folderOf(const OwnerTag& owner) const {
+    return root_ / owner.vm.str();
+}
+
+std::filesystem::path ProcessSupervisor::hidden(const OwnerTag& owner) const {
+    return root_ / ("." + owner.instance + "." + owner.vm.str());
+}
+
+void ProcessSupervisor::validate(const ProcessSpec& spec) const {
+    if (spec.owner.instance != host_->instance()) {
+        refuse("owner '" + spec.owner.str() + "' is not of this instance, " + host_->instance());
+    }
+    if (spec.arguments.empty()) refuse("arguments are empty: there is no program");
+    checkAbsolute("program", spec.arguments.front());
+    for (const std::string& argument : spec.arguments) checkWord("argument", argument);
+    for (const std::string& variable : spec.environment) {
+        checkWord("environment variable", variable);
+        if (variable.find('=') == std::string::npos || variable.starts_with('=')) {
+            refuse("environment variable '" + printable(variable) + "' is not KEY=value");
+        }
+    }
+    checkAbsolute("working directory", spec.workingDirectory);
+    checkAbsolute("console", spec.console);
+    if (!spec.console.has_filename()) refuse("console '" + spec.console.string() + "' is no file");
+    if (spec.consoleLimit.count == 0) refuse("the console limit is 0 bytes");
+    if (spec.netns) checkAbsolute("network namespace", *spec.netns);
+    constexpr std::uint32_t noId = ~0U;  // "leave as it is" to setresuid(2)
+    if (spec.credentials.uid == noId || spec.credentials.gid == noId) refuse("4294967295 is no user or group id");
+    std::set<int> descriptors;
+    for (const InheritedTap& tap : spec.taps) {
+        if (tap.fd < 3 || tap.fd > 63 || !descriptors.insert(tap.fd).second) {
+            refuse("tap " + tap.name.str() + ": descriptor " + std::to_string(tap.fd) +
+                   " is not from 3 to 63 or given twice");
+        }
+    }
+}
+
+void ProcessSupervisor::removeQuietly(const std::filesystem::path& folder) const noexcept {
+    try {
+        removeTree(folder);
+    } catch (const Error& error) {
+        host_->log().warning("supervisor.process.undo_failed", {{"folder", folder.string()}, {"error", error.what()}});
+    }
+}
+
+/// The intent: once the folder has its name, list() knows of the launch. Gives the file whose lock is the VM's life.
+UniqueFd ProcessSupervisor::makeFolder(const ProcessSpec& spec) const {
+    const std::filesystem::path aside = hidden(spec.owner);
+    removeTree(aside);
+    makeDirectories(aside, 0700);
+    Rollback undo;
+    undo.add([&] { removeQuietly(aside); });
+    MERGEN_FAILPOINT("supervisor.process.after_folder");
+    UniqueFd lock = openFile(aside / "parent.lock", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    lockLife(lock);
+    writeFileAtomically(aside / "owner", spec.owner.str() + "\n", 0600);
+    MERGEN_FAILPOINT("supervisor.process.before_intent");
+    if (::rename(aside.c_str(), folderOf(spec.owner).c_str()) != 0) {
+        if (errno == ENOTEMPTY || errno == EEXIST) {
+            throw Error(ErrorKind::AlreadyExists, "VM " + spec.owner.vm.str() + " has a process that is not forgotten");
+        }
+        throw Error::fromErrno(errno, "cannot make " + folderOf(spec.owner).string());
+    }
+    undo.commit();
+    return lock;
+}
+
+void ProcessSupervisor::discardFolder(const OwnerTag& owner) const {
+    // Out of sight at once, then piece by piece: a crash in between leaves nothing that looks like a VM.
+    const std::filesystem::path aside = hidden(owner);
+    removeTree(aside);
+    if (::rename(folderOf(owner).c_str(), aside.c_str()) != 0) {
+        if (errno == ENOENT) return;
+        throw Error::fromErrno(errno, "cannot remove " + folderOf(owner).string());
+    }
+    MERGEN_FAILPOINT("supervisor.process.mid_forget");
+    removeTree(aside);
+}
+
+pid_t ProcessSupervisor::spawnParent(const ProcessSpec& spec, const UniqueFd& lock, const UniqueFd& report) const {
+    SpawnOptions options;
+    options.arguments = commandLine(launcher_, folderOf(spec.owner), spec);
+    options.environment = parentEnvironment();
+    options.standardInput = lock.get();
+    options.standardOutput = report.get();
+    options.newSession = true;
+    return spawn(options);
+}
+
+ProcessStatus ProcessSupervisor::launch(const ProcessSpec& spec) {
+    validate(spec);
+    const Clock::time_point deadline = deadlineAfter(launchTimeout_);
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::fromErrno(errno, "cannot make a pipe");
+    const UniqueFd report(ends[0]);
+    UniqueFd reportEnd(ends[1]);
+
+    UniqueFd lock = makeFolder(spec);
+    UniqueFd parent;
+    bool hangs = false;
+    bool nothingRuns = true;
+    Rollback undo;  // after what its undos use
+    undo.add([&] {
+        if (nothingRuns) removeQuietly(folderOf(spec.owner));
+    });
+    MERGEN_FAILPOINT("supervisor.process.after_intent");
+
+    const pid_t pid = spawnParent(spec, lock, reportEnd);
+    parent.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));  // ours and not reaped: no other can have it
+    if (!parent) {
+        const int error = errno;
+        ::kill(pid, SIGKILL);
+        while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+        }
+        throw Error::fromErrno(error, "cannot watch mergen-vm");
+    }
+    // From here on the lock is the parent's alone, and the end of the report is that of everyone who has not executed.
+    lock.reset();
+    reportEnd.reset();
+    undo.add([&] { nothingRuns = abandon(spec.owner, parent, report, hangs); });
+    MERGEN_FAILPOINT("supervisor.process.after_spawn");
+
+    const std::optional<std::string> said = readReport(report, deadline);
+    if (!said) {
+        hangs = true;
+        throw Error(ErrorKind::Timeout, "mergen-vm has not executed " + spec.arguments.front() + " within " +
+                                            std::to_string(launchTimeout_.count()) + " ms");
+    }
+    if (*said != "executed") throw toError(*said);
+    MERGEN_FAILPOINT("supervisor.process.after_report");
+
+    Observation seen = observe(folderOf(spec.owner));
+    UniqueFd watched(::fcntl(parent.get(), F_DUPFD_CLOEXEC, 0));
+    if (!watched) throw Error::fromErrno(errno, "cannot watch mergen-vm");
+    watch(spec.owner, std::move(seen.parent), std::move(watched));
+    undo.add([&] { static_cast<void>(unwatch(spec.owner.vm)); });
+    MERGEN_FAILPOINT("supervisor.process.after_watch");
+    undo.commit();
+    return std::move(seen.status);
+}
+
+/// Ends a launch that failed; true when there is neither parent nor VMM. If not, the folder must stay, so that list()
+/// knows of what is left.
+bool ProcessSupervisor::abandon(const OwnerTag& owner, const UniqueFd& parent, const UniqueFd& report,
+                                bool hangs) const noexcept {
+    try {
+        // If there is a VMM, its parent cleans up after it as always, also after what the VMM has started. If there is
+        // none yet, or if the parent hangs, the parent is killed.
+        bool orderly = false;
+        if (const Observation seen = observe(folderOf(owner)); seen.vmm && !hangs) {
+            sendSignal(seen.vmm, SIGKILL);
+            orderly = awaitEnd(parent, deadlineAfter(killGrace));
+        }
+        if (!orderly) sendSignal(parent, SIGKILL);
+        if (!awaitEnd(parent, deadlineAfter(killGrace))) throw Error(ErrorKind::Timeout, "mergen-vm does not end");
+        static_cast<void>(reap(parent));
+        // The child of a killed parent holds the report until it has seen that nobody lets it go on, or has executed.
+        for (auto rest = readReport(report, deadlineAfter(killGrace)); rest && !rest->empty();) {
+            rest = readReport(report, deadlineAfter(killGrace));
+        }
+        if (const Observation seen = observe(folderOf(owner)); seen.vmm) {
+            sendSignal(seen.vmm, SIGKILL);
+            if (!awaitEnd(seen.vmm, deadlineAfter(killGrace))) throw Error(ErrorKind::Timeout, "the VMM does not end");
+        }
+        return true;
+    } catch (const Error& error) {
+        host_->log().error("supervisor.process.undo_failed", {{"vm", owner.vm.str()}, {"error", error.what()}});
+        return false;
+    }
+}
+
+ProcessStatus ProcessSupervisor::status(const OwnerTag& owner) const {
+    Observation seen = observe(folderOf(owner));
+    if (seen.status.owner != owner)
+        return {.owner = owner, .state = ProcessState::Absent, .pid = 0, .exit = {}, .note = {}};
+    return std::move(seen.status);
+}
+
+std::vector<ProcessStatus> ProcessSupervisor::list() const {
+    std::vector<ProcessStatus> all;
+    for (const std::string& name : listDirectory(root_)) {
+        if (name.starts_with('.')) continue;
+        Observation seen = observe(root_ / name);
+        // Another instance that shares the run folder has its own; a folder that was forgotten while we looked is
+        // Absent.
+        if (seen.status.state == ProcessState::Absent || seen.status.owner.instance != host_->instance()) continue;
+        all.push_back(std::move(seen.status));
+    }
+    return all;
+}
+
+bool ProcessSupervisor::signal(const OwnerTag& owner, int signal) {
+    const Observation seen = observeStarted(folderOf(owner), deadlineAfter(launchTimeout_));
+    if (seen.status.owner != owner || !seen.vmm) return false;
+    return sendSignal(seen.vmm, signal);
+}
+
+ProcessStatus ProcessSupervisor::waitExit(const OwnerTag& owner, std::chrono::milliseconds timeout) const {
+    const Clock::time_point deadline = deadlineAfter(timeout);
+    for (;;) {
+        const Observation seen = observeStarted(folderOf(owner), deadline);
+        if (seen.status.owner != owner || seen.status.state != ProcessState::Running || !seen.next ||
+            !awaitEnd(seen.next, deadline)) {
+            return status(owner);
+        }
+    }
+}
+
+void ProcessSupervisor::forget(const OwnerTag& owner) {
+    const Observation seen = observe(folderOf(owner));
+    if (seen.status.owner != owner) return;
+    if (seen.status.state == ProcessState::Running || seen.held) {
+        throw Error(ErrorKind::FailedPrecondition, "cannot forget the process of VM " + owner.vm.str() +
+                                                       (seen.held ? ": " + seen.status.note : " while it is running"));
+    }
+    if (const std::optional<Watch> watch = unwatch(owner.vm)) static_cast<void>(reap(watch->pidfd));
+    discardFolder(owner);
+}
+
+void ProcessSupervisor::adopt() {
+    const Clock::time_point deadline = deadlineAfter(launchTimeout_);
+    std::int64_t running = 0;
+    std::int64_t ended = 0;
+    for (const std::string& name : listDirectory(root_)) {
+        if (name.starts_with('.')) continue;
+        // A launch that our predecessor did not live to see the end of: mergen-vm is done with it in milliseconds.
+        Observation seen = observeStarted(root_ / name, deadline);
+        const OwnerTag owner = seen.status.owner;
+        if (seen.status.state == ProcessState::Absent || owner.instance != host_->instance()) continue;
+        if (seen.starting && seen.parent) {
+            if (const UniqueFd parent = openProcess(*seen.parent)) {
+                host_->log().warning("supervisor.process.launch_given_up", {{"vm", owner.vm.str()}});
+                sendSignal(parent, SIGKILL);
+                static_cast<void>(awaitEnd(parent, deadlineAfter(killGrace)));
+            }
+            seen = observeStarted(root_ / name, deadlineAfter(killGrace));
+        }
+        ++(seen.status.state == ProcessState::Running ? running : ended);
+        if (seen.orphan) sendSignal(seen.next, SIGKILL);
+        if (seen.next) watch(owner, std::move(seen.parent), std::move(seen.next));
+    }
+    host_->log().info("supervisor.process.adopted", {{"running", running}, {"ended", ended}});
+}
+
+void ProcessSupervisor::watch(const OwnerTag& owner, std::optional<ProcessIdentity> parent, UniqueFd pidfd) {
+    const std::lock_guard lock(mutex_);
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = ++lastWatch_;
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pidfd.get(), &event) != 0) {
+        throw Error::fromErrno(errno, "cannot watch the process of VM " + owner.vm.str());
+    }
+    watches_.insert_or_assign(owner.vm, Watch{lastWatch_, std::move(parent), std::move(pidfd)});
+}
+
+std::optional<ProcessSupervisor::Watch> ProcessSupervisor::unwatch(const Uuid& vm) {
+    const std::lock_guard lock(mutex_);
+    const auto at = watches_.find(vm);
+    if (at == watches_.end()) return std::nullopt;
+    Watch watch = std::move(at->second);
+    watches_.erase(at);
+    // By hand: a process that is being spawned has a copy of the descriptor for a moment, so closing ours is not
+    // enough.
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watch.pidfd.get(), nullptr);
+    return watch;
+}
+
+void ProcessSupervisor::run(const std::stop_token& stop) {
+    const std::stop_callback wake(stop, [this] { ::eventfd_write(stopEvent_.get(), 1); });
+    std::array<epoll_event, 64> events{};
+    while (!stop.stop_requested()) {
+        const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+        for (int i = 0; i < count; ++i) {
+            const std::uint64_t id = events[static_cast<std::size_t>(i)].data.u64;
+            if (id == stopMark) return;
+            try {
+                onEnd(id);
+            } catch (const Error& error) {
+                host_->log().error("supervisor.process.exit_not_told", {{"error", error.what()}});
+            }
+        }
+    }
+}
+
+void ProcessSupervisor::onEnd(std::uint64_t id) {
+    Uuid vm;
+    {
+        const std::lock_guard lock(mutex_);
+        const auto at = std::ranges::find_if(watches_, [id](const auto& entry) { return entry.second.id == id; });
+        if (at == watches_.end()) return;  // forgotten meanwhile
+        vm = at->first;
+    }
+    const OwnerTag owner{host_->instance(), vm};
+    std::optional<Watch> ended = unwatch(vm);
+    if (!ended) return;
+    if (const auto code = reap(ended->pidfd); code && *code != 0) {
+        host_->log().warning("supervisor.process.parent_failed", {{"vm", vm.str()}, {"status", *code}});
+    }
+
+    Observation seen = observeStarted(folderOf(owner), deadlineAfter(killGrace));
+    if (seen.status.owner != owner || seen.parent != ended->parent) return;  // forgotten, perhaps launched again
+    if (seen.orphan) {
+        // The kernel kills it with its parent, unless the program changed its ids after execve (prctl(2)).
+        host_->log().warning("supervisor.process.orphan_killed", {{"vm", vm.str()}, {"pid", seen.status.pid}});
+        sendSignal(seen.next, SIGKILL);
+        watch(owner, std::move(seen.parent), std::move(seen.next));
+        return;
+    }
+    if (seen.status.state != ProcessState::Exited) return;
+    if (seen.consoleDropped > 0) {
+        host_->log().warning("supervisor.process.console_dropped",
+                             {{"vm", vm.str()}, {"bytes", seen.consoleDropped}, {"then", "the console has gaps"}});
+    }
+    if (ExitListener* listener = listener_) listener->onExit(seen.status);
+}
+
+}  // namespace mergen::supervisor

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <memory>
+
+#include "process_supervisor.hpp"
+#include "supervisor_contract.hpp"
+
+namespace mergen::supervisor {
+
+/// This backend with the mergen-vm of this build.
+[[nodiscard]] inline SupervisorUnderTest processUnderTest() {
+    return {ProcessSupervisor::keys, {{"launcher", MERGEN_TEST_LAUNCHER}}, [] {
+                return std::make_unique<ProcessSupervisor>();
+            }};
+}
+
+}  // namespace mergen::supervisor

@@ -1,0 +1,199 @@
+#include "command_line.hpp"
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include <mergen/base/text.hpp>
+#include <mergen/sdk/error.hpp>
+
+namespace mergen::vmm {
+namespace {
+
+/// The first descriptor after standard input, output and error.
+constexpr int firstTapFd = 3;
+
+[[noreturn]] void refuse(const std::string& field, const std::string& text) {
+    throw Error(ErrorKind::InvalidArgument, text).about(field);
+}
+
+bool isId(std::string_view text) {
+    return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+    });
+}
+
+void checkPath(const std::string& field, const std::filesystem::path& path) {
+    const std::string& text = path.native();
+    if (!path.is_absolute()) refuse(field, "'" + printable(text) + "' is no absolute path");
+    if (text.find('\0') != std::string::npos) refuse(field, "'" + printable(text) + "' has a NUL byte in it");
+}
+
+void checkDisks(const std::vector<DiskSpec>& disks) {
+    if (disks.size() > maxDisks) refuse("disks", "a guest has at most " + std::to_string(maxDisks) + " disks");
+    std::set<std::string> ids;
+    for (std::size_t i = 0; i < disks.size(); ++i) {
+        const std::string field = "disks[" + std::to_string(i) + "]";
+        const DiskSpec& disk = disks[i];
+        if (!isId(disk.id))
+            refuse(field + ".id", "'" + printable(disk.id) + "' is not made of a-z, A-Z, 0-9 and _ alone");
+        if (!ids.insert(disk.id).second) refuse(field + ".id", "two disks have the id '" + disk.id + "'");
+        checkPath(field + ".file", disk.file);
+    }
+    const auto roots = std::count_if(disks.begin(), disks.end(), [](const DiskSpec& disk) { return disk.root; });
+    if (roots != 1) refuse("disks", "a guest has exactly one root disk, not " + std::to_string(roots));
+}
+
+void checkNics(const std::vector<NicSpec>& nics) {
+    if (nics.size() > maxNics) refuse("nics", "a guest has at most " + std::to_string(maxNics) + " network interfaces");
+    std::set<std::string> ids;
+    for (std::size_t i = 0; i < nics.size(); ++i) {
+        const std::string field = "nics[" + std::to_string(i) + "].id";
+        if (!isId(nics[i].id))
+            refuse(field, "'" + printable(nics[i].id) + "' is not made of a-z, A-Z, 0-9 and _ alone");
+        if (!ids.insert(nics[i].id).second) refuse(field, "two network interfaces have the id '" + nics[i].id + "'");
+    }
+}
+
+/// The root disk first: it is the first namespace of the NVMe controller, /dev/nvme0n1, whatever the order asked for.
+std::vector<DiskSpec> rootFirst(std::vector<DiskSpec> disks) {
+    std::stable_partition(disks.begin(), disks.end(), [](const DiskSpec& disk) { return disk.root; });
+    return disks;
+}
+
+}  // namespace
+
+std::string_view toString(Accelerator accelerator) noexcept {
+    switch (accelerator) {
+        case Accelerator::Tcg:
+            return "tcg";
+        case Accelerator::Kvm:
+            return "kvm";
+    }
+    return "?";
+}
+
+std::string_view toString(Machine machine) noexcept {
+    switch (machine) {
+        case Machine::Q35:
+            return "q35";
+        case Machine::Microvm:
+            return "microvm";
+    }
+    return "?";
+}
+
+void checkGuest(const GuestSpec& guest) {
+    if (guest.vcpus < 1 || guest.vcpus > maxVcpus) {
+        refuse("vcpus",
+               "a guest has 1 to " + std::to_string(maxVcpus) + " processors, not " + std::to_string(guest.vcpus));
+    }
+    if (guest.memory < minMemory || guest.memory > maxMemory) {
+        refuse("memory", "a guest has " + std::to_string(minMemory.count) + " to " + std::to_string(maxMemory.count) +
+                             " MiB of memory, not " + std::to_string(guest.memory.count));
+    }
+    checkPath("kernel", guest.kernel);
+    checkDisks(guest.disks);
+    checkNics(guest.nics);
+    static_cast<void>(kernelArguments(guest));
+}
+
+std::string kernelArguments(const GuestSpec& guest) {
+    const auto root =
+        std::find_if(guest.disks.begin(), guest.disks.end(), [](const DiskSpec& disk) { return disk.root; });
+    const bool readOnly = root != guest.disks.end() && root->readOnly;
+    // Before the guest's own: what follows " -- " is init's, and of two words that say the same the later one holds.
+    std::string line = std::string("root=/dev/nvme0n1 ") + (readOnly ? "ro" : "rw");
+    bool ofKernel = true;
+    for (const std::string& word : split(guest.bootArguments, ' ')) {
+        if (word.empty()) continue;
+        if (!std::all_of(word.begin(), word.end(), [](char c) { return c > ' ' && c <= '~'; }))
+            refuse("bootArguments", "'" + printable(word) + "' has characters that are not printable ASCII");
+        if (word == "--") ofKernel = false;
+        if (ofKernel && word.starts_with("root="))
+            refuse("bootArguments", "'" + printable(word) + "': the VMM says what the root disk is called");
+        // Right for Firecracker, whose devices need no PCI, and therefore among the usual defaults; here all devices
+        // are on PCI.
+        if (ofKernel && word == "pci=off") continue;
+        line += " " + word;
+    }
+    if (line.size() > maxKernelArguments) {
+        refuse("bootArguments", "the kernel takes " + std::to_string(maxKernelArguments) +
+                                    " bytes of arguments, these are " + std::to_string(line.size()));
+    }
+    return line;
+}
+
+std::string optionValue(std::string_view text) {
+    std::string value;
+    for (const char c : text) value.append(c == ',' ? 2 : 1, c);
+    return value;
+}
+
+LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Platform& platform) {
+    checkGuest(guest);
+    const std::string socket = place.controlSocket.string();
+    if (!place.controlSocket.is_absolute() || socket.size() > maxSocketPath) {
+        throw Error(ErrorKind::InvalidArgument, "the path of a control socket is absolute and has at most " +
+                                                    std::to_string(maxSocketPath) +
+                                                    " bytes (unix(7)): " + printable(socket));
+    }
+
+    LaunchPlan plan;
+    std::vector<std::string>& line = plan.arguments;
+    const auto add = [&line](std::initializer_list<std::string> words) { line.insert(line.end(), words); };
+
+    line.push_back(platform.program.string());
+    add({"-name", place.owner.str()});  // so that `ps` shows whose it is
+    // Nothing that was not asked for here: no default devices, no file of the host's, no window, no restart.
+    add({"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"});
+    // seccomp(2): a QEMU that a guest has taken over can start no program and become no other user. It runs as its own
+    // user from the beginning (-runas would need what elevateprivileges=deny forbids).
+    add({"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"});
+
+    if (platform.machine == Machine::Q35) {
+        add({"-machine", "q35,usb=off,vmport=off,smbus=off,sata=off,dump-guest-core=off"});
+    } else {
+        // ACPI tells the guest of PCIe; the keyboard controller hears Ctrl-Alt-Del and resets the machine.
+        add({"-machine", "microvm,pcie=on,acpi=on,usb=off,dump-guest-core=off", "-device", "i8042"});
+    }
+    if (platform.accelerator == Accelerator::Kvm) {
+        add({"-accel", "kvm", "-cpu", "host"});
+        if (platform.kvmGroup) plan.groups.push_back(*platform.kvmGroup);
+    } else {
+        // The buffer of translated code is memory of the host that the guest's size does not show: bounded, in MiB.
+        add({"-accel", "tcg,tb-size=128", "-cpu", "max"});
+    }
+    add({"-smp", std::to_string(guest.vcpus), "-m", std::to_string(guest.memory.count) + "M"});
+
+    add({"-kernel", guest.kernel.string(), "-append", kernelArguments(guest)});
+
+    // Raw, said explicitly: a format that QEMU guesses is one that the guest chooses (it can write a qcow2 header that
+    // names a file of the host's). One controller with a namespace per disk keeps the guest's names in this order.
+    add({"-device", "nvme,id=nvme,serial=mergen"});
+    std::size_t number = 0;
+    for (const DiskSpec& disk : rootFirst(guest.disks)) {
+        const std::string node = "disk" + std::to_string(number++);
+        add({"-blockdev", "driver=raw,node-name=" + node + ",read-only=" + (disk.readOnly ? "on" : "off") +
+                              ",discard=unmap,file.driver=file,file.filename=" + optionValue(disk.file.string())});
+        add({"-device", "nvme-ns,bus=nvme,nsid=" + std::to_string(number) + ",drive=" + node});
+    }
+
+    for (std::size_t i = 0; i < guest.nics.size(); ++i) {
+        const NicSpec& nic = guest.nics[i];
+        const int fd = firstTapFd + static_cast<int>(i);
+        const std::string id = "net" + std::to_string(i);
+        plan.taps.push_back(InheritedTap{nic.tap, fd});
+        add({"-netdev", "tap,id=" + id + ",fd=" + std::to_string(fd)});
+        // No option ROM: nobody boots from the network.
+        add({"-device", "virtio-net-pci,netdev=" + id + ",mac=" + nic.mac.str() + ",romfile="});
+    }
+
+    add({"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"});
+    add({"-chardev", "socket,id=control,server=on,wait=off,path=" + optionValue(socket), "-mon",
+         "chardev=control,mode=control"});
+    line.emplace_back("-S");
+    return plan;
+}
+
+}  // namespace mergen::vmm

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <mergen/sdk/network.hpp>
+
+#include "network_fixture.hpp"
+#include "test_host.hpp"
+
+namespace mergen {
+
+/// One network backend as the suite sees it.
+struct NetworkUnderTest {
+    const mergen_key* keys;  ///< its manifest's table; must need no setting that the suite would have to give
+    std::function<std::unique_ptr<NetworkBackend>()> create;
+};
+inline void PrintTo(const NetworkUnderTest&, std::ostream* out) {
+    *out << "backend";
+}
+
+/// The promises of `NetworkBackend`. A backend runs them by one line in a test of its own, in namespace mergen or
+/// below:
+///
+///     INSTANTIATE_TEST_SUITE_P(Stub, NetworkContract, backendUnderTest<StubNetwork>());
+///
+/// where the class has a static `keys`, its manifest's table. A backend that touches the host needs PRIVATE_NETWORK.
+class NetworkContract : public ::testing::TestWithParam<NetworkUnderTest> {
+protected:
+    NetworkContract();
+    ~NetworkContract() override;
+
+    [[nodiscard]] NetworkBackend& network() { return *network_; }
+    [[nodiscard]] test::TestHost& host() { return host_; }
+    /// Another server on the same folders: stops the backend and starts a new object.
+    void restart();
+    [[nodiscard]] std::unique_ptr<NetworkBackend> make() const { return GetParam().create(); }
+
+    /// A new VM with these ports, which is detached at the end.
+    [[nodiscard]] NetworkSpec vm(std::uint32_t number, std::vector<PortBinding> ports = {});
+
+    /// The host before start() and after it.
+    const std::string& untouched() const { return untouched_; }
+    const std::string& started() const { return started_; }
+
+private:
+    test::TestHost host_;
+    std::string untouched_, started_;
+    std::unique_ptr<NetworkBackend> network_;
+    std::vector<NetworkSpec> vms_;
+};
+
+template <typename Backend>
+[[nodiscard]] auto backendUnderTest() {
+    return ::testing::Values(NetworkUnderTest{Backend::keys, [] { return std::make_unique<Backend>(); }});
+}
+
+}  // namespace mergen

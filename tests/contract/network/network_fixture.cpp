@@ -1,0 +1,142 @@
+#include "network_fixture.hpp"
+
+#include <array>
+#include <chrono>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <poll.h>
+#include <set>
+#include <string_view>
+#include <sys/socket.h>
+
+#include <gtest/gtest.h>
+
+#include <mergen/base/file.hpp>
+#include <mergen/base/process.hpp>
+#include <mergen/base/text.hpp>
+
+namespace mergen::test {
+
+namespace {
+
+constexpr std::size_t outputLimit = 16U << 20U;
+
+RunResult tool(const std::vector<std::string>& arguments) {
+    SpawnOptions options;
+    options.arguments = arguments;
+    return run(options, std::chrono::seconds(60), outputLimit);
+}
+
+/// Without what the kernel works out on its own after a link was made or set up: carrier and operational state.
+std::string settled(const std::string& links) {
+    std::string text;
+    bool state = false;
+    for (std::string word : split(links, ' ')) {
+        if (state) word = "-";
+        state = word == "state";
+        for (const std::string_view flag : {"NO-CARRIER,", ",LOWER_UP"}) {
+            if (const std::size_t at = word.find(flag); at != std::string::npos) word.erase(at, flag.size());
+        }
+        text += word + " ";
+    }
+    return text;
+}
+
+}  // namespace
+
+NetworkSpec networkSpec(const std::string& instance, std::uint32_t number) {
+    const Uuid id = Uuid::random();
+    const Ipv4Network network = Ipv4Network::parse("172.30.0.0/24");
+    return {.owner = {instance, id},
+            .netns = "mergen-" + id.short8(),
+            .tap = IfName::parse("tap-" + id.short8()),
+            .mac = MacAddress::of(id),
+            .guest = network.host(number),
+            .gateway = network.host(1),
+            .network = network,
+            .tapOwner = 1'900'000'000,
+            .ports = {}};
+}
+
+std::string runTool(const std::vector<std::string>& arguments) {
+    const RunResult result = tool(arguments);
+    if (result.status != 0) {
+        std::string line;
+        for (const std::string& argument : arguments) line += argument + " ";
+        ADD_FAILURE() << line << "failed: " << describeStatus(result.status) << " " << result.errors;
+    }
+    return result.output;
+}
+
+std::string hostSnapshot() {
+    std::string text;
+    const auto add = [&](const std::string& title, const std::string& content) {
+        text += "== " + title + "\n" + content + "\n";
+    };
+    add("links", settled(runTool({"/usr/sbin/ip", "-d", "-o", "link", "show"})));
+    add("addresses", runTool({"/usr/sbin/ip", "-o", "address", "show"}));
+    add("routes", runTool({"/usr/sbin/ip", "route", "show", "table", "all"}));
+    add("neighbours", runTool({"/usr/sbin/ip", "neighbour", "show", "nud", "permanent"}));
+    // Without the counters' values. As an ordinary user it fails, and has nothing to say.
+    add("rules", tool({"/usr/sbin/nft", "--stateless", "list", "ruleset"}).output);
+    std::string names;
+    for (const std::string& name : listDirectory("/run/netns")) names += name + "\n";
+    add("names", names);
+    std::string mounts;
+    for (const std::string& line : split(readFile("/proc/self/mountinfo", outputLimit).value_or(""), '\n')) {
+        const std::vector<std::string> fields = split(line, ' ');
+        if (fields.size() > 4 && fields[4].starts_with("/run/netns")) mounts += fields[4] + "\n";
+    }
+    add("mounts", mounts);
+    add("forwarding", readFile("/proc/sys/net/ipv4/ip_forward", 64).value_or("none"));
+    return text;
+}
+
+std::string difference(const std::string& before, const std::string& after) {
+    std::multiset<std::string> old;
+    for (const std::string& line : split(before, '\n')) old.insert(line);
+    std::string text;
+    for (const std::string& line : split(after, '\n')) {
+        if (const auto same = old.find(line); same != old.end()) {
+            old.erase(same);
+        } else {
+            text += "+" + line + "\n";
+        }
+    }
+    for (const std::string& line : old) text += "-" + line + "\n";
+    return text;
+}
+
+std::string settledSnapshot(const std::string& expected) {
+    using Clock = std::chrono::steady_clock;
+    const UniqueFd events(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_IFADDR;
+    if (::bind(events.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+        throw Error::fromErrno(errno, "cannot listen to the kernel's link events");
+    }
+    const auto deadline = Clock::now() + std::chrono::seconds(10);
+    for (;;) {
+        std::string now = hostSnapshot();
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+        if (now == expected || left.count() <= 0) return now;
+        pollfd wait{events.get(), POLLIN, 0};
+        ::poll(&wait, 1, static_cast<int>(left.count()));
+        std::array<char, 65536> buffer{};
+        while (::recv(events.get(), buffer.data(), buffer.size(), 0) > 0) {
+        }
+    }
+}
+
+std::optional<Error> errorOf(const std::function<void()>& action) {
+    try {
+        action();
+    } catch (const Error& error) {
+        return error;
+    }
+    ADD_FAILURE() << "nothing was thrown";
+    return std::nullopt;
+}
+
+}  // namespace mergen::test

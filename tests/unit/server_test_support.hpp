@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <mergen/sdk/log.hpp>
+
+namespace mergen::server {
+
+/// A folder that is gone at the end; 0711, as a VM's own uid must pass it.
+class TempDir {
+public:
+    TempDir() {
+        std::string pattern = (std::filesystem::temp_directory_path() / "mergen-unit-XXXXXX").string();
+        if (::mkdtemp(pattern.data()) == nullptr) std::abort();
+        path_ = pattern;
+        ::chmod(path_.c_str(), 0711);
+    }
+    ~TempDir() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    TempDir(const TempDir&) = delete;
+    TempDir& operator=(const TempDir&) = delete;
+
+    [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+
+    std::filesystem::path write(const std::string& name, std::string_view content) const {
+        std::ofstream(path_ / name) << content;
+        return path_ / name;
+    }
+
+private:
+    std::filesystem::path path_;
+};
+
+inline std::string contentOf(const std::filesystem::path& file) {
+    std::ifstream stream(file);
+    return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+/// Keeps the names of the events.
+class EventLog final : public Log {
+public:
+    void write(LogLevel, std::string_view event, std::span<const LogField>) noexcept override {
+        events.emplace_back(event);
+    }
+    std::vector<std::string> events;
+};
+
+/// Whether a permission of the file system can stop this process.
+inline bool isRoot() {
+    return ::geteuid() == 0;
+}
+
+}  // namespace mergen::server
