@@ -14,12 +14,15 @@ privateApt() {  # FOLDER COMMAND...
     local lists=$1 tool=$2
     shift 2
     mkdir -p "$lists/state/lists/partial" "$lists/cache/archives/partial"
-    "$tool" -o "Dir::State=$lists/state" -o Dir::State::status=/var/lib/dpkg/status -o "Dir::Cache=$lists/cache" \
+    "$tool" -o "Dir::State=$lists/state" -o "Dir::State::lists=$lists/state/lists" \
+        -o Dir::State::status=/var/lib/dpkg/status -o "Dir::Cache=$lists/cache" \
         -o APT::Sandbox::User= -o Debug::NoLocking=1 "$@"
 }
 
 # The package that linux-image-cloud-amd64 stands for today, by an apt command line ("apt-cache" and its options).
-cloudKernelPackage() { "$@" depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p'; }
+cloudKernelPackage() {
+    "$@" depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p'
+}
 
 # Downloads the newest PACKAGE ("cloud-kernel" for the newest kernel) into FOLDER and prints the file's name. apt checks
 # its hash against the signed lists. The host's lists are tried first; they may be missing (a fresh container) or name
@@ -28,10 +31,12 @@ downloadPackage() {  # FOLDER PACKAGE
     local folder=$1 wanted=$2 package
     package=$wanted
     [ "$wanted" != cloud-kernel ] || package=$(cloudKernelPackage apt-cache)
-    if [ -z "$package" ] ||
-        ! (cd "$folder" && apt-get -qq -o APT::Sandbox::User= -o Debug::NoLocking=1 download "$package" >/dev/null 2>&1); then
+    if [ -z "$package" ] || ! (cd "$folder" &&
+        apt-get -qq -o APT::Sandbox::User= -o Debug::NoLocking=1 download "$package" >/dev/null 2>&1); then
         say "fetching package lists" >&2
-        privateApt "$folder/apt" apt-get -qq update >&2
+        # A source that fails, or a hook of the host's that may not do its work as this user, need not matter: the
+        # download shows it.
+        privateApt "$folder/apt" apt-get -qq update >&2 || :
         [ "$wanted" != cloud-kernel ] || package=$(cloudKernelPackage privateApt "$folder/apt" apt-cache)
         [ -n "$package" ] || die "apt knows no linux-image-cloud-amd64: is bookworm among its sources?"
         (cd "$folder" && privateApt "$folder/apt" apt-get -qq download "$package" >&2) ||

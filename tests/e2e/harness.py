@@ -212,6 +212,26 @@ class MergenTest(unittest.TestCase):
         return reply
 
 
+class CrashTest(MergenTest):
+    """The server dies in the middle of an operation. After a restart nothing may be lost and nothing may be left."""
+
+    # The guests of these tests have not booted far enough to obey when they are stopped.
+    settings = {"vm": {"stop_grace": "1s"}}
+
+    def crash(self, point, method, path, body=None):
+        """Starts the server so that it kills itself at `point`, lets it run into that, and starts it anew."""
+        if self.server.pid is not None:
+            self.server.drain()
+        self.server.start(failpoints=f"{point}=crash")
+        try:
+            reply = self.server.api.request(method, path, body)
+            self.fail(f"{point} was not reached: {reply}")
+        except (OSError, http.client.HTTPException):
+            pass
+        self.assertEqual(self.server.wait(), -signal.SIGKILL)
+        self.server.start()
+
+
 def _but_the_server(sections):
     """Without mergend itself and its API's port, which change when it is started again."""
     kept = {name: dict(entries) for name, entries in sections.items()}

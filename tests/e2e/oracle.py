@@ -10,7 +10,8 @@ counters, no lifetimes, no operational states, nothing that the kernel adds by i
 
 Whole host or private network: links, addresses, routes, rules, filter rules, mounts, named namespaces and network
 sysctls are taken whole. Processes and sockets are taken whole only with `everything`, which a test may ask for because
-it runs in a network namespace of its own; elsewhere they count if a root or a mark is in their argument list or path.
+it runs in a network namespace of its own. Elsewhere a process counts if a root or a mark is in its argument list, and a
+socket if such a process has it or its path has one.
 """
 
 import argparse
@@ -88,6 +89,7 @@ class Snapshot:
         inside = {own, *(f"net:[{os.stat(path).st_ino}]" for path in named.values())}
         processes, pids = self._processes(inside)
         self._section("processes", processes)
+        self._inodes = None if everything else _sockets_of(pids)
         self._look_at_sockets("host", "/proc/self/net")
         for name, path in sorted(named.items()):
             self._look_at_sockets(f"netns {name}", None, path)
@@ -197,7 +199,8 @@ class Snapshot:
                     path = fields[7] if len(fields) > 7 else ""
                     if listening and path and (self._everything or any(mark in path for mark in self._marks)):
                         sockets[f"{label}: unix {path}"] = "listening"
-                elif fields[3] == ("0A" if name.startswith("tcp") else "07"):
+                elif fields[3] == ("0A" if name.startswith("tcp") else "07") and (
+                        self._inodes is None or fields[9] in self._inodes):
                     sockets[f"{label}: {name} {_endpoint(fields[1])}"] = "listening"
         self._section("sockets", sockets)
 
@@ -253,6 +256,19 @@ class Snapshot:
 def _is_nsfs(path):
     # NSFS_MAGIC is not in statvfs; an nsfs file lies on another device than its folder and has no size.
     return os.stat(path).st_dev != os.stat(os.path.dirname(path)).st_dev
+
+
+def _sockets_of(pids):
+    """Inodes of the sockets that these processes have open, as /proc/net/tcp writes them."""
+    links = (_link(f"/proc/{pid}/fd/{fd}") or "" for pid in pids for fd in _list(f"/proc/{pid}/fd"))
+    return {link[len("socket:["):-1] for link in links if link.startswith("socket:[")}
+
+
+def _list(folder):
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _endpoint(text):

@@ -26,6 +26,7 @@ class Isolation(MergenTest):
         self.assertEqual(outside.next_peer(), Elsewhere.HERE, "the outside sees the host's address")
         outside.close()
 
+        # Between guests there is a rule and, in this topology, no way either; network tests show the rule alone.
         self.assertEqual(vm.probe(other.address(), 80), "blocked", "guest to guest")
         self.assertEqual(vm.probe(Elsewhere.HERE, other.host_port()), "blocked", "guest to another's published port")
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -75,6 +76,18 @@ class Oracle(unittest.TestCase):
             local.bind(os.path.join(self.root, "s"))
             local.listen()
             self.assert_seen(f"sockets: host: unix {self.root}/s", f"sockets: host: tcp 127.0.0.1:{server.getsockname()[1]}")
+
+    def test_sees_only_marked_processes_and_their_sockets_where_others_work_too(self):
+        before = oracle.Snapshot([self.root]).sections
+        listen = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+        ports = []
+        for mark in ("foreign", self.root):
+            child = subprocess.Popen([sys.executable, "-c", listen, mark], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self.addCleanup(child.communicate)
+            ports.append(int(child.stdout.readline()))
+        lines = oracle.differences(before, oracle.Snapshot([self.root]).sections)
+        self.assertEqual([line.split(":")[0] for line in lines], ["+ processes", "+ sockets"], lines)
+        self.assertIn(f"127.0.0.1:{ports[1]}", lines[1])
 
     def test_sees_files_their_mode_and_their_content(self):
         path = os.path.join(self.root, "file")

@@ -119,7 +119,7 @@ Result Api::plugins(const Call&) const {
 Result Api::create(const Call& call) const {
     const VmService::Created created = service_.create(parseCreateBody(call.body));
     if (created.startFailure) {
-        Problem problem = problemOf(*created.startFailure, Names::Vm);
+        Problem problem = problemOf(*created.startFailure, Names::Host);
         problem.vm = created.id;
         return problem;
     }
@@ -137,20 +137,38 @@ Result Api::get(const Call& call) const {
     return json200(*summary(service_.get(call.id), service_.unitPrefix()));
 }
 
+bool Api::knows(const std::string& id) const {
+    try {
+        static_cast<void>(service_.get(id));
+        return true;
+    } catch (const Error& error) {
+        static_cast<void>(error);  // the operation's own error is the one to tell
+        return false;
+    }
+}
+
+Result Api::change(const std::string& id, const std::string& done, const std::function<void()>& operation) const {
+    try {
+        operation();
+    } catch (const Error& error) {
+        if (!knows(id)) throw;
+        return problemOf(error, Names::Host);
+    }
+    return changed(200, id, done);
+}
+
 Result Api::remove(const Call& call) const {
-    const auto retain = call.query.find("retainData");
-    service_.remove(call.id, retain != call.query.end() && parseBool(retain->first, retain->second));
-    return changed(200, call.id, "deleted");
+    const auto given = call.query.find("retainData");
+    const bool retainData = given != call.query.end() && parseBool(given->first, given->second);
+    return change(call.id, "deleted", [&] { service_.remove(call.id, retainData); });
 }
 
 Result Api::start(const Call& call) const {
-    service_.start(call.id);
-    return changed(200, call.id, "started");
+    return change(call.id, "started", [&] { service_.start(call.id); });
 }
 
 Result Api::stop(const Call& call) const {
-    service_.stop(call.id);
-    return changed(200, call.id, "stopped");
+    return change(call.id, "stopped", [&] { service_.stop(call.id); });
 }
 
 Result Api::events(const Call& call) const {

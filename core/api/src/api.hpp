@@ -66,6 +66,11 @@ private:
     [[nodiscard]] Result events(const Call& call) const;
     [[nodiscard]] Result console(const Call& call) const;
 
+    /// Runs an operation on a VM, and tells a VM that is not there from something of the host that is not there.
+    [[nodiscard]] Result change(const std::string& id, const std::string& done,
+                                const std::function<void()>& operation) const;
+    [[nodiscard]] bool knows(const std::string& id) const;
+
     VmService& service_;
     const std::function<std::vector<PluginRow>()> plugins_;
 };

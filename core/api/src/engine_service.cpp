@@ -1,47 +1,18 @@
 #include "engine_service.hpp"
 
-#include <chrono>
-#include <string_view>
+#include <utility>
 
 #include <mergen/api/api_server.hpp>
 
 namespace mergen::api {
-
-namespace {
-
-/// The VM that create() made although it then failed to start it. The engine's text names it in quotes; that it is this
-/// call's own is seen by its age. An error about a member of the request comes from before there is a VM.
-std::optional<std::string> keptVm(const engine::Engine& engine, const Error& error, SystemTime begun) {
-    if (!error.field().empty()) return std::nullopt;
-    const std::string_view text = error.what();
-    const std::size_t open = text.find('\'');
-    const std::size_t close = open == std::string_view::npos ? open : text.find('\'', open + 1);
-    if (close == std::string_view::npos) return std::nullopt;
-    try {
-        const engine::VmView vm = engine.get(std::string(text.substr(open + 1, close - open - 1)));
-        if (vm.autoStart && vm.createdAt >= begun) return vm.id;
-    } catch (const Error& unknown) {
-        static_cast<void>(unknown);  // the quoted word is something else: nothing was kept
-    }
-    return std::nullopt;
-}
-
-}  // namespace
 
 ApiServer::ApiServer(ApiConfig config, engine::Engine& engine, std::function<std::vector<PluginRow>()> plugins,
                      Log& log)
     : ApiServer(std::move(config), std::make_unique<EngineService>(engine), std::move(plugins), log) {}
 
 VmService::Created EngineService::create(const engine::CreateRequest& request) {
-    const auto begun = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
-    try {
-        return {engine_.create(request).id, std::nullopt};
-    } catch (const Error& error) {
-        std::optional<std::string> kept;
-        if (request.autoStart) kept = keptVm(engine_, error, begun);
-        if (!kept) throw;
-        return {*std::move(kept), error};
-    }
+    engine::Created created = engine_.create(request);
+    return {std::move(created.vm.id), std::move(created.startFailure)};
 }
 
 void EngineService::start(const std::string& id) {

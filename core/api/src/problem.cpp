@@ -10,18 +10,20 @@ namespace mergen::api {
 
 namespace {
 
-int statusOf(ErrorKind kind, bool wrongInput) {
+int statusOf(ErrorKind kind, Names names, bool aboutMember) {
+    const bool wrongInput = aboutMember || names == Names::HostFiles;
+    const bool lacking = names == Names::Host;
     switch (kind) {
         case ErrorKind::InvalidArgument:
             return 400;
         case ErrorKind::NotFound:
-            return wrongInput ? 400 : 404;
+            return wrongInput ? 400 : lacking ? 503 : 404;
         case ErrorKind::AlreadyExists:
         case ErrorKind::Conflict:
         case ErrorKind::FailedPrecondition:
             return 409;
         case ErrorKind::PermissionDenied:
-            return wrongInput ? 400 : 403;
+            return wrongInput ? 400 : lacking ? 503 : 403;
         case ErrorKind::ResourceExhausted:
             return 507;
         case ErrorKind::NotSupported:
@@ -57,7 +59,7 @@ std::string titleOf(int status) {
 
 Problem problemOf(const Error& error, Names names) {
     Problem problem;
-    problem.status = statusOf(error.kind(), names == Names::HostFiles || !error.field().empty());
+    problem.status = statusOf(error.kind(), names, !error.field().empty());
     problem.field = error.field();
     problem.cause = error.what();
     problem.detail = problem.status == 500 ? "internal error; the server's log has the cause under this request's id"

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,9 +27,13 @@ struct Problem {
     std::vector<std::pair<std::string, std::string>> headers{};
 };
 
-/// Whether the request can be at fault for a NotFound or PermissionDenied: when it names files of the host (create),
-/// but not when it names a VM in its path.
-enum class Names : bool { Vm, HostFiles };
+/// What a NotFound or PermissionDenied can be about, as the request is the caller's fault in one case and not in
+/// others.
+enum class Names : std::uint8_t {
+    Vm,         ///< the VM that the path names
+    HostFiles,  ///< files that the body names (create): wrong input
+    Host,       ///< something that the server needs (a program, a device) while it works on a VM that is there
+};
 
 /// The one mapping of kinds to statuses:
 ///
@@ -38,8 +43,8 @@ enum class Names : bool { Vm, HostFiles };
 ///     Unavailable        503      Timeout            504      Internal  500
 ///
 /// but 400 for NotFound, PermissionDenied and NotSupported if the error names a member of the request (or the request
-/// names files of the host): then the input is wrong, and asking again will not help. The text of Internal stays in the
-/// log, under the request's id.
+/// names files of the host): then the input is wrong, and asking again will not help. And 503 for NotFound and
+/// PermissionDenied of what the host lacks. The text of Internal stays in the log, under the request's id.
 [[nodiscard]] Problem problemOf(const Error& error, Names names);
 
 /// The word of the `error` member: mergen-fire's five (bad_request, not_found, conflict, dependency_unavailable,

@@ -123,7 +123,7 @@ std::shared_ptr<Vm> Engine::Impl::need(const std::string& id) const {
     return vm;
 }
 
-VmView Engine::Impl::create(const CreateRequest& request) {
+Created Engine::Impl::create(const CreateRequest& request) {
     const Guard guard(*this);
     const OpenedImages images = openImages(config_, request);
 
@@ -144,6 +144,8 @@ VmView Engine::Impl::create(const CreateRequest& request) {
     record.metadata = request.metadata;
     record.hooks = request.hooks;
 
+    // Before the ports, which the VM of that id may hold: the id is what is wrong then.
+    if (request.id) registry_.refuseTaken(*request.id);
     identities_.reserve(record, request.ports, request.id.has_value());
     Rollback undo;
     undo.add([&] { identities_.release(record); });
@@ -170,14 +172,16 @@ VmView Engine::Impl::create(const CreateRequest& request) {
     undo.commit();
     log_.info("vm.created", {{"vm", record.id.str()}, {"guest", record.guest.str()}});
     if (!record.hooks.empty()) noteHooks(*vm);
+    Created created;
     if (request.autoStart) {
         try {
             run(vm, "start", [&](Operation& op) { startVm(op); });
         } catch (const Error& error) {
-            throw error.within("VM '" + record.id.str() + "' was created but could not be started");
+            created.startFailure = error.within("VM '" + record.id.str() + "' was created but could not be started");
         }
     }
-    return view(*vm);
+    created.vm = view(*vm);
+    return created;
 }
 
 void Engine::Impl::noteHooks(Vm& vm) {
@@ -316,9 +320,9 @@ std::vector<ComponentHealth> Engine::Impl::health() const {
             all.push_back(ComponentHealth{kind, name, false, error.what()});
         }
     };
-    ask("storage", "", backends_.storage);
-    ask("supervisor", "", backends_.supervisor);
-    ask("network", "", backends_.network);
+    ask("storage", backends_.storageName, backends_.storage);
+    ask("supervisor", backends_.supervisorName, backends_.supervisor);
+    ask("network", backends_.networkName, backends_.network);
     for (const auto& [name, vmm] : backends_.vmms) ask("vmm", name, *vmm);
     std::size_t corrupt = 0;
     for (const auto& vm : registry_.all()) {
@@ -344,7 +348,7 @@ void Engine::recover() {
 bool Engine::drain(std::chrono::milliseconds limit) {
     return impl_->drain(limit);
 }
-VmView Engine::create(const CreateRequest& request) {
+Created Engine::create(const CreateRequest& request) {
     return impl_->create(request);
 }
 VmView Engine::start(const std::string& id) {

@@ -33,7 +33,7 @@ public:
 
     // engine.cpp
     bool drain(std::chrono::milliseconds limit);
-    VmView create(const CreateRequest& request);
+    Created create(const CreateRequest& request);
     VmView start(const std::string& id);
     VmView stop(const std::string& id);
     void remove(const std::string& id, bool retainData);

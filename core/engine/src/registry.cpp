@@ -29,12 +29,21 @@ std::size_t Registry::size() const {
     return byId_.size();
 }
 
+void Registry::refuseTaken(const RecordId& id) const {
+    const std::lock_guard lock(mutex_);
+    refuseTakenLocked(id);
+}
+
+void Registry::refuseTakenLocked(const RecordId& id) const {
+    if (byId_.contains(id.str())) {
+        throw Error(ErrorKind::AlreadyExists, "there is a VM '" + id.str() + "' already").about("id");
+    }
+}
+
 void Registry::add(const std::shared_ptr<Vm>& vm, std::size_t limit) {
     // The UUID of a VM never changes, so it may be read without the VM's own lock.
     const std::lock_guard lock(mutex_);
-    if (byId_.contains(vm->id.str())) {
-        throw Error(ErrorKind::AlreadyExists, "there is a VM '" + vm->id.str() + "' already").about("id");
-    }
+    refuseTakenLocked(vm->id);
     if (byUuid_.contains(vm->record.uuid)) {
         throw Error(ErrorKind::AlreadyExists, "another VM has the UUID " + vm->record.uuid.str());
     }

@@ -39,11 +39,15 @@ public:
     [[nodiscard]] std::vector<std::shared_ptr<Vm>> all() const;
     [[nodiscard]] std::size_t size() const;
 
+    /// Throws Error(AlreadyExists) about "id" if there is a VM of this id.
+    void refuseTaken(const RecordId& id) const;
     /// Throws Error(AlreadyExists) if the id or the UUID is taken, ResourceExhausted beyond `limit` VMs.
     void add(const std::shared_ptr<Vm>& vm, std::size_t limit);
     void remove(const Vm& vm);
 
 private:
+    void refuseTakenLocked(const RecordId& id) const;
+
     mutable std::mutex mutex_;
     std::map<std::string, std::shared_ptr<Vm>, std::less<>> byId_;  // guarded by mutex_
     std::map<Uuid, std::shared_ptr<Vm>> byUuid_;                    // guarded by mutex_

@@ -122,7 +122,10 @@ void Server::makeEngine() {
     engine::Backends backends{.storage = plugins_->storage(config_.backends.storage),
                               .supervisor = plugins_->supervisor(config_.backends.supervisor),
                               .network = plugins_->network(config_.backends.network),
-                              .vmms = {}};
+                              .vmms = {},
+                              .storageName = config_.backends.storage,
+                              .supervisorName = config_.backends.supervisor,
+                              .networkName = config_.backends.network};
     for (const std::string& name : config_.backends.vmms) backends.vmms.emplace(name, &plugins_->vmm(name));
     engine_ = std::make_unique<engine::Engine>(engineConfig(config_, instance_), std::move(backends), log_);
     engine_->recover();

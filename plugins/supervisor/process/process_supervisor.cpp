@@ -216,6 +216,7 @@ SupervisorTraits ProcessSupervisor::traits() const noexcept {
 }
 
 void ProcessSupervisor::setExitListener(ExitListener* listener) noexcept {
+    const std::lock_guard lock(listenerMutex_);
     listener_ = listener;
 }
 
@@ -532,7 +533,8 @@ void ProcessSupervisor::onEnd(std::uint64_t id) {
         host_->log().warning("supervisor.process.console_dropped",
                              {{"vm", vm.str()}, {"bytes", seen.consoleDropped}, {"then", "the console has gaps"}});
     }
-    if (ExitListener* listener = listener_) listener->onExit(seen.status);
+    const std::lock_guard lock(listenerMutex_);
+    if (listener_ != nullptr) listener_->onExit(seen.status);
 }
 
 }  // namespace mergen::supervisor

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -80,7 +79,8 @@ private:
     std::filesystem::path root_;
     std::filesystem::path launcher_;
     std::chrono::milliseconds launchTimeout_{};
-    std::atomic<ExitListener*> listener_{nullptr};
+    std::mutex listenerMutex_;           // held over the call, so that setExitListener() waits for one in progress
+    ExitListener* listener_ = nullptr;  // guarded by listenerMutex_
 
     UniqueFd epoll_;
     UniqueFd stopEvent_;

@@ -95,15 +95,19 @@ void checkGuest(const GuestSpec& guest) {
     checkPath("kernel", guest.kernel);
     checkDisks(guest.disks);
     checkNics(guest.nics);
-    static_cast<void>(kernelArguments(guest));
+    static_cast<void>(kernelArguments(guest, Accelerator::Tcg));  // the longer of the two
 }
 
-std::string kernelArguments(const GuestSpec& guest) {
+std::string kernelArguments(const GuestSpec& guest, Accelerator accelerator) {
     const auto root =
         std::find_if(guest.disks.begin(), guest.disks.end(), [](const DiskSpec& disk) { return disk.root; });
     const bool readOnly = root != guest.disks.end() && root->readOnly;
     // Before the guest's own: what follows " -- " is init's, and of two words that say the same the later one holds.
     std::string line = std::string("root=/dev/nvme0n1 ") + (readOnly ? "ro" : "rw");
+    // A kernel tests whether the timer's interrupt comes within 40 ms. On a busy host an emulated one comes later at
+    // times: then 3 of 50 guests panicked ("IO-APIC + timer doesn't work!"), and one lost the interrupts of its disk
+    // after the repair that it tried. Under KVM a kernel leaves the test out by itself.
+    if (accelerator == Accelerator::Tcg) line += " no_timer_check";
     bool ofKernel = true;
     for (const std::string& word : split(guest.bootArguments, ' ')) {
         if (word.empty()) continue;
@@ -166,7 +170,7 @@ LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Plat
     }
     add({"-smp", std::to_string(guest.vcpus), "-m", std::to_string(guest.memory.count) + "M"});
 
-    add({"-kernel", guest.kernel.string(), "-append", kernelArguments(guest)});
+    add({"-kernel", guest.kernel.string(), "-append", kernelArguments(guest, platform.accelerator)});
 
     // Raw, said explicitly: a format that QEMU guesses is one that the guest chooses (it can write a qcow2 header that
     // names a file of the host's). One controller with a namespace per disk keeps the guest's names in this order.

@@ -49,7 +49,7 @@ void checkGuest(const GuestSpec& guest);
 
 /// The kernel's command line: what the guest asks for after what this VMM must add. Throws InvalidArgument about
 /// "bootArguments".
-[[nodiscard]] std::string kernelArguments(const GuestSpec& guest);
+[[nodiscard]] std::string kernelArguments(const GuestSpec& guest, Accelerator accelerator);
 
 /// `text` within an option that QEMU splits at commas ("key=value,…"): there a comma is written twice.
 [[nodiscard]] std::string optionValue(std::string_view text);

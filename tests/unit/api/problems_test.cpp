@@ -84,6 +84,21 @@ TEST(ApiProblem, AFailedAutoStartTellsTheIdOfTheVmThatWasMade) {
     EXPECT_EQ(fixture.request("GET", "/v1/vms/vm-1").status, 200);
 }
 
+TEST(ApiProblem, WhatTheHostLacksWhileAVmStartsIsNoMissingVm) {
+    ServerFixture fixture;
+    static_cast<void>(fixture.request("POST", "/v1/vms", R"({"id":"a","rootfs":"/r","kernel":"/k"})"));
+    for (const ErrorKind kind : {ErrorKind::NotFound, ErrorKind::PermissionDenied}) {
+        fixture.state().during = [kind] { throw Error(kind, "cannot execute qemu-system-x86_64"); };
+        const Reply reply = fixture.request("POST", "/v1/vms/a/start");
+        EXPECT_EQ(reply.status, 503);
+        EXPECT_EQ(reply.text("error"), "dependency_unavailable");
+    }
+    EXPECT_EQ(fixture.request("POST", "/v1/vms/b/start").status, 404);
+    const Error error(ErrorKind::NotFound, "no such file");
+    EXPECT_EQ(problemOf(error, Names::Host).status, 503);
+    EXPECT_EQ(problemOf(error.about("rootfs"), Names::Host).status, 400);
+}
+
 TEST(ApiProblem, WhatTheHostLacksAtCreateIsWrongInput) {
     ServerFixture fixture;
     const std::string body = R"({"rootfs":"/r","kernel":"/k"})";

@@ -9,12 +9,12 @@ TEST(Allocation, FirstAddressIsHostNumberTwoAndAFreedOneIsGivenAgain) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView first = engine->create(world.request());
-    const VmView second = engine->create(world.request());
+    const VmView first = engine->create(world.request()).vm;
+    const VmView second = engine->create(world.request()).vm;
     EXPECT_EQ(first.guestAddress, "172.30.0.2");
     EXPECT_EQ(second.guestAddress, "172.30.0.3");
     engine->remove(first.id, false);
-    EXPECT_EQ(engine->create(world.request()).guestAddress, "172.30.0.2");
+    EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.2");
 }
 
 TEST(Allocation, AddressesEndBeforeTheBroadcastAddress) {
@@ -23,7 +23,7 @@ TEST(Allocation, AddressesEndBeforeTheBroadcastAddress) {
     const auto engine = world.boot();
     engine->recover();
     std::string last;
-    for (int i = 0; i < 5; ++i) last = engine->create(world.request()).guestAddress;
+    for (int i = 0; i < 5; ++i) last = engine->create(world.request()).vm.guestAddress;
     EXPECT_EQ(last, "10.9.8.6");
     try {
         static_cast<void>(engine->create(world.request()));
@@ -40,9 +40,9 @@ TEST(Allocation, AddressThatTheHostRoutesElsewhereIsPassedOver) {
     world.foreignAddresses = {Ipv4Address::parse("172.30.0.2"), Ipv4Address::parse("172.30.0.3")};
     const auto engine = world.boot();
     engine->recover();
-    EXPECT_EQ(engine->create(world.request()).guestAddress, "172.30.0.4");
+    EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.4");
     world.foreignAddresses.clear();
-    EXPECT_EQ(engine->create(world.request()).guestAddress, "172.30.0.2");
+    EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.2");
 }
 
 TEST(Allocation, PortsAreTheFirstFreeOnesAndSorted) {
@@ -52,7 +52,7 @@ TEST(Allocation, PortsAreTheFirstFreeOnesAndSorted) {
     engine->recover();
     CreateRequest request = world.request();
     request.ports = {{80, 0, Protocol::Tcp}, {443, 30000, Protocol::Tcp}, {22, 0, Protocol::Tcp}};
-    const VmView vm = engine->create(request);
+    const VmView vm = engine->create(request).vm;
     const std::vector<PortBinding> expected{
         {20000, Protocol::Tcp, 80}, {20002, Protocol::Tcp, 22}, {30000, Protocol::Tcp, 443}};
     EXPECT_EQ(vm.ports, expected);
@@ -65,7 +65,7 @@ TEST(Allocation, PortAskedForByNumberIsNotTakenByOneChosenInTheSameRequest) {
     CreateRequest request = world.request();
     request.ports = {{80, 0, Protocol::Tcp}, {443, 20000, Protocol::Tcp}};
     const std::vector<PortBinding> expected{{20000, Protocol::Tcp, 443}, {20001, Protocol::Tcp, 80}};
-    EXPECT_EQ(engine->create(request).ports, expected);
+    EXPECT_EQ(engine->create(request).vm.ports, expected);
 }
 
 TEST(Allocation, TcpAndUdpPortsAreCountedApart) {
@@ -75,7 +75,7 @@ TEST(Allocation, TcpAndUdpPortsAreCountedApart) {
     CreateRequest request = world.request();
     request.ports = {{53, 0, Protocol::Tcp}, {53, 0, Protocol::Udp}};
     const std::vector<PortBinding> expected{{20000, Protocol::Tcp, 53}, {20000, Protocol::Udp, 53}};
-    EXPECT_EQ(engine->create(request).ports, expected);
+    EXPECT_EQ(engine->create(request).vm.ports, expected);
 }
 
 struct Refusal {
@@ -115,10 +115,11 @@ TEST(Allocation, WhatAnotherVmHoldsIsRefusedWithItsName) {
 
     CreateRequest id = world.request();
     id.id = RecordId::parse("first");
+    id.ports = {{80, 25000, Protocol::Tcp}};  // which that very VM holds: the id is what is wrong
     EXPECT_EQ(refusalOf(*engine, id).field, "id");
 
     // Nothing of the refused ones is held: the next gets what they would have got.
-    EXPECT_EQ(engine->create(world.request()).guestAddress, "172.30.0.3");
+    EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.3");
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
@@ -145,12 +146,12 @@ TEST(Allocation, PortRangeThatIsUsedUpSaysSo) {
     const auto engine = world.boot();
     engine->recover();
     static_cast<void>(engine->create(world.request()));
-    const VmView second = engine->create(world.request());
+    const VmView second = engine->create(world.request()).vm;
     const Refusal refusal = refusalOf(*engine, world.request());
     EXPECT_EQ(refusal.kind, ErrorKind::ResourceExhausted);
     EXPECT_NE(refusal.text.find("20000 to 20001"), std::string::npos);
     engine->remove(second.id, false);
-    EXPECT_EQ(engine->create(world.request()).ports.front().host, 20001);
+    EXPECT_EQ(engine->create(world.request()).vm.ports.front().host, 20001);
 }
 
 TEST(Allocation, ConcurrentCreatesShareNothing) {
@@ -185,7 +186,7 @@ TEST(Allocation, NamesOnTheHostComeFromTheInternalIdAndNotFromTheChosenOne) {
     engine->recover();
     CreateRequest request = world.request();
     request.id = RecordId::parse("machine-app1");
-    const VmView vm = engine->create(request);
+    const VmView vm = engine->create(request).vm;
     const std::string digits = vm.uuid.substr(0, 8);
     EXPECT_EQ(vm.tapName, "tap-" + digits);
     EXPECT_EQ(vm.netns, "mergen-" + digits);
@@ -198,7 +199,7 @@ TEST(Allocation, IdIsTheUuidIfNoneWasChosen) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     EXPECT_EQ(vm.id, vm.uuid);
 }
 
@@ -213,7 +214,7 @@ TEST(Allocation, WhatRecordsHoldIsHeldAfterARestart) {
     }
     const auto engine = world.boot();
     engine->recover();
-    const VmView next = engine->create(world.request());
+    const VmView next = engine->create(world.request()).vm;
     EXPECT_EQ(next.guestAddress, "172.30.0.3");
     EXPECT_EQ(next.ports.front().host, 20001);
     CreateRequest name = world.request();

@@ -21,7 +21,7 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
     EXPECT_EQ(engine->get(vm.id).pid, 4242);
     EXPECT_EQ(world.contradictions(*engine), "");
@@ -44,7 +44,7 @@ TEST(Lifecycle, StartAndStopAreIdempotent) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     EXPECT_EQ(engine->stop(vm.id).state, VmState::Created);
     static_cast<void>(engine->start(vm.id));
     int effects = 0;
@@ -80,8 +80,8 @@ TEST(Lifecycle, SecondOperationIsRefusedAndToldWhoHoldsTheVm) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
-    const VmView other = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
+    const VmView other = engine->create(world.request()).vm;
 
     std::mutex mutex;
     std::condition_variable changed;
@@ -133,7 +133,7 @@ TEST(Lifecycle, FailureOfAnyStartStepUndoesAllAndTheNextStartWorks) {
             World world;
             const auto engine = world.boot();
             engine->recover();
-            const VmView vm = engine->create(world.request());
+            const VmView vm = engine->create(world.request()).vm;
             bool armed = true;
             world.onEffect = [&](const std::string& name, const std::string& when) {
                 if (armed && name == effect && when == moment) {
@@ -160,7 +160,7 @@ TEST(Lifecycle, GuestThatIgnoresTheRequestIsKilled) {
         world.diesOnTerm = diesOnTerm;
         const auto engine = world.boot();
         engine->recover();
-        const VmView vm = engine->create(world.request());
+        const VmView vm = engine->create(world.request()).vm;
         static_cast<void>(engine->start(vm.id));
         const VmView stopped = engine->stop(vm.id);
         EXPECT_EQ(stopped.state, VmState::Stopped);
@@ -179,7 +179,7 @@ TEST(Lifecycle, TeardownGoesOnAfterAStepThatFailsAndStopCanBeAskedAgain) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     std::atomic<bool> armed{true};
     world.onEffect = [&](const std::string& effect, const std::string& moment) {
@@ -198,7 +198,7 @@ TEST(Lifecycle, DeleteCanBeAskedAgainAfterItFailed) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     std::atomic<bool> armed{true};
     world.onEffect = [&](const std::string& effect, const std::string&) {
@@ -219,7 +219,7 @@ TEST(Lifecycle, GuestThatEndsByItselfIsStoppedAndItsWireTaken) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     world.end(Uuid::parse(vm.uuid), ExitStatus{false, 0, {}});
     EXPECT_TRUE(eventually([&] { return engine->get(vm.id).state == VmState::Stopped && !engine->get(vm.id).holder; }));
@@ -232,7 +232,7 @@ TEST(Lifecycle, VmmThatIsKilledMakesTheVmFailedWithTheCause) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     world.end(Uuid::parse(vm.uuid), ExitStatus{true, 9, {}});
     EXPECT_TRUE(eventually([&] { return engine->get(vm.id).state == VmState::Failed && !engine->get(vm.id).holder; }));
@@ -245,7 +245,7 @@ TEST(Lifecycle, VmmThatDiesDuringItsStartIsNoticedEvenIfTheStartSucceeds) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     world.onEffect = [&](const std::string& effect, const std::string& moment) {
         if (effect == "network.publish" && moment == "after") world.end(Uuid::parse(vm.uuid), ExitStatus{true, 11, {}});
     };
@@ -258,7 +258,7 @@ TEST(Lifecycle, ConsoleGivesTheLastBytesOfBothHalves) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     EXPECT_EQ(engine->console(vm.id, 100), "");
     std::ofstream(vm.paths.logsDir / "console.log.1") << "older ";
     std::ofstream(vm.paths.logsDir / "console.log") << "newer";
@@ -271,7 +271,7 @@ TEST(Lifecycle, DrainWaitsForWhatIsInProgressAndRefusesTheRest) {
     World world;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     EXPECT_TRUE(engine->drain(std::chrono::seconds(5)));
     try {
@@ -288,7 +288,7 @@ TEST(Lifecycle, EventsAreBounded) {
     world.config.eventsPerVm = 20;
     const auto engine = world.boot();
     engine->recover();
-    const VmView vm = engine->create(world.request());
+    const VmView vm = engine->create(world.request()).vm;
     for (int i = 0; i < 10; ++i) {
         static_cast<void>(engine->start(vm.id));
         static_cast<void>(engine->stop(vm.id));

@@ -120,7 +120,7 @@ TEST(Recover, CorruptRecordIsListedAndHidesNoOther) {
     const auto good = [&] {
         const auto engine = world.boot();
         engine->recover();
-        return engine->create(world.request());
+        return engine->create(world.request()).vm;
     }();
     for (const std::string damage : {"", "{", "{}", "[]", "\xff\xfe", R"({"format":1,"id":"web"})"}) {
         world.records.at("web").record.documents["meta.json"] = damage;
@@ -160,7 +160,7 @@ TEST(Recover, TwoRecordsWithOneAddressAreNotBothBelieved) {
     {
         const auto engine = world.boot();
         engine->recover();
-        twin = engine->create(world.request()).id;
+        twin = engine->create(world.request()).vm.id;
     }
     std::string& meta = world.records.at(twin).record.documents.at("meta.json");
     const std::string address = "\"guestIP\": \"172.30.0.3\"";

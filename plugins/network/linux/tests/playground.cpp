@@ -1,14 +1,19 @@
 #include "playground.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <fcntl.h>
 #include <functional>
-#include <linux/if.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/ip6.h>
+#include <netinet/tcp.h>
 #include <optional>
 #include <poll.h>
 #include <regex>
@@ -253,6 +258,50 @@ std::string probe(const NetNamespace* space, const std::string& address, std::ui
             return "unreachable";
         default:
             return "error " + std::to_string(errnum);
+    }
+}
+
+std::string fateOf(const NetNamespace& space, const std::function<void()>& send) {
+    const auto before = drops();
+    space.run(send);
+    const auto deadline = Clock::now() + patience;
+    while (remaining(deadline) > 0) {
+        if (const std::string rule = grown(before); !rule.empty()) return "dropped: " + rule;
+    }
+    return "silence";
+}
+
+void sendReset(const std::string& address) {
+    const UniqueFd fd(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_TCP));
+    tcphdr header{};
+    header.source = htons(40000);
+    header.dest = htons(80);
+    header.doff = sizeof(header) / 4;
+    header.rst = 1;
+    const sockaddr_in to = endpoint(address, 0);
+    if (::sendto(fd.get(), &header, sizeof(header), 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) < 0) {
+        throw Error::fromErrno(errno, "cannot send a reset to " + address);
+    }
+}
+
+void sendIpv6(const std::string& link, const MacAddress& to) {
+    const UniqueFd fd(::socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ip6_hdr packet{};
+    packet.ip6_flow = htonl(6U << 28U);
+    packet.ip6_nxt = IPPROTO_NONE;
+    packet.ip6_hlim = 64;
+    packet.ip6_src.s6_addr[0] = 0xfd;  // unique local (RFC 4193)
+    packet.ip6_src.s6_addr[15] = 1;
+    packet.ip6_dst = packet.ip6_src;
+    packet.ip6_dst.s6_addr[15] = 2;
+    sockaddr_ll at{};
+    at.sll_family = AF_PACKET;
+    at.sll_protocol = htons(ETH_P_IPV6);
+    at.sll_ifindex = static_cast<int>(::if_nametoindex(link.c_str()));
+    at.sll_halen = static_cast<unsigned char>(to.bytes().size());
+    std::ranges::copy(to.bytes(), at.sll_addr);
+    if (::sendto(fd.get(), &packet, sizeof(packet), 0, reinterpret_cast<const sockaddr*>(&at), sizeof(at)) < 0) {
+        throw Error::fromErrno(errno, "cannot send an IPv6 packet by " + link);
     }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -79,6 +80,14 @@ private:
 /// "silence" if nothing of these came in time. `source`: the address to connect from, empty for any.
 [[nodiscard]] std::string probe(const NetNamespace* space, const std::string& address, std::uint16_t port,
                                 const std::string& source = {});
+
+/// Sends one packet by `send` in `space` and gives "dropped: COMMENT" as probe() does, or "silence".
+[[nodiscard]] std::string fateOf(const NetNamespace& space, const std::function<void()>& send);
+
+/// Sends a TCP reset that belongs to no connection from the calling thread's namespace.
+void sendReset(const std::string& address);
+/// Sends an IPv6 packet (no next header) by `link` of the calling thread's namespace to the Ethernet address `to`.
+void sendIpv6(const std::string& link, const MacAddress& to);
 
 /// A connection that must come about, after its greeting; null after failing the test if it does not.
 [[nodiscard]] std::unique_ptr<Connection> connected(const NetNamespace* space, const std::string& address,

@@ -6,9 +6,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <mergen/base/file.hpp>
+
 #include "linux_network.hpp"
 #include "network_fixture.hpp"
 #include "playground.hpp"
+#include "rtnetlink.hpp"
 #include "test_host.hpp"
 
 namespace mergen::network {
@@ -183,6 +186,24 @@ TEST_F(Reachability, AGuestCannotUseAnAddressThatIsNotItsOwn) {
     ip(guestOne(), {"address", "add", two_.guest.str() + "/32", "dev", "eth0"});
     EXPECT_EQ(probe(guestOne(), lanAddress, 80, two_.guest.str()), "dropped: foreign source");
     EXPECT_EQ(probe(guestOne(), lanAddress, 80, one_.guest.str()), "lan 10.77.0.1");
+}
+
+TEST_F(Reachability, APacketOfAGuestThatBelongsToNoConnectionDoesNotLeaveUnderItsOwnAddress) {
+    EXPECT_EQ(test::fateOf(*guestOne(), [] { test::sendReset(lanAddress); }), "dropped: no connection");
+}
+
+TEST_F(Reachability, Ipv6FromAWireIsDroppedEvenWhereSomebodyTurnedItOn) {
+    const std::string link = "mg-" + one_.owner.vm.short8();
+    const std::string off = "ipv6/conf/" + link + "/disable_ipv6";
+    const auto shown = readFile("/proc/sys/net/" + off, 64);
+    if (!shown) GTEST_SKIP() << "this host has no IPv6";
+    EXPECT_EQ(shown, "1\n");
+    sysctl(here, off, "0");
+    const auto hostEnd = Rtnetlink().findLink(link);
+    ASSERT_TRUE(hostEnd && hostEnd->mac);
+    // Turned on, the host speaks IPv6 on the wire too, but only what comes in by it is counted.
+    EXPECT_EQ(test::fateOf(test::namespaceOf(one_), [&] { test::sendIpv6("uplink", *hostEnd->mac); }),
+              "dropped: not IPv4");
 }
 
 TEST_F(Reachability, TrafficThatPassesThroughOnAPublishedPortsNumberIsNotCaught) {

@@ -255,6 +255,13 @@ TEST_F(ProcessRecovery, ThePsLineNamesOwnerAndProgram) {
     EXPECT_THAT(words, AllOf(Contains(owner.str()), Contains(probe().string())));
 }
 
+TEST_F(ProcessRecovery, AnOrdinaryEndLeavesNoWarning) {
+    const OwnerTag owner = newOwner();
+    launchToEnd(specOf(owner, {"say", "the end", "exit", "3"}));
+    static_cast<void>(exits().await(owner));
+    for (const test::LogLine& line : host().log().lines()) EXPECT_LT(line.level, LogLevel::Warning) << line.event;
+}
+
 TEST_F(ProcessRecovery, NoOneElseCanWriteTheFilesOfAVm) {
     const OwnerTag owner = newOwner();
     launchLingering(owner);

@@ -78,24 +78,24 @@ std::vector<std::string> valuesOf(const LaunchPlan& plan, std::string_view optio
 
 TEST(QemuCommandLine, IsThisForAnEmulatedGuestWithOneDisk) {
     const LaunchPlan plan = commandLine(guest(), place(), emulated());
-    EXPECT_THAT(
-        plan.arguments,
-        ElementsAre("/usr/bin/qemu-system-x86_64",                                                                   //
-                    "-name", "mergen:0a1b2c3d:7f3a9c01-5e4d-4b2a-9c8d-112233445566",                                 //
-                    "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",                              //
-                    "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",           //
-                    "-machine", "q35,usb=off,vmport=off,smbus=off,sata=off,dump-guest-core=off",                     //
-                    "-accel", "tcg,tb-size=128", "-cpu", "max", "-smp", "2", "-m", "512M",                           //
-                    "-kernel", "/images/vmlinuz", "-append", "root=/dev/nvme0n1 rw console=ttyS0 reboot=k panic=1",  //
-                    "-device", "nvme,id=nvme,serial=mergen",                                                         //
-                    "-blockdev",                                                                                     //
-                    "driver=raw,node-name=disk0,read-only=off,discard=unmap,file.driver=file,"                       //
-                    "file.filename=/data/vm/rootfs.ext4",                                                            //
-                    "-device", "nvme-ns,bus=nvme,nsid=1,drive=disk0",                                                //
-                    "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",                         //
-                    "-chardev", "socket,id=control,server=on,wait=off,path=/run/mergen/7f3a9c01/control.sock",
-                    "-mon",  //
-                    "chardev=control,mode=control", "-S"));
+    EXPECT_THAT(plan.arguments,
+                ElementsAre("/usr/bin/qemu-system-x86_64",                                                          //
+                            "-name", "mergen:0a1b2c3d:7f3a9c01-5e4d-4b2a-9c8d-112233445566",                        //
+                            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",                     //
+                            "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",  //
+                            "-machine", "q35,usb=off,vmport=off,smbus=off,sata=off,dump-guest-core=off",            //
+                            "-accel", "tcg,tb-size=128", "-cpu", "max", "-smp", "2", "-m", "512M",                  //
+                            "-kernel", "/images/vmlinuz", "-append",
+                            "root=/dev/nvme0n1 rw no_timer_check console=ttyS0 reboot=k panic=1",       //
+                            "-device", "nvme,id=nvme,serial=mergen",                                    //
+                            "-blockdev",                                                                //
+                            "driver=raw,node-name=disk0,read-only=off,discard=unmap,file.driver=file,"  //
+                            "file.filename=/data/vm/rootfs.ext4",                                       //
+                            "-device", "nvme-ns,bus=nvme,nsid=1,drive=disk0",                           //
+                            "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",    //
+                            "-chardev", "socket,id=control,server=on,wait=off,path=/run/mergen/7f3a9c01/control.sock",
+                            "-mon",  //
+                            "chardev=control,mode=control", "-S"));
     EXPECT_TRUE(plan.environment.empty());
     EXPECT_TRUE(plan.taps.empty());
     EXPECT_TRUE(plan.groups.empty());
@@ -246,7 +246,7 @@ TEST(QemuCommandLine, DisksAndWiresAreCounted) {
 std::string argumentsOf(std::string bootArguments) {
     GuestSpec spec = guest();
     spec.bootArguments = std::move(bootArguments);
-    return kernelArguments(spec);
+    return kernelArguments(spec, Accelerator::Kvm);
 }
 
 TEST(QemuKernelArguments, RootComesFirstSoThatTheGuestsOwnWordsHold) {
@@ -258,7 +258,7 @@ TEST(QemuKernelArguments, RootComesFirstSoThatTheGuestsOwnWordsHold) {
 TEST(QemuKernelArguments, ReadOnlyRootIsMountedReadOnly) {
     GuestSpec spec = guest();
     spec.disks[0].readOnly = true;
-    EXPECT_THAT(kernelArguments(spec), HasSubstr("root=/dev/nvme0n1 ro "));
+    EXPECT_THAT(kernelArguments(spec, Accelerator::Kvm), HasSubstr("root=/dev/nvme0n1 ro "));
 }
 
 TEST(QemuKernelArguments, PciIsNotTurnedOff) {
@@ -279,10 +279,19 @@ TEST(QemuKernelArguments, OnlyPrintableCharactersAreTaken) {
         EXPECT_EQ(refusedField([&](GuestSpec& spec) { spec.bootArguments = text; }), "bootArguments");
 }
 
+TEST(QemuKernelArguments, EmulatedTimerIsNotPutToTheTest) {
+    EXPECT_EQ(kernelArguments(guest(), Accelerator::Tcg),
+              "root=/dev/nvme0n1 rw no_timer_check console=ttyS0 reboot=k panic=1");
+    EXPECT_EQ(kernelArguments(guest(), Accelerator::Kvm), "root=/dev/nvme0n1 rw console=ttyS0 reboot=k panic=1");
+}
+
 TEST(QemuKernelArguments, AreAtMost2047Bytes) {
-    const std::string own = "root=/dev/nvme0n1 rw ";
-    EXPECT_EQ(argumentsOf(std::string(2047 - own.size(), 'x')).size(), 2047U);
-    EXPECT_EQ(refusedField([&](GuestSpec& spec) { spec.bootArguments = std::string(2048 - own.size(), 'x'); }),
+    const std::string own = "root=/dev/nvme0n1 rw no_timer_check ";
+    GuestSpec spec = guest();
+    spec.bootArguments = std::string(2047 - own.size(), 'x');
+    EXPECT_NO_THROW(checkGuest(spec));
+    EXPECT_EQ(kernelArguments(spec, Accelerator::Tcg).size(), 2047U);
+    EXPECT_EQ(refusedField([&](GuestSpec& wrong) { wrong.bootArguments = std::string(2048 - own.size(), 'x'); }),
               "bootArguments");
 }
 

@@ -193,7 +193,8 @@ TEST_F(QemuConversation, BootEndsWhenTheProcessDiesWhileItIsAsked) {
         peer.greet();
         living = false;
     });
-    EXPECT_EQ(kindOf([&] { vmm_.boot(place_, guest_, plenty, [&] { return living.load(); }); }), ErrorKind::Unavailable);
+    EXPECT_EQ(kindOf([&] { vmm_.boot(place_, guest_, plenty, [&] { return living.load(); }); }),
+              ErrorKind::Unavailable);
 }
 
 TEST_F(QemuConversation, BootTimesOutWithoutASocket) {

@@ -7,10 +7,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <mergen/engine/vm.hpp>
+#include <mergen/sdk/error.hpp>
 #include <mergen/sdk/log.hpp>
 #include <mergen/sdk/network.hpp>
 #include <mergen/sdk/storage.hpp>
@@ -45,6 +47,14 @@ struct Backends {
     SupervisorBackend& supervisor;
     NetworkBackend& network;
     std::map<std::string, VmmBackend*> vmms;  ///< by name
+    // What the operator calls them, for the health page.
+    std::string storageName{}, supervisorName{}, networkName{};
+};
+
+/// What create() made.
+struct Created {
+    VmView vm;
+    std::optional<Error> startFailure;  ///< why it does not run although `autoStart` was asked for
 };
 
 /// The life of VMs: the one room that knows what a VM is.
@@ -68,9 +78,8 @@ public:
     /// afterwards get Error(Unavailable). Returns false if some did not end in time.
     bool drain(std::chrono::milliseconds limit);
 
-    /// Makes a VM, and starts it if `request.autoStart`. If only that start fails, the VM is kept, and the error's text
-    /// names its id.
-    VmView create(const CreateRequest& request);
+    /// Makes a VM, and starts it if `request.autoStart`. If only that start fails, the VM is kept.
+    Created create(const CreateRequest& request);
     /// Does nothing if it runs already.
     VmView start(const std::string& id);
     /// Does nothing if it does not run.
