@@ -2,7 +2,20 @@
 # What the scripts of this folder share. Sourced, after `set -euo pipefail`; wants $project, the root of the tree.
 
 : "${project:?}"
-build_root=${MERGEN_BUILD_ROOT:-$project/build}
+umask 022  # a plugin that a group can write is refused
+
+# As root, a server loads plugins only from where nobody but root can put one. In a clone that is somebody else's (or
+# below a folder of somebody else's) root therefore builds in a place of its own.
+default_build_root() {
+    local at=$project
+    [ "$(id -u)" = 0 ] || { printf '%s' "$project/build"; return; }
+    while [ "$(stat -c %u "$at")" = 0 ]; do
+        [ "$at" != / ] || { printf '%s' "$project/build"; return; }
+        at=$(dirname "$at")
+    done
+    printf '%s' "/var/cache/mergen-build$(printf '%s' "$project" | tr -c 'A-Za-z0-9' -)"
+}
+build_root=${MERGEN_BUILD_ROOT:-$(default_build_root)}
 
 say() { printf '%s\n' "$*"; }
 die() {

@@ -82,6 +82,22 @@ TEST(Documents, EnvIsSortedAndQuotedSoThatAShellReadsItBack) {
     }
 }
 
+TEST(Documents, MetaHasEveryMemberOfMergenFire) {
+    const auto meta = json::parseObject(toDocuments(config(), sample()).documents.at("meta.json"));
+    for (const char* name : {"id", "createdAt", "rootfs", "kernel", "dataDisk", "ports", "httpPort", "guestIP", "tapName",
+                             "netns", "metadata", "tags", "paths", "hooks"}) {
+        EXPECT_TRUE(meta->has(name)) << name;
+    }
+    const auto port = meta->getArray("ports")->getObject(0);
+    EXPECT_EQ(port->getValue<int>("guest"), 80);
+    EXPECT_EQ(port->getValue<int>("host"), 20000);
+    EXPECT_EQ(port->getValue<std::string>("protocol"), "tcp");
+    for (const char* name : {"configDir", "vmConfigPath", "metaPath", "hooksPath", "envPath", "runDir", "socketPath",
+                             "lockPath", "dataDir", "logsDir"}) {
+        EXPECT_TRUE(meta->getObject("paths")->has(name)) << name;
+    }
+}
+
 TEST(Documents, HooksHaveADocumentOnlyIfThereAreAny) {
     VmRecord vm = sample();
     EXPECT_TRUE(toDocuments(config(), vm).documents.contains("hooks.json"));
