@@ -144,6 +144,7 @@ Created Engine::Impl::create(const CreateRequest& request) {
     record.metadata = request.metadata;
     record.hooks = request.hooks;
 
+    refuseUnpublishable(request.ports);
     // Before the ports, which the VM of that id may hold: the id is what is wrong then.
     if (request.id) registry_.refuseTaken(*request.id);
     identities_.reserve(record, request.ports, request.id.has_value());
@@ -182,6 +183,16 @@ Created Engine::Impl::create(const CreateRequest& request) {
     }
     created.vm = view(*vm);
     return created;
+}
+
+void Engine::Impl::refuseUnpublishable(const std::vector<PortRequest>& ports) const {
+    if (backends_.network.traits().udp) return;
+    for (std::size_t i = 0; i < ports.size(); ++i) {
+        if (ports[i].protocol == Protocol::Udp) {
+            throw Error(ErrorKind::NotSupported, "the network backend publishes TCP ports only")
+                .about("ports[" + std::to_string(i) + "].protocol");
+        }
+    }
 }
 
 void Engine::Impl::noteHooks(Vm& vm) {

@@ -71,6 +71,8 @@ private:
     /// `record` in `state` with no operation in it.
     [[nodiscard]] static VmRecord settled(VmRecord record, VmState state, std::string failure = {});
     static void noteHooks(Vm& vm);
+    /// Throws NotSupported about "ports[i].protocol" for a protocol that the network backend lacks.
+    void refuseUnpublishable(const std::vector<PortRequest>& ports) const;
     /// Throws AlreadyExists about "dataDisk" if it is another VM's: a writable disk has one owner.
     void refuseSharedDisk(const VmRecord& record, const OpenedImages& images) const;
     [[nodiscard]] VmmBackend& vmmOf(const VmRecord& record) const;

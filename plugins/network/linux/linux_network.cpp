@@ -230,7 +230,7 @@ Health LinuxNetwork::health() const {
 }
 
 NetworkTraits LinuxNetwork::traits() const noexcept {
-    return {.touchesHost = true};
+    return {.touchesHost = true, .udp = false};
 }
 
 void LinuxNetwork::checkSpec(const NetworkSpec& spec) const {

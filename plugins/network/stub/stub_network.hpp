@@ -22,7 +22,7 @@ public:
     void start() override {}
     void stop() noexcept override {}
 
-    [[nodiscard]] NetworkTraits traits() const noexcept override { return {.touchesHost = false}; }
+    [[nodiscard]] NetworkTraits traits() const noexcept override { return {.touchesHost = false, .udp = true}; }
     void checkNames(const NetworkSpec& spec) const override;
     [[nodiscard]] bool portFree(Protocol protocol, std::uint16_t port) const override;
     NetworkAttachment attach(const NetworkSpec& spec) override;

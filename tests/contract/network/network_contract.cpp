@@ -207,8 +207,10 @@ TEST_P(NetworkContract, AProtocolIsPublishedOrRefusedAsNotSupported) {
     const std::string before = hostSnapshot();
     try {
         network().publish(spec);
+        EXPECT_TRUE(network().traits().udp);
         EXPECT_FALSE(network().portFree(Protocol::Udp, 20001));
     } catch (const Error& error) {
+        EXPECT_FALSE(network().traits().udp);
         EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
         EXPECT_EQ(error.field(), "ports");
         EXPECT_EQ(difference(before, hostSnapshot()), "");

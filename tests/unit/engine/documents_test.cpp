@@ -84,8 +84,8 @@ TEST(Documents, EnvIsSortedAndQuotedSoThatAShellReadsItBack) {
 
 TEST(Documents, MetaHasEveryMemberOfMergenFire) {
     const auto meta = json::parseObject(toDocuments(config(), sample()).documents.at("meta.json"));
-    for (const char* name : {"id", "createdAt", "rootfs", "kernel", "dataDisk", "ports", "httpPort", "guestIP", "tapName",
-                             "netns", "metadata", "tags", "paths", "hooks"}) {
+    for (const char* name : {"id", "createdAt", "rootfs", "kernel", "dataDisk", "ports", "httpPort", "guestIP",
+                             "tapName", "netns", "metadata", "tags", "paths", "hooks"}) {
         EXPECT_TRUE(meta->has(name)) << name;
     }
     const auto port = meta->getArray("ports")->getObject(0);

@@ -78,6 +78,23 @@ TEST(Allocation, TcpAndUdpPortsAreCountedApart) {
     EXPECT_EQ(engine->create(request).vm.ports, expected);
 }
 
+TEST(Allocation, ProtocolThatTheNetworkLacksIsRefusedBeforeAnythingIsMade) {
+    World world;
+    world.udp = false;
+    const auto engine = world.boot();
+    engine->recover();
+    CreateRequest request = world.request();
+    request.ports = {{80, 0, Protocol::Tcp}, {53, 0, Protocol::Udp}};
+    try {
+        static_cast<void>(engine->create(request));
+        FAIL() << "it could never be started";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+        EXPECT_EQ(error.field(), "ports[1].protocol");
+    }
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 struct Refusal {
     ErrorKind kind;
     std::string field, text;

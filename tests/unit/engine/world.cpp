@@ -118,7 +118,7 @@ public:
 class FakeNetwork final : public Fake<NetworkBackend> {
 public:
     using Fake::Fake;
-    NetworkTraits traits() const noexcept override { return {true}; }
+    NetworkTraits traits() const noexcept override { return {.touchesHost = true, .udp = world_.udp}; }
     void checkNames(const NetworkSpec& spec) const override {
         const std::lock_guard lock(world_.mutex_);
         if (world_.foreignAddresses.contains(spec.guest)) throw Error(ErrorKind::AlreadyExists, "routed elsewhere");

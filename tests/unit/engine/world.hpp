@@ -45,6 +45,7 @@ public:
     std::map<Uuid, std::vector<PortBinding>> published;
     std::set<std::uint16_t> busyPorts;       // bound by other programs
     std::set<Ipv4Address> foreignAddresses;  // routed elsewhere by somebody
+    bool udp = true;                         // the network backend publishes UDP
     bool guestObeys = true;                  // shuts down when asked
     bool diesOnTerm = true;
     std::string bootError;  // boot() fails with this

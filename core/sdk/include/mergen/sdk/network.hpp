@@ -38,6 +38,7 @@ struct NetworkFinding {
 
 struct NetworkTraits {
     bool touchesHost = false;  ///< false: addresses and ports are only numbers (stub)
+    bool udp = false;          ///< publishes UDP ports too
 };
 
 /// Brings packets to a guest and back.
