@@ -172,8 +172,12 @@ std::vector<pid_t> SupervisorFixture::processesOf(const OwnerTag& owner) {
     for (const fs::directory_entry& entry : fs::directory_iterator("/proc")) {
         const std::string name = entry.path().filename().string();
         if (!std::ranges::all_of(name, [](unsigned char c) { return std::isdigit(c) != 0; })) continue;
-        std::ifstream file(entry.path() / "cmdline", std::ios::binary);
-        const std::string words{std::istreambuf_iterator<char>(file), {}};
+        std::string words;
+        try {
+            words = readFile(entry.path() / "cmdline", 1U << 20U).value_or("");
+        } catch (const Error& error) {
+            if (error.errnum() != ESRCH) throw;  // ended while we were looking
+        }
         if (words.find(owner.str()) != std::string::npos) found.push_back(std::stoi(name));
     }
     return found;

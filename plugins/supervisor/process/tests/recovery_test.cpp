@@ -194,6 +194,8 @@ TEST_F(ProcessRecovery, APidThatIsAnothersNowIsNeverSignalled) {
     for (const char* const file : {"parent", "vmm"}) {
         ProcessIdentity identity = identityIn(owner, file);
         identity.pid = other.pid;
+        // Both may have been started within one tick of the clock.
+        identity.startTime = ProcessIdentity::of(other.pid).value().startTime + 1;
         rewrite(owner, file, identity);
     }
     startServer();
@@ -213,8 +215,9 @@ TEST_F(ProcessRecovery, FilesThatDoNotFitTheProcessThatHoldsTheLockAreNoGroundTo
     const ProcessIdentity parent = identityIn(owner, "parent");
     const ProcessIdentity vmm = identityIn(owner, "vmm");
     stopServer();
-    rewrite(owner, "parent", {other.pid, parent.startTime, parent.bootId});
-    rewrite(owner, "vmm", {other.pid, vmm.startTime, vmm.bootId});
+    const std::uint64_t notItsStart = ProcessIdentity::of(other.pid).value().startTime + 1;
+    rewrite(owner, "parent", {other.pid, notItsStart, parent.bootId});
+    rewrite(owner, "vmm", {other.pid, notItsStart, vmm.bootId});
     startServer();
     EXPECT_EQ(supervisor().status(owner).state, ProcessState::Exited);
     EXPECT_THAT(supervisor().status(owner).note, HasSubstr("parent.lock"));
