@@ -69,6 +69,14 @@ OpenedImages openImages(const EngineConfig& config, const CreateRequest& request
     return images;
 }
 
+std::optional<Uuid> ownerOfDisks(const EngineConfig& config, const RecordId& id) {
+    try {
+        return Uuid::parse(ownerOf(config.dataRoot / id.str()));
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+}
+
 void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images) {
     const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
     const fs::path aside = asideFolder(config, record);

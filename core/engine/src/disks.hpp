@@ -20,6 +20,9 @@ struct OpenedImages {
 /// another VM, for instance one whose data was retained.
 void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images);
 
+/// The UUID of the VM whose data folder `<data>/<id>` is; nothing if there is none or it does not say.
+[[nodiscard]] std::optional<Uuid> ownerOfDisks(const EngineConfig& config, const RecordId& id);
+
 /// Removes `<data>/<id>` if it is this VM's: never what an earlier VM of the same id left. Does nothing if it is gone.
 void removeDisks(const EngineConfig& config, const VmRecord& record);
 

@@ -123,6 +123,18 @@ std::shared_ptr<Vm> Engine::Impl::need(const std::string& id) const {
     return vm;
 }
 
+namespace {
+
+/// What a caller calls the member of GuestSpec that a VMM refuses.
+std::string requestMember(const std::string& guestMember) {
+    static const std::map<std::string, std::string> names{
+        {"vcpus", "vcpu"}, {"memory", "memMiB"}, {"bootArguments", "bootArgs"}};
+    const auto name = names.find(guestMember);
+    return name == names.end() ? guestMember : name->second;
+}
+
+}  // namespace
+
 Created Engine::Impl::create(const CreateRequest& request) {
     const Guard guard(*this);
     const OpenedImages images = openImages(config_, request);
@@ -150,7 +162,11 @@ Created Engine::Impl::create(const CreateRequest& request) {
     identities_.reserve(record, request.ports, request.id.has_value());
     Rollback undo;
     undo.add([&] { identities_.release(record); });
-    vmmOf(record).check(guestSpec(config_, record, backends_.network.traits().touchesHost));
+    try {
+        vmmOf(record).check(guestSpec(config_, record, backends_.network.traits().touchesHost));
+    } catch (const Error& error) {
+        throw error.about(requestMember(error.field()));
+    }
 
     const auto vm = std::make_shared<Vm>(record, config_.eventsPerVm);
     registry_.add(vm, config_.maxVms);
@@ -345,7 +361,7 @@ std::vector<ComponentHealth> Engine::Impl::health() const {
         all.push_back(
             ComponentHealth{"engine", "", true,
                             std::to_string(corrupt) + " records cannot be read" +
-                                (strangersPossible_ ? "; what might be theirs on the host is left alone" : "")});
+                                (strangersPossible() ? "; what might be theirs on the host is left alone" : "")});
     }
     return all;
 }

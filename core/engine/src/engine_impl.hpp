@@ -100,6 +100,8 @@ private:
     void adoptRunning(Operation& op, const ProcessStatus& process);
     void settleEnded(Operation& op, const ProcessStatus& process);
     void finishOrUndoStart(Operation& op, const ProcessStatus& process);
+    /// Whether a corrupt record hides which things on the host are its VM's.
+    [[nodiscard]] bool strangersPossible() const;
     void removeStrays();
     void afterExit(const Uuid& uuid);
     void watchExits(const std::stop_token& stop);
@@ -110,7 +112,6 @@ private:
     Log& log_;
     Registry registry_;
     Identities identities_;
-    bool strangersPossible_ = false;  // set by recover(): a corrupt record hides which host objects are its
 
     std::mutex drainMutex_;
     std::condition_variable drained_;

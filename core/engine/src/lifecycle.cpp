@@ -144,6 +144,13 @@ void Engine::Impl::removeVm(Operation& op, bool retainData) {
         tearDown(op, record);
         if (!retainData) op.attempt("disks", [&] { removeDisks(config_, record); });
         op.rethrowFirst();
+    } else if (!op.vm().nameless) {
+        // Nothing of the record can be relied on but whose it is: all that bears its tag goes.
+        op.attempt("guest", [&] { killVmm(record); });
+        op.attempt("network", [&] { backends_.network.removeStray(tagOf(record)); });
+        op.attempt("run-directory", [&] { removeRunDirectory(config_, record.uuid); });
+        if (!retainData) op.attempt("disks", [&] { removeDisks(config_, record); });
+        op.rethrowFirst();
     }
     op.step("record", [&] { static_cast<void>(backends_.storage.erase(record.id)); });
     forgetVm(op.vm());

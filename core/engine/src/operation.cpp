@@ -52,7 +52,7 @@ Operation::~Operation() {
         vm_->holder.reset();
         exitPending = std::exchange(vm_->exitPending, false);
     }
-    if (exitPending && whenReleased_) whenReleased_(vm_->record.uuid);
+    if (exitPending && whenReleased_) whenReleased_(vm_->uuid);
 }
 
 VmRecord Operation::record() const {

@@ -22,8 +22,9 @@ constexpr std::chrono::milliseconds adoptionTimeout{500};
 /// VMs that are adopted at once; most of the time each waits for its VMM or for the disk.
 constexpr std::size_t adopters = 8;
 
-/// The identity by which a corrupt record's VM is known on the host, as far as its id tells.
-std::optional<Uuid> uuidOf(const RecordId& id) {
+/// The identity by which a corrupt record's VM is known on the host, as far as its data folder or its id tells.
+std::optional<Uuid> uuidOf(const EngineConfig& config, const RecordId& id) {
+    if (const auto owner = ownerOfDisks(config, id)) return owner;
     try {
         return Uuid::parse(id.str());
     } catch (const Error&) {
@@ -46,7 +47,7 @@ void Engine::Impl::recover() {
         for (std::size_t i = 0; i < std::min(adopters, vms.size()); ++i) {
             workers.emplace_back([&] {
                 for (std::size_t at = next++; at < vms.size(); at = next++) {
-                    const auto process = processes.find(vms[at]->record.uuid);
+                    const auto process = processes.find(vms[at]->uuid);
                     try {
                         reconcile(vms[at], process == processes.end() ? ProcessStatus{} : process->second);
                     } catch (const std::exception& error) {
@@ -70,6 +71,7 @@ void Engine::Impl::loadRecords() {
         for (const StoredRecord& each : stored) {
             std::string corrupt = each.corrupt;
             std::optional<VmRecord> record;
+            bool nameless = false;
             try {
                 if (corrupt.empty()) {
                     record = fromDocuments(each.record);
@@ -79,8 +81,8 @@ void Engine::Impl::loadRecords() {
                 corrupt = error.what();
             }
             if (!corrupt.empty()) {
-                const auto uuid = uuidOf(each.record.id);
-                if (!uuid) strangersPossible_ = true;
+                const auto uuid = uuidOf(config_, each.record.id);
+                nameless = !uuid;
                 record.emplace(each.record.id, uuid.value_or(Uuid::random()));
                 record->state = VmState::Corrupt;
                 record->failure = corrupt;
@@ -88,7 +90,7 @@ void Engine::Impl::loadRecords() {
             }
             const auto vm = std::make_shared<Vm>(*record, config_.eventsPerVm);
             vm->revision = each.revision;
-            vm->corrupt = !corrupt.empty();
+            vm->nameless = nameless;
             registry_.add(vm, static_cast<std::size_t>(-1));
         }
         if (stored.size() < page) return;
@@ -206,8 +208,15 @@ void Engine::Impl::finishOrUndoStart(Operation& op, const ProcessStatus& process
     completeStop(op, VmState::Stopped, {});
 }
 
+bool Engine::Impl::strangersPossible() const {
+    return std::ranges::any_of(registry_.all(), [](const std::shared_ptr<Vm>& vm) {
+        const std::lock_guard lock(vm->mutex);
+        return vm->nameless;
+    });
+}
+
 void Engine::Impl::removeStrays() {
-    if (strangersPossible_) {
+    if (strangersPossible()) {
         log_.warning("engine.strays.kept", {{"cause", "a record cannot be read: what is on the host may be its VM's"}});
         return;
     }

@@ -41,24 +41,23 @@ void Registry::refuseTakenLocked(const RecordId& id) const {
 }
 
 void Registry::add(const std::shared_ptr<Vm>& vm, std::size_t limit) {
-    // The UUID of a VM never changes, so it may be read without the VM's own lock.
     const std::lock_guard lock(mutex_);
     refuseTakenLocked(vm->id);
-    if (byUuid_.contains(vm->record.uuid)) {
-        throw Error(ErrorKind::AlreadyExists, "another VM has the UUID " + vm->record.uuid.str());
+    if (byUuid_.contains(vm->uuid)) {
+        throw Error(ErrorKind::AlreadyExists, "another VM has the UUID " + vm->uuid.str());
     }
     if (byId_.size() >= limit) {
         throw Error(ErrorKind::ResourceExhausted,
                     "there are " + std::to_string(limit) + " VMs, the limit (vm.max_vms)");
     }
     byId_.emplace(vm->id.str(), vm);
-    byUuid_.emplace(vm->record.uuid, vm);
+    byUuid_.emplace(vm->uuid, vm);
 }
 
 void Registry::remove(const Vm& vm) {
     const std::lock_guard lock(mutex_);
     byId_.erase(vm.id.str());
-    byUuid_.erase(vm.record.uuid);
+    byUuid_.erase(vm.uuid);
 }
 
 }  // namespace mergen::engine

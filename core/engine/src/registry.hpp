@@ -15,16 +15,18 @@ namespace mergen::engine {
 /// One VM in memory. Readers copy under `mutex`; only the operation that holds the VM changes `record`, first in
 /// storage, then here. `mutex` is never held over I/O.
 struct Vm {
-    Vm(VmRecord initial, std::size_t eventLimit) : id(initial.id), timeline(eventLimit), record(std::move(initial)) {}
+    Vm(VmRecord initial, std::size_t eventLimit)
+        : id(initial.id), uuid(initial.uuid), timeline(eventLimit), record(std::move(initial)) {}
 
     const RecordId id;
+    const Uuid uuid;
     Timeline timeline;
 
     mutable std::mutex mutex;
     // All below is guarded by mutex.
     VmRecord record;
     std::optional<Revision> revision;  // none: storage has no record of it (yet, or any more)
-    bool corrupt = false;              // the record cannot be read; `record` holds little more than the id
+    bool nameless = false;     // corrupt, and nothing tells its UUID: what it has on the host cannot be told
     std::optional<Holder> holder;
     bool exitPending = false;  // its VMM ended while an operation held it: to be looked at when that ends
     bool erased = false;       // deleted; whoever waited for it finds nothing

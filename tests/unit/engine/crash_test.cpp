@@ -86,14 +86,12 @@ TEST(Crash, AtEveryEffectOfEveryOperationIsRecoveredFrom) {
             std::string where;
             {
                 auto engine = world.boot();
-                engine->recover();
                 scenario.prepare(world, *engine);
                 if (!crashAt(world, *engine, scenario, point, where)) break;
             }
             ++points;
             SCOPED_TRACE(std::string(scenario.name) + ", killed " + where);
             const auto engine = world.boot();
-            engine->recover();
             const bool exists = !engine->list().empty();
             if (retains && !exists) {
                 EXPECT_TRUE(retained(world)) << "the data that was to be kept is gone";
@@ -123,7 +121,6 @@ TEST(Crash, DuringTheRecoveryFromACrashIsRecoveredFromToo) {
                 std::string where;
                 {
                     auto engine = world.boot();
-                    engine->recover();
                     scenario.prepare(world, *engine);
                     if (!crashAt(world, *engine, scenario, point, where)) {
                         scenarioOver = true;
@@ -142,14 +139,12 @@ TEST(Crash, DuringTheRecoveryFromACrashIsRecoveredFromToo) {
                         if (count > again + 1) throw Error(ErrorKind::Internal, "dead");
                     };
                     const auto engine = world.boot();
-                    engine->recover();
                     world.onEffect = {};
                 }
                 if (recoveryOver) break;
                 ++points;
                 SCOPED_TRACE(std::string(scenario.name) + ", killed " + where);
                 const auto engine = world.boot();
-                engine->recover();
                 if (std::string(scenario.name) == "delete that retains data" && engine->list().empty()) {
                     EXPECT_TRUE(retained(world));
                     std::filesystem::remove_all(world.config.dataRoot / "web");

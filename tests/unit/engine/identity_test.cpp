@@ -8,7 +8,6 @@ namespace {
 TEST(Allocation, FirstAddressIsHostNumberTwoAndAFreedOneIsGivenAgain) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView first = engine->create(world.request()).vm;
     const VmView second = engine->create(world.request()).vm;
     EXPECT_EQ(first.guestAddress, "172.30.0.2");
@@ -21,7 +20,6 @@ TEST(Allocation, AddressesEndBeforeTheBroadcastAddress) {
     World world;
     world.config.guestNetwork = Ipv4Network::parse("10.9.8.0/29");
     const auto engine = world.boot();
-    engine->recover();
     std::string last;
     for (int i = 0; i < 5; ++i) last = engine->create(world.request()).vm.guestAddress;
     EXPECT_EQ(last, "10.9.8.6");
@@ -39,7 +37,6 @@ TEST(Allocation, AddressThatTheHostRoutesElsewhereIsPassedOver) {
     World world;
     world.foreignAddresses = {Ipv4Address::parse("172.30.0.2"), Ipv4Address::parse("172.30.0.3")};
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.4");
     world.foreignAddresses.clear();
     EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.2");
@@ -49,7 +46,6 @@ TEST(Allocation, PortsAreTheFirstFreeOnesAndSorted) {
     World world;
     world.busyPorts = {20001};
     const auto engine = world.boot();
-    engine->recover();
     CreateRequest request = world.request();
     request.ports = {{80, 0, Protocol::Tcp}, {443, 30000, Protocol::Tcp}, {22, 0, Protocol::Tcp}};
     const VmView vm = engine->create(request).vm;
@@ -61,7 +57,6 @@ TEST(Allocation, PortsAreTheFirstFreeOnesAndSorted) {
 TEST(Allocation, PortAskedForByNumberIsNotTakenByOneChosenInTheSameRequest) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     CreateRequest request = world.request();
     request.ports = {{80, 0, Protocol::Tcp}, {443, 20000, Protocol::Tcp}};
     const std::vector<PortBinding> expected{{20000, Protocol::Tcp, 443}, {20001, Protocol::Tcp, 80}};
@@ -71,7 +66,6 @@ TEST(Allocation, PortAskedForByNumberIsNotTakenByOneChosenInTheSameRequest) {
 TEST(Allocation, TcpAndUdpPortsAreCountedApart) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     CreateRequest request = world.request();
     request.ports = {{53, 0, Protocol::Tcp}, {53, 0, Protocol::Udp}};
     const std::vector<PortBinding> expected{{20000, Protocol::Tcp, 53}, {20000, Protocol::Udp, 53}};
@@ -82,7 +76,6 @@ TEST(Allocation, ProtocolThatTheNetworkLacksIsRefusedBeforeAnythingIsMade) {
     World world;
     world.udp = false;
     const auto engine = world.boot();
-    engine->recover();
     CreateRequest request = world.request();
     request.ports = {{80, 0, Protocol::Tcp}, {53, 0, Protocol::Udp}};
     try {
@@ -112,7 +105,6 @@ Refusal refusalOf(Engine& engine, const CreateRequest& request) {
 TEST(Allocation, WhatAnotherVmHoldsIsRefusedWithItsName) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     CreateRequest first = world.request();
     first.id = RecordId::parse("first");
     first.name = "db";
@@ -144,7 +136,6 @@ TEST(Allocation, PortTwiceInOneRequestOrInUseOnTheHostIsRefused) {
     World world;
     world.busyPorts = {26000};
     const auto engine = world.boot();
-    engine->recover();
     CreateRequest twice = world.request();
     twice.ports = {{80, 25000, Protocol::Tcp}, {81, 25000, Protocol::Tcp}};
     EXPECT_EQ(refusalOf(*engine, twice).kind, ErrorKind::InvalidArgument);
@@ -161,7 +152,6 @@ TEST(Allocation, PortRangeThatIsUsedUpSaysSo) {
     world.config.portStart = 20000;
     world.config.portEnd = 20001;
     const auto engine = world.boot();
-    engine->recover();
     static_cast<void>(engine->create(world.request()));
     const VmView second = engine->create(world.request()).vm;
     const Refusal refusal = refusalOf(*engine, world.request());
@@ -174,7 +164,6 @@ TEST(Allocation, PortRangeThatIsUsedUpSaysSo) {
 TEST(Allocation, ConcurrentCreatesShareNothing) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     {
         std::vector<std::jthread> clients;
         for (int i = 0; i < 16; ++i) {
@@ -200,7 +189,6 @@ TEST(Allocation, ConcurrentCreatesShareNothing) {
 TEST(Allocation, NamesOnTheHostComeFromTheInternalIdAndNotFromTheChosenOne) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     CreateRequest request = world.request();
     request.id = RecordId::parse("machine-app1");
     const VmView vm = engine->create(request).vm;
@@ -215,7 +203,6 @@ TEST(Allocation, NamesOnTheHostComeFromTheInternalIdAndNotFromTheChosenOne) {
 TEST(Allocation, IdIsTheUuidIfNoneWasChosen) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     EXPECT_EQ(vm.id, vm.uuid);
 }
@@ -224,13 +211,11 @@ TEST(Allocation, WhatRecordsHoldIsHeldAfterARestart) {
     World world;
     {
         const auto engine = world.boot();
-        engine->recover();
         CreateRequest request = world.request();
         request.name = "db";
         static_cast<void>(engine->create(request));
     }
     const auto engine = world.boot();
-    engine->recover();
     const VmView next = engine->create(world.request()).vm;
     EXPECT_EQ(next.guestAddress, "172.30.0.3");
     EXPECT_EQ(next.ports.front().host, 20001);
@@ -243,7 +228,6 @@ TEST(Allocation, LimitOfVmsIsKept) {
     World world;
     world.config.maxVms = 2;
     const auto engine = world.boot();
-    engine->recover();
     static_cast<void>(engine->create(world.request()));
     static_cast<void>(engine->create(world.request()));
     EXPECT_EQ(refusalOf(*engine, world.request()).kind, ErrorKind::ResourceExhausted);

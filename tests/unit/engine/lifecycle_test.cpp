@@ -20,7 +20,6 @@ std::string stepsOf(const Engine& engine, const std::string& id, const std::stri
 TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
     EXPECT_EQ(engine->get(vm.id).pid, 4242);
@@ -43,7 +42,6 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
 TEST(Lifecycle, StartAndStopAreIdempotent) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     EXPECT_EQ(engine->stop(vm.id).state, VmState::Created);
     static_cast<void>(engine->start(vm.id));
@@ -59,7 +57,6 @@ TEST(Lifecycle, StartAndStopAreIdempotent) {
 TEST(Lifecycle, UnknownVmIsNotFoundForEveryOperation) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const std::vector<std::function<void()>> calls{[&] { static_cast<void>(engine->get("nobody")); },
                                                    [&] { static_cast<void>(engine->start("nobody")); },
                                                    [&] { static_cast<void>(engine->stop("nobody")); },
@@ -79,7 +76,6 @@ TEST(Lifecycle, UnknownVmIsNotFoundForEveryOperation) {
 TEST(Lifecycle, SecondOperationIsRefusedAndToldWhoHoldsTheVm) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     const VmView other = engine->create(world.request()).vm;
 
@@ -132,7 +128,6 @@ TEST(Lifecycle, FailureOfAnyStartStepUndoesAllAndTheNextStartWorks) {
         for (const std::string moment : {"before", "after"}) {
             World world;
             const auto engine = world.boot();
-            engine->recover();
             const VmView vm = engine->create(world.request()).vm;
             bool armed = true;
             world.onEffect = [&](const std::string& name, const std::string& when) {
@@ -159,7 +154,6 @@ TEST(Lifecycle, GuestThatIgnoresTheRequestIsKilled) {
     for (const bool diesOnTerm : {true, false}) {
         world.diesOnTerm = diesOnTerm;
         const auto engine = world.boot();
-        engine->recover();
         const VmView vm = engine->create(world.request()).vm;
         static_cast<void>(engine->start(vm.id));
         const VmView stopped = engine->stop(vm.id);
@@ -178,7 +172,6 @@ TEST(Lifecycle, GuestThatIgnoresTheRequestIsKilled) {
 TEST(Lifecycle, TeardownGoesOnAfterAStepThatFailsAndStopCanBeAskedAgain) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     std::atomic<bool> armed{true};
@@ -197,7 +190,6 @@ TEST(Lifecycle, TeardownGoesOnAfterAStepThatFailsAndStopCanBeAskedAgain) {
 TEST(Lifecycle, DeleteCanBeAskedAgainAfterItFailed) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     std::atomic<bool> armed{true};
@@ -218,7 +210,6 @@ TEST(Lifecycle, DeleteCanBeAskedAgainAfterItFailed) {
 TEST(Lifecycle, GuestThatEndsByItselfIsStoppedAndItsWireTaken) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     world.end(Uuid::parse(vm.uuid), ExitStatus{false, 0, {}});
@@ -231,7 +222,6 @@ TEST(Lifecycle, GuestThatEndsByItselfIsStoppedAndItsWireTaken) {
 TEST(Lifecycle, VmmThatIsKilledMakesTheVmFailedWithTheCause) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     world.end(Uuid::parse(vm.uuid), ExitStatus{true, 9, {}});
@@ -244,7 +234,6 @@ TEST(Lifecycle, VmmThatIsKilledMakesTheVmFailedWithTheCause) {
 TEST(Lifecycle, VmmThatDiesDuringItsStartIsNoticedEvenIfTheStartSucceeds) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     world.onEffect = [&](const std::string& effect, const std::string& moment) {
         if (effect == "network.publish" && moment == "after") world.end(Uuid::parse(vm.uuid), ExitStatus{true, 11, {}});
@@ -257,7 +246,6 @@ TEST(Lifecycle, VmmThatDiesDuringItsStartIsNoticedEvenIfTheStartSucceeds) {
 TEST(Lifecycle, ConsoleGivesTheLastBytesOfBothHalves) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     EXPECT_EQ(engine->console(vm.id, 100), "");
     std::ofstream(vm.paths.logsDir / "console.log.1") << "older ";
@@ -270,7 +258,6 @@ TEST(Lifecycle, ConsoleGivesTheLastBytesOfBothHalves) {
 TEST(Lifecycle, DrainWaitsForWhatIsInProgressAndRefusesTheRest) {
     World world;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     static_cast<void>(engine->start(vm.id));
     EXPECT_TRUE(engine->drain(std::chrono::seconds(5)));
@@ -287,7 +274,6 @@ TEST(Lifecycle, EventsAreBounded) {
     World world;
     world.config.eventsPerVm = 20;
     const auto engine = world.boot();
-    engine->recover();
     const VmView vm = engine->create(world.request()).vm;
     for (int i = 0; i < 10; ++i) {
         static_cast<void>(engine->start(vm.id));

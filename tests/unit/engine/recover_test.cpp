@@ -7,7 +7,6 @@ namespace {
 
 VmView running(World& world, const std::string& id) {
     const auto engine = world.boot();
-    engine->recover();
     CreateRequest request = world.request();
     request.id = RecordId::parse(id);
     static_cast<void>(engine->create(request));
@@ -22,7 +21,6 @@ TEST(Recover, RunningVmIsAdoptedUntouched) {
         if (moment == "after") effects.push_back(effect);
     };
     const auto engine = world.boot();
-    engine->recover();
     const VmView after = engine->get("web");
     EXPECT_EQ(after.state, VmState::Running);
     EXPECT_EQ(after.pid, before.pid);
@@ -38,7 +36,6 @@ TEST(Recover, WireThatSomebodyRemovedIsMadeAgain) {
     world.wires.clear();
     world.published.clear();
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_EQ(engine->get("web").state, VmState::Running);
     EXPECT_EQ(world.contradictions(*engine), "");
 }
@@ -48,7 +45,6 @@ TEST(Recover, GuestThatEndedMeanwhileIsStoppedWithItsExitStatus) {
     const VmView vm = running(world, "web");
     world.end(Uuid::parse(vm.uuid), ExitStatus{false, 0, {}});
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_EQ(engine->get("web").state, VmState::Stopped);
     ASSERT_TRUE(engine->get("web").lastExit.has_value());
     EXPECT_EQ(world.contradictions(*engine), "");
@@ -59,7 +55,6 @@ TEST(Recover, VmmThatCrashedMeanwhileIsFailedWithItsSignal) {
     const VmView vm = running(world, "web");
     world.end(Uuid::parse(vm.uuid), ExitStatus{true, 11, {}});
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_EQ(engine->get("web").state, VmState::Failed);
     EXPECT_NE(engine->get("web").failure.find("signal 11"), std::string::npos);
     EXPECT_EQ(world.contradictions(*engine), "");
@@ -70,7 +65,6 @@ TEST(Recover, ProcessThatVanishedWithoutATraceIsAFailure) {
     static_cast<void>(running(world, "web"));
     world.processes.clear();
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_EQ(engine->get("web").state, VmState::Failed);
     EXPECT_EQ(world.contradictions(*engine), "");
 }
@@ -87,7 +81,6 @@ TEST(Recover, AfterARebootOfTheHostVmsAreStopped) {
     const auto at = meta.find("\"bootId\": \"") + 11;
     meta.replace(at, 36, "00000000-0000-4000-8000-000000000000");
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_EQ(engine->get("web").state, VmState::Stopped);
     EXPECT_EQ(engine->get("web").failure, "");
     EXPECT_EQ(engine->start("web").state, VmState::Running);
@@ -106,7 +99,6 @@ TEST(Recover, OwnStraysAreRemovedAndForeignOnesAreNot) {
     wire.owner = process.owner;
     world.wires.emplace(foreign, wire);
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_TRUE(engine->list().empty());
     EXPECT_FALSE(world.processes.contains(own));
     EXPECT_FALSE(world.wires.contains(own));
@@ -119,13 +111,11 @@ TEST(Recover, CorruptRecordIsListedAndHidesNoOther) {
     static_cast<void>(running(world, "web"));
     const auto good = [&] {
         const auto engine = world.boot();
-        engine->recover();
         return engine->create(world.request()).vm;
     }();
     for (const std::string damage : {"", "{", "{}", "[]", "\xff\xfe", R"({"format":1,"id":"web"})"}) {
         world.records.at("web").record.documents["meta.json"] = damage;
         const auto engine = world.boot();
-        engine->recover();
         EXPECT_EQ(engine->get("web").state, VmState::Corrupt) << damage;
         EXPECT_NE(engine->get("web").failure, "");
         EXPECT_EQ(engine->get(good.id).state, VmState::Created);
@@ -137,18 +127,29 @@ TEST(Recover, CorruptRecordIsListedAndHidesNoOther) {
     }
 }
 
-TEST(Recover, CorruptRecordCanBeDeletedAndItsVmIsThenAStray) {
+TEST(Recover, DeletingACorruptRecordTakesItsVmWithIt) {
     World world;
     static_cast<void>(running(world, "web"));
     world.records.at("web").record.documents["meta.json"] = "";
+    const auto engine = world.boot();
+    engine->remove("web", false);
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_TRUE(world.processes.empty());
+    EXPECT_TRUE(world.wires.empty());
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Recover, CorruptRecordThatNothingTellsTheVmOfIsAStrayAfterItsDelete) {
+    World world;
+    static_cast<void>(running(world, "web"));
+    world.records.at("web").record.documents["meta.json"] = "";
+    std::filesystem::remove_all(world.config.dataRoot / "web");
     {
         const auto engine = world.boot();
-        engine->recover();
         engine->remove("web", false);
         EXPECT_TRUE(engine->list().empty());
     }
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_TRUE(world.processes.empty());
     EXPECT_TRUE(world.wires.empty());
 }
@@ -159,14 +160,12 @@ TEST(Recover, TwoRecordsWithOneAddressAreNotBothBelieved) {
     std::string twin;
     {
         const auto engine = world.boot();
-        engine->recover();
         twin = engine->create(world.request()).vm.id;
     }
     std::string& meta = world.records.at(twin).record.documents.at("meta.json");
     const std::string address = "\"guestIP\": \"172.30.0.3\"";
     meta.replace(meta.find(address), address.size(), "\"guestIP\": \"172.30.0.2\"");
     const auto engine = world.boot();
-    engine->recover();
     std::size_t corrupt = 0;
     for (const VmView& vm : engine->list()) {
         if (vm.state != VmState::Corrupt) continue;
@@ -181,7 +180,6 @@ TEST(Recover, VmmThatDoesNotAnswerIsLeftRunningAndSaidSo) {
     const VmView vm = running(world, "web");
     world.guests.clear();
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_EQ(engine->get("web").state, VmState::Running);
     bool told = false;
     for (const Event& event : engine->events("web"))
@@ -195,7 +193,6 @@ TEST(Recover, PausedGuestIsSeenAsPausedAndIsResumedToBeStopped) {
     const VmView vm = running(world, "web");
     world.guests[Uuid::parse(vm.uuid)] = GuestState::Paused;
     const auto engine = world.boot();
-    engine->recover();
     EXPECT_EQ(engine->get("web").state, VmState::Paused);
     EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
     EXPECT_EQ(engine->get("web").lastExit->code, 0);

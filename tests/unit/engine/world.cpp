@@ -220,8 +220,10 @@ World::~World() {
 }
 
 std::unique_ptr<Engine> World::boot() {
-    return std::make_unique<Engine>(config, Backends{*storage_, *supervisor_, *network_, {{"fake", vmm_.get()}}},
-                                    nullLog());
+    auto engine = std::make_unique<Engine>(config, Backends{*storage_, *supervisor_, *network_, {{"fake", vmm_.get()}}},
+                                           nullLog());
+    engine->recover();
+    return engine;
 }
 
 CreateRequest World::request() const {

@@ -28,7 +28,7 @@ public:
     World(const World&) = delete;
     World& operator=(const World&) = delete;
 
-    /// A new server on this host.
+    /// A new server on this host, ready for requests: its recovery is over.
     [[nodiscard]] std::unique_ptr<Engine> boot();
 
     /// A request whose rootfs and kernel exist.
