@@ -201,7 +201,12 @@ TEST(Lifecycle, DeleteCanBeAskedAgainAfterItFailed) {
     EXPECT_THROW(static_cast<void>(engine->start(vm.id)), Error);
     armed = false;
     whenFree([&] {
-        if (!engine->list().empty()) engine->remove(vm.id, false);
+        try {
+            engine->remove(vm.id, false);
+        } catch (const Error& error) {
+            // The end of the VMM, settled on the engine's own thread, may have completed the delete first.
+            if (error.kind() != ErrorKind::NotFound) throw;
+        }
     });
     EXPECT_TRUE(engine->list().empty());
     EXPECT_EQ(world.contradictions(*engine), "");
