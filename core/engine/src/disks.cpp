@@ -22,7 +22,12 @@ constexpr auto ownerFile = ".owner";
 
 UniqueFd openImage(const EngineConfig& config, const fs::path& path, int flags, const std::string& field) {
     try {
-        return openBeneath(config.imageRoots, path, flags);
+        UniqueFd fd = openBeneath(config.imageRoots, path, flags);
+        struct stat status {};
+        if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + path.string());
+        if (status.st_size == 0)
+            throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is empty");
+        return fd;
     } catch (const Error& error) {
         // To the caller a wrong path is wrong input, whatever stands in its way.
         throw Error(ErrorKind::InvalidArgument, error.what()).about(field);
@@ -111,6 +116,22 @@ void removeDisks(const EngineConfig& config, const VmRecord& record) {
         }
     }
     static_cast<void>(removeTree(aside));
+}
+
+void surrenderDisks(const EngineConfig& config, const VmRecord& record) {
+    const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
+    if (ownerOf(folder) != record.uuid.str()) return;
+    for (const fs::path& path : {folder / "rootfs.ext4", folder / "kernel", folder}) {
+        if (::lchown(path.c_str(), ::geteuid(), ::getegid()) != 0 && errno != ENOENT) {
+            throw Error::fromErrno(errno, "cannot take back " + path.string());
+        }
+    }
+}
+
+std::optional<Credentials> userOfDisks(const EngineConfig& config, const RecordId& id) {
+    struct stat status {};
+    if (::lstat((config.dataRoot / id.str() / "rootfs.ext4").c_str(), &status) != 0) return std::nullopt;
+    return Credentials{status.st_uid, status.st_gid};
 }
 
 void lendDataDisk(const EngineConfig& config, const VmRecord& record) {

@@ -26,6 +26,12 @@ void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedI
 /// Removes `<data>/<id>` if it is this VM's: never what an earlier VM of the same id left. Does nothing if it is gone.
 void removeDisks(const EngineConfig& config, const VmRecord& record);
 
+/// Makes what stays of a deleted VM root's alone: its uid is the next VM's.
+void surrenderDisks(const EngineConfig& config, const VmRecord& record);
+
+/// Who owns the VM's root disk, for a record that does not say; nothing if it has none.
+[[nodiscard]] std::optional<Credentials> userOfDisks(const EngineConfig& config, const RecordId& id);
+
 /// Gives the data disk to the VM's uid for the time that it runs, and back to root after. Does nothing without one.
 void lendDataDisk(const EngineConfig& config, const VmRecord& record);
 void takeBackDataDisk(const EngineConfig& config, const VmRecord& record);

@@ -1,6 +1,7 @@
 #include "documents.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <sstream>
 
 #include <mergen/base/json.hpp>
@@ -175,6 +176,38 @@ std::string renderEnv(const EngineConfig& config, const VmRecord& vm) {
 }
 
 }  // namespace
+
+std::optional<Uuid> uuidOf(const RecordId& id) noexcept {
+    try {
+        return Uuid::parse(id.str());
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+}
+
+void salvage(const Record& documents, VmRecord& record) {
+    const auto env = documents.documents.find("env");
+    if (env == documents.documents.end()) return;
+    constexpr std::string_view publish = "MGN_PUBLISH_";
+    for (const std::string& line : split(env->second, '\n')) {
+        const std::size_t equals = line.find("='");
+        if (equals == std::string::npos || !line.ends_with('\'') || line.size() < equals + 3) continue;
+        const std::string name = line.substr(0, equals);
+        const std::string value = line.substr(equals + 2, line.size() - equals - 3);
+        try {
+            if (name == "MGN_GUEST_IP") record.guest = Ipv4Address::parse(value);
+        } catch (const Error&) {
+            continue;  // as damaged as the rest
+        }
+        if (!name.starts_with(publish)) continue;
+        const std::size_t slash = value.find('/');
+        unsigned host = 0;
+        const auto parsed = std::from_chars(value.data(), value.data() + std::min(slash, value.size()), host);
+        if (slash == std::string::npos || parsed.ec != std::errc() || host < 1 || host > 65535) continue;
+        const Protocol protocol = value.substr(slash) == "/udp" ? Protocol::Udp : Protocol::Tcp;
+        record.ports.push_back(PortBinding{static_cast<std::uint16_t>(host), protocol, 0});
+    }
+}
 
 VmPaths pathsOf(const EngineConfig& config, const RecordId& id, const Uuid& uuid) {
     VmPaths paths;

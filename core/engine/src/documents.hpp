@@ -51,6 +51,12 @@ struct VmRecord {
     std::optional<ExitStatus> lastExit;
 };
 
+/// The UUID that an id is, if it is one.
+[[nodiscard]] std::optional<Uuid> uuidOf(const RecordId& id) noexcept;
+
+/// What a record that cannot be read still tells of the addresses and ports that its VM holds: its `env` document.
+void salvage(const Record& documents, VmRecord& record);
+
 /// The record's places below the roots of `config`.
 [[nodiscard]] VmPaths pathsOf(const EngineConfig& config, const RecordId& id, const Uuid& uuid);
 

@@ -53,9 +53,13 @@ bool Engine::Impl::drain(std::chrono::milliseconds limit) {
 void Engine::Impl::run(const std::shared_ptr<Vm>& vm, const std::string& name,
                        const std::function<void(Operation&)>& body) {
     Operation op(vm, name, log_, [this](const Uuid& uuid) { queueExit(uuid); });
+    runHeld(op, [&] { body(op); });
+}
+
+void Engine::Impl::runHeld(Operation& op, const std::function<void()>& body) {
     op.note("started");
     try {
-        body(op);
+        body();
     } catch (const Error& error) {
         op.undoAll();
         op.note("failed", error.what());
@@ -86,7 +90,20 @@ void Engine::Impl::persist(Vm& vm, VmRecord next) {
         const std::lock_guard lock(vm.mutex);
         return vm.revision;
     }();
-    const Revision revision = backends_.storage.put(toDocuments(config_, next), expected);
+    const Record documents = toDocuments(config_, next);
+    const Revision revision = [&] {
+        try {
+            return backends_.storage.put(documents, expected);
+        } catch (const Error& error) {
+            // Somebody edited a file of the record. What stands there is replaced as any change replaces it, if it is
+            // still this VM's.
+            if (error.kind() != ErrorKind::Conflict || !expected) throw;
+            const auto stored = backends_.storage.find(next.id);
+            if (!stored || !stored->corrupt.empty() || fromDocuments(stored->record).uuid != next.uuid) throw;
+            log_.warning("vm.record.edited", {{"vm", next.id.str()}, {"effect", "the edit is replaced"}});
+            return backends_.storage.put(documents, stored->revision);
+        }
+    }();
     const std::lock_guard lock(vm.mutex);
     vm.revision = revision;
     vm.record = std::move(next);
@@ -101,6 +118,18 @@ void Engine::Impl::persistBestEffort(Vm& vm, VmRecord next) noexcept {
     }
     const std::lock_guard lock(vm.mutex);
     vm.record = std::move(next);
+}
+
+void Engine::Impl::persistIfRoom(Operation& op, VmRecord next) {
+    try {
+        persist(op.vm(), next);
+    } catch (const Error& error) {
+        // What gives room back must not need room. If the server ends meanwhile, recover() finds the VMM gone.
+        if (error.kind() != ErrorKind::ResourceExhausted) throw;
+        op.note("note", std::string("not written down: ") + error.what());
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().record = std::move(next);
+    }
 }
 
 void Engine::Impl::noteFailure(Vm& vm, const std::string& text) {
@@ -124,6 +153,13 @@ std::shared_ptr<Vm> Engine::Impl::need(const std::string& id) const {
 }
 
 namespace {
+
+/// An id in the shape of a UUID is what Mergen gives: a chosen one could be another VM's internal identity.
+void refuseUuid(const RecordId& id) {
+    if (!uuidOf(id)) return;
+    throw Error(ErrorKind::InvalidArgument, "'" + id.str() + "' is a UUID; leave the id out to be given one")
+        .about("id");
+}
 
 /// What a caller calls the member of GuestSpec that a VMM refuses.
 std::string requestMember(const std::string& guestMember) {
@@ -158,7 +194,10 @@ Created Engine::Impl::create(const CreateRequest& request) {
 
     refuseUnpublishable(request.ports);
     // Before the ports, which the VM of that id may hold: the id is what is wrong then.
-    if (request.id) registry_.refuseTaken(*request.id);
+    if (request.id) {
+        refuseUuid(*request.id);
+        registry_.refuseTaken(*request.id);
+    }
     identities_.reserve(record, request.ports, request.id.has_value());
     Rollback undo;
     undo.add([&] { identities_.release(record); });
@@ -169,22 +208,18 @@ Created Engine::Impl::create(const CreateRequest& request) {
     }
 
     const auto vm = std::make_shared<Vm>(record, config_.eventsPerVm);
-    registry_.add(vm, config_.maxVms);
-    undo.add([&] { registry_.remove(*vm); });
-    refuseSharedDisk(record, images);  // after add(): of two creates at once, at least one sees the other
-    try {
-        run(vm, "create", [&](Operation& op) { createVm(op, images); });
-    } catch (const Error&) {
-        // The record goes last: while it is there, a restart would undo the rest.
+    {
+        // Held before it can be seen: nobody deletes a VM that is half made.
+        Operation op(vm, "create", log_, [this](const Uuid& uuid) { queueExit(uuid); });
+        registry_.add(vm, config_.maxVms);
+        undo.add([&] { registry_.remove(*vm); });
+        refuseSharedDisk(record, images);  // after add(): of two creates at once, at least one sees the other
         try {
-            removeDisks(config_, record);
-            static_cast<void>(backends_.storage.erase(record.id));
-        } catch (const Error& error) {
-            // Then the VM stays visible as it is, and a DELETE or the next start of the server removes it.
-            log_.error("vm.create.leftover", {{"vm", record.id.str()}, {"cause", error.what()}});
-            undo.commit();
+            runHeld(op, [&] { createVm(op, images); });
+        } catch (const Error&) {
+            if (!discardUnfinished(*vm)) undo.commit();
+            throw;
         }
-        throw;
     }
     undo.commit();
     log_.info("vm.created", {{"vm", record.id.str()}, {"guest", record.guest.str()}});
@@ -199,6 +234,27 @@ Created Engine::Impl::create(const CreateRequest& request) {
     }
     created.vm = view(*vm);
     return created;
+}
+
+bool Engine::Impl::discardUnfinished(Vm& vm) {
+    try {
+        const VmRecord record = [&] {
+            const std::lock_guard lock(vm.mutex);
+            vm.erased = true;  // for who waits to delete it
+            return vm.record;
+        }();
+        removeDisks(config_, record);
+        // The record goes last: while it is there, a restart would undo the rest. And only if it is ours: a create that
+        // was refused because the id is taken in storage has none.
+        if (vm.revision) static_cast<void>(backends_.storage.erase(record.id));
+        return true;
+    } catch (const std::exception& error) {
+        // Then the VM stays visible as it is, and a DELETE or the next start of the server removes it.
+        log_.error("vm.create.leftover", {{"vm", vm.id.str()}, {"cause", error.what()}});
+        const std::lock_guard lock(vm.mutex);
+        vm.erased = false;
+        return false;
+    }
 }
 
 void Engine::Impl::refuseUnpublishable(const std::vector<PortRequest>& ports) const {
@@ -224,6 +280,16 @@ void Engine::Impl::refuseSharedDisk(const VmRecord& record, const OpenedImages& 
     if (!record.dataDisk) return;
     struct stat wanted {};
     if (::fstat(images.dataDisk.get(), &wanted) != 0) throw Error::fromErrno(errno, "cannot inspect the data disk");
+    for (const UniqueFd* image : {&images.rootfs, &images.kernel}) {
+        struct stat given {};
+        if (::fstat(image->get(), &given) != 0) throw Error::fromErrno(errno, "cannot inspect an image");
+        if (given.st_dev == wanted.st_dev && given.st_ino == wanted.st_ino) {
+            throw Error(ErrorKind::InvalidArgument,
+                        "the data disk is the image of the root disk or the kernel, which the "
+                        "guest would write to")
+                .about("dataDisk");
+        }
+    }
     for (const auto& other : registry_.all()) {
         if (other->id == record.id) continue;
         const auto [disk, id] = [&] {

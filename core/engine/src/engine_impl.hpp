@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -60,10 +61,16 @@ private:
     // engine.cpp
     /// Runs one operation from its "started" to its "ok" or "failed" event, undoing on failure.
     void run(const std::shared_ptr<Vm>& vm, const std::string& name, const std::function<void(Operation&)>& body);
+    /// The same of an operation that holds its VM already.
+    void runHeld(Operation& op, const std::function<void()>& body);
+    /// Removes what a create that failed has made; false if something stays, and the VM with it.
+    bool discardUnfinished(Vm& vm);
     /// Writes `next` to storage and, once it is there, to memory.
     void persist(Vm& vm, VmRecord next);
     /// persist() of a state that is only news: an error is logged, for the truth is found again by recover().
     void persistBestEffort(Vm& vm, VmRecord next) noexcept;
+    /// persist() for what takes away: on a full medium it is done in memory alone, with a note in the timeline.
+    void persistIfRoom(Operation& op, VmRecord next);
     /// Says in memory what went wrong with an operation that will be continued.
     static void noteFailure(Vm& vm, const std::string& text);
     /// `record` in `state` with this operation written into it: the intent that recovery goes by.
@@ -81,6 +88,9 @@ private:
     // lifecycle.cpp
     void createVm(Operation& op, const OpenedImages& images);
     void startVm(Operation& op);
+    /// Throws AlreadyExists if another program has come to listen on a port of the VM since it was created: published,
+    /// the port would be taken from that program.
+    void refuseBusyPorts(const VmRecord& record) const;
     void stopVm(Operation& op);
     /// All of a stop after its intent; leaves the VM in `final`.
     void completeStop(Operation& op, VmState final, const std::string& failure);
@@ -96,6 +106,9 @@ private:
 
     // reconcile.cpp
     void loadRecords();
+    void addRecord(const StoredRecord& stored);
+    /// The VMs that data folders say they belong to.
+    [[nodiscard]] std::set<Uuid> ownersOfDisks() const;
     void reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
     void adoptRunning(Operation& op, const ProcessStatus& process);
     void settleEnded(Operation& op, const ProcessStatus& process);

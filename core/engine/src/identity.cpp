@@ -207,7 +207,8 @@ void Identities::adopt(const VmRecord& record) {
     }
     if (const auto it = macs_.find(record.mac); it != macs_.end())
         throw taken("the MAC address", record.mac.str(), it->second);
-    if (const auto it = addresses_.find(record.guest); it != addresses_.end()) {
+    const bool hasAddress = record.guest != Ipv4Address();  // a corrupt record may not tell it
+    if (const auto it = addresses_.find(record.guest); hasAddress && it != addresses_.end()) {
         throw taken("the address", record.guest.str(), it->second);
     }
     if (const auto it = names_.find(record.name); !record.name.empty() && it != names_.end()) {
@@ -224,7 +225,7 @@ void Identities::adopt(const VmRecord& record) {
     }
     shortIds_.emplace(record.uuid.short8(), owner);
     macs_.emplace(record.mac, owner);
-    addresses_.emplace(record.guest, owner);
+    if (hasAddress) addresses_.emplace(record.guest, owner);
     if (!record.name.empty()) names_.emplace(record.name, owner);
     // An address of another network is held in the map alone: the operator has changed network.guest_cidr since.
     if (config_.guestNetwork.contains(record.guest)) {

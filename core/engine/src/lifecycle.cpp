@@ -45,6 +45,16 @@ void Engine::Impl::startVm(Operation& op) {
     NetworkAttachment wire;
     ProcessStatus process;
 
+    // If the VMM outlives its end, what it uses stays with it, and a later stop takes it away (T10).
+    const auto unlessItRuns = [&](std::function<void()> undo) {
+        return [this, owner, undo = std::move(undo)] {
+            if (backends_.supervisor.status(owner).state == ProcessState::Running) {
+                throw Error(ErrorKind::FailedPrecondition, "the VMM still runs");
+            }
+            undo();
+        };
+    };
+    op.step("ports", [&] { refuseBusyPorts(before); });
     try {
         op.step("intent", [&] {
             VmRecord next = intent(op, before, VmState::Starting);
@@ -52,12 +62,14 @@ void Engine::Impl::startVm(Operation& op) {
             persist(op.vm(), std::move(next));
         });
         op.step(
-            "data-disk", [&] { lendDataDisk(config_, before); }, [&] { takeBackDataDisk(config_, before); });
+            "data-disk", [&] { lendDataDisk(config_, before); },
+            unlessItRuns([&] { takeBackDataDisk(config_, before); }));
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
-            [&] { removeRunDirectory(config_, before.uuid); });
+            unlessItRuns([&] { removeRunDirectory(config_, before.uuid); }));
         op.step(
-            "network", [&] { wire = backends_.network.attach(network); }, [&] { backends_.network.detach(network); });
+            "network", [&] { wire = backends_.network.attach(network); },
+            unlessItRuns([&] { backends_.network.detach(network); }));
         const GuestSpec guest = guestSpec(config_, before, wire.tap);
         op.step(
             "launch",
@@ -91,11 +103,23 @@ void Engine::Impl::startVm(Operation& op) {
         op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Running)); });
     } catch (const Error& error) {
         op.undoAll();
-        persistBestEffort(op.vm(), settled(op.record(), VmState::Failed, error.what()));
+        // Where not even the intent could be written, nothing has happened and the VM is what it was.
+        if (op.record().state == VmState::Starting) {
+            persistBestEffort(op.vm(), settled(op.record(), VmState::Failed, error.what()));
+        }
         throw;
     }
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = process.pid;
+}
+
+void Engine::Impl::refuseBusyPorts(const VmRecord& record) const {
+    for (const PortBinding& port : record.ports) {
+        if (backends_.network.portFree(port.protocol, port.host)) continue;
+        throw Error(ErrorKind::AlreadyExists, "host port " + std::to_string(port.host) + "/" +
+                                                  std::string(toString(port.protocol)) +
+                                                  " is in use by another program of the host");
+    }
 }
 
 void Engine::Impl::stopVm(Operation& op) {
@@ -115,7 +139,7 @@ void Engine::Impl::stopVm(Operation& op) {
                 ErrorKind::FailedPrecondition,
                 "VM '" + record.id.str() + "' is " + std::string(toString(record.state)) + " and cannot be stopped");
     }
-    op.step("intent", [&] { persist(op.vm(), intent(op, record, VmState::Stopping)); });
+    op.step("intent", [&] { persistIfRoom(op, intent(op, record, VmState::Stopping)); });
     completeStop(op, VmState::Stopped, {});
 }
 
@@ -125,7 +149,7 @@ void Engine::Impl::completeStop(Operation& op, VmState final, const std::string&
     op.step("guest", [&] { endGuest(op, record); });
     tearDown(op, record);
     op.rethrowFirst();
-    op.step("commit", [&] { persist(op.vm(), settled(std::move(record), final, failure)); });
+    op.step("commit", [&] { persistIfRoom(op, settled(std::move(record), final, failure)); });
 }
 
 void Engine::Impl::removeVm(Operation& op, bool retainData) {
@@ -136,20 +160,20 @@ void Engine::Impl::removeVm(Operation& op, bool retainData) {
         if (record.state != VmState::Deleting) {
             VmRecord next = intent(op, record, VmState::Deleting);
             if (retainData) next.operation = deleteRetainingData;
-            op.step("intent", [&] { persist(op.vm(), std::move(next)); });
+            op.step("intent", [&] { persistIfRoom(op, std::move(next)); });
         } else {
             retainData = retainData || record.operation == deleteRetainingData;
         }
         op.step("guest", [&] { endGuest(op, record); });
         tearDown(op, record);
-        if (!retainData) op.attempt("disks", [&] { removeDisks(config_, record); });
+        op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
         op.rethrowFirst();
     } else if (!op.vm().nameless) {
         // Nothing of the record can be relied on but whose it is: all that bears its tag goes.
         op.attempt("guest", [&] { killVmm(record); });
         op.attempt("network", [&] { backends_.network.removeStray(tagOf(record)); });
         op.attempt("run-directory", [&] { removeRunDirectory(config_, record.uuid); });
-        if (!retainData) op.attempt("disks", [&] { removeDisks(config_, record); });
+        op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
         op.rethrowFirst();
     }
     op.step("record", [&] { static_cast<void>(backends_.storage.erase(record.id)); });
@@ -233,8 +257,8 @@ void Engine::Impl::forgetVm(Vm& vm) {
         return vm.record;
     }();
     registry_.remove(vm);
-    // A corrupt record reserved nothing but its id.
-    if (record.state != VmState::Corrupt) identities_.release(record);
+    // A corrupt record may have reserved nothing but its id.
+    if (record.state != VmState::Corrupt || vm.holds) identities_.release(record);
 }
 
 }  // namespace mergen::engine

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include <mergen/base/file.hpp>
 #include <mergen/base/process.hpp>
 #include <mergen/base/text.hpp>
 
@@ -23,13 +24,9 @@ constexpr std::chrono::milliseconds adoptionTimeout{500};
 constexpr std::size_t adopters = 8;
 
 /// The identity by which a corrupt record's VM is known on the host, as far as its data folder or its id tells.
-std::optional<Uuid> uuidOf(const EngineConfig& config, const RecordId& id) {
-    if (const auto owner = ownerOfDisks(config, id)) return owner;
-    try {
-        return Uuid::parse(id.str());
-    } catch (const Error&) {
-        return std::nullopt;
-    }
+std::optional<Uuid> ownerOf(const EngineConfig& config, const RecordId& id) {
+    const auto owner = ownerOfDisks(config, id);
+    return owner ? owner : uuidOf(id);
 }
 
 }  // namespace
@@ -68,34 +65,50 @@ void Engine::Impl::loadRecords() {
     std::optional<RecordId> after;
     for (;;) {
         const std::vector<StoredRecord> stored = backends_.storage.list(after, page);
-        for (const StoredRecord& each : stored) {
-            std::string corrupt = each.corrupt;
-            std::optional<VmRecord> record;
-            bool nameless = false;
-            try {
-                if (corrupt.empty()) {
-                    record = fromDocuments(each.record);
-                    identities_.adopt(*record);
-                }
-            } catch (const Error& error) {
-                corrupt = error.what();
-            }
-            if (!corrupt.empty()) {
-                const auto uuid = uuidOf(config_, each.record.id);
-                nameless = !uuid;
-                record.emplace(each.record.id, uuid.value_or(Uuid::random()));
-                record->state = VmState::Corrupt;
-                record->failure = corrupt;
-                log_.error("vm.record.corrupt", {{"vm", each.record.id.str()}, {"cause", corrupt}});
-            }
-            const auto vm = std::make_shared<Vm>(*record, config_.eventsPerVm);
-            vm->revision = each.revision;
-            vm->nameless = nameless;
-            registry_.add(vm, static_cast<std::size_t>(-1));
-        }
+        for (const StoredRecord& each : stored) addRecord(each);
         if (stored.size() < page) return;
         after = stored.back().record.id;
     }
+}
+
+void Engine::Impl::addRecord(const StoredRecord& stored) {
+    const RecordId& id = stored.record.id;
+    std::string corrupt = stored.corrupt;
+    std::optional<VmRecord> record;
+    bool nameless = false;
+    bool holds = false;
+    try {
+        if (corrupt.empty()) {
+            record = fromDocuments(stored.record);
+            identities_.adopt(*record);
+        }
+    } catch (const Error& error) {
+        corrupt = error.what();
+    }
+    if (!corrupt.empty()) {
+        log_.error("vm.record.corrupt", {{"vm", id.str()}, {"cause", corrupt}});
+        std::optional<Uuid> uuid = ownerOf(config_, id);
+        if (uuid && registry_.findByUuid(*uuid)) uuid.reset();
+        nameless = !uuid;
+        record.emplace(id, uuid.value_or(Uuid::random()));
+        record->state = VmState::Corrupt;
+        record->failure = corrupt;
+        // Its VM may run, and it may be repaired: what it still tells is given to no other VM.
+        salvage(stored.record, *record);
+        record->mac = MacAddress::of(record->uuid);
+        if (const auto user = userOfDisks(config_, id)) record->credentials = *user;
+        try {
+            identities_.adopt(*record);
+            holds = true;
+        } catch (const Error& error) {
+            log_.warning("vm.record.holds_nothing", {{"vm", id.str()}, {"cause", error.what()}});
+        }
+    }
+    const auto vm = std::make_shared<Vm>(*record, config_.eventsPerVm);
+    vm->revision = stored.revision;
+    vm->nameless = nameless;
+    vm->holds = holds;
+    registry_.add(vm, static_cast<std::size_t>(-1));
 }
 
 void Engine::Impl::reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {
@@ -215,13 +228,34 @@ bool Engine::Impl::strangersPossible() const {
     });
 }
 
+std::set<Uuid> Engine::Impl::ownersOfDisks() const {
+    std::set<Uuid> owners;
+    for (const std::string& name : listDirectory(config_.dataRoot)) {
+        try {
+            const auto owner = engine::ownerOfDisks(config_, RecordId::parse(name));
+            if (owner) owners.insert(*owner);
+        } catch (const Error&) {
+            continue;  // no folder of a VM
+        }
+    }
+    return owners;
+}
+
 void Engine::Impl::removeStrays() {
     if (strangersPossible()) {
         log_.warning("engine.strays.kept", {{"cause", "a record cannot be read: what is on the host may be its VM's"}});
         return;
     }
+    // A VM whose disks are there and whose record is not: somebody took the records away, or named another folder for
+    // them. Killing it would lose what it does; it is told of and left.
+    const std::set<Uuid> disks = backends_.storage.traits().durable ? ownersOfDisks() : std::set<Uuid>();
     const auto isStray = [&](const OwnerTag& owner) {
-        return owner.instance == config_.instance && registry_.findByUuid(owner.vm) == nullptr;
+        if (owner.instance != config_.instance || registry_.findByUuid(owner.vm) != nullptr) return false;
+        if (!disks.contains(owner.vm)) return true;
+        log_.error("engine.vm.without_record", {{"owner", owner.str()},
+                                                {"effect", "it is left alone: its disks are in the data root"},
+                                                {"hint", "is paths.config_root the right one?"}});
+        return false;
     };
     const auto clear = [&](const OwnerTag& owner, const std::string& what, const std::function<void()>& action) {
         try {

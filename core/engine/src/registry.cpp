@@ -56,7 +56,9 @@ void Registry::add(const std::shared_ptr<Vm>& vm, std::size_t limit) {
 
 void Registry::remove(const Vm& vm) {
     const std::lock_guard lock(mutex_);
-    byId_.erase(vm.id.str());
+    const auto found = byId_.find(vm.id.str());
+    if (found == byId_.end() || found->second.get() != &vm) return;  // the id is another's by now
+    byId_.erase(found);
     byUuid_.erase(vm.uuid);
 }
 

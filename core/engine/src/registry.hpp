@@ -26,8 +26,9 @@ struct Vm {
     // All below is guarded by mutex.
     VmRecord record;
     std::optional<Revision> revision;  // none: storage has no record of it (yet, or any more)
-    bool nameless = false;     // corrupt, and nothing tells its UUID: what it has on the host cannot be told
+    bool nameless = false;             // corrupt, and nothing tells its UUID: what it has on the host cannot be told
     std::optional<Holder> holder;
+    bool holds = false;        // corrupt, but what it still tells is reserved
     bool exitPending = false;  // its VMM ended while an operation held it: to be looked at when that ends
     bool erased = false;       // deleted; whoever waited for it finds nothing
     int pid = 0;

@@ -122,6 +122,35 @@ TEST(Create, DataFolderOfAnEarlierVmIsNeverTakenOver) {
     EXPECT_TRUE(world.records.empty());
 }
 
+TEST(Create, RefusedBecauseStorageHasTheIdLeavesThatRecordAlone) {
+    World world;
+    const auto engine = world.boot();
+    // Put there behind the server's back, as a restored backup is.
+    world.records.insert_or_assign("restored", StoredRecord{Record{RecordId::parse("restored"), {}}, Revision{99}, {}});
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("restored");
+    EXPECT_THROW(static_cast<void>(engine->create(request)), Error);
+    EXPECT_TRUE(world.records.contains("restored"));
+    EXPECT_TRUE(engine->list().empty());
+}
+
+TEST(Create, IdThatIsAUuidAndUselessImagesAreRefused) {
+    World world;
+    const auto engine = world.boot();
+    CreateRequest uuid = world.request();
+    uuid.id = RecordId::parse(Uuid::random().str());
+    EXPECT_THROW(static_cast<void>(engine->create(uuid)), Error);
+    std::ofstream(world.images / "empty").close();
+    CreateRequest empty = world.request();
+    empty.kernel = world.images / "empty";
+    EXPECT_THROW(static_cast<void>(engine->create(empty)), Error);
+    CreateRequest image = world.request();
+    image.dataDisk = image.rootfs;
+    EXPECT_THROW(static_cast<void>(engine->create(image)), Error);
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Create, ADataDiskHasOneOwner) {
     World world;
     const auto engine = world.boot();

@@ -91,6 +91,7 @@ TEST(Recover, OwnStraysAreRemovedAndForeignOnesAreNot) {
     const VmView vm = running(world, "web");
     const Uuid own = Uuid::parse(vm.uuid);
     world.records.clear();
+    std::filesystem::remove_all(vm.paths.dataDir);
     const Uuid foreign = Uuid::random();
     ProcessStatus process = world.processes.at(own);
     process.owner = OwnerTag{"ffffffff", foreign};
@@ -104,6 +105,30 @@ TEST(Recover, OwnStraysAreRemovedAndForeignOnesAreNot) {
     EXPECT_FALSE(world.wires.contains(own));
     EXPECT_EQ(world.processes.at(foreign).state, ProcessState::Running);
     EXPECT_TRUE(world.wires.contains(foreign));
+}
+
+TEST(Recover, VmWhoseRecordIsGoneWhileItsDisksAreThereIsLeftRunning) {
+    World world;
+    static_cast<void>(running(world, "web"));
+    world.records.clear();  // as a server sees it that was given another config_root
+    const auto engine = world.boot();
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_EQ(world.processes.begin()->second.state, ProcessState::Running);
+    EXPECT_EQ(world.wires.size(), 1U);
+}
+
+TEST(Recover, WhatACorruptRecordStillTellsIsGivenToNobodyElse) {
+    World world;
+    const VmView corrupt = running(world, "web");
+    world.records.at("web").record.documents["meta.json"] = "";
+    const auto engine = world.boot();
+    const VmView other = engine->create(world.request()).vm;
+    EXPECT_NE(other.guestAddress, corrupt.guestAddress);
+    EXPECT_NE(other.ports.front().host, corrupt.ports.front().host);
+    engine->remove("web", false);
+    const VmView next = engine->create(world.request()).vm;
+    EXPECT_EQ(next.guestAddress, corrupt.guestAddress);
+    EXPECT_EQ(next.ports.front().host, corrupt.ports.front().host);
 }
 
 TEST(Recover, CorruptRecordIsListedAndHidesNoOther) {
