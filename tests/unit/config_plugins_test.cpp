@@ -50,6 +50,12 @@ TEST(PluginSections, AnUnknownPluginIsRefusedWithTheNearest) {
         ElementsAre("f.ini:4: [storage.fils]: there is no such plugin in /plugins; did you mean 'storage.files'?"));
 }
 
+TEST(PluginSections, ASelectedBackendThatIsNotThereIsRefusedByLineWithTheNearest) {
+    EXPECT_THAT(problemsOf("[backends]\nstorage = fils\n\n[network.linux]\nuplink = eth0\n"),
+                ElementsAre("f.ini:2: backends.storage: there is no storage plugin 'fils' in /plugins; did you mean "
+                            "'files'?"));
+}
+
 TEST(PluginSections, AnUnknownKeyIsRefusedWithTheNearest) {
     EXPECT_THAT(problemsOf("[network.linux]\nuplink = eth0\nfoward = true\n"),
                 ElementsAre("f.ini:3: network.linux.foward: unknown key; did you mean 'forward'?"));

@@ -215,8 +215,9 @@ int Application::checkConfig() {
         }
         for (const auto& [kind, name] : config_.backends.all()) {
             const std::string section = kind + "." + name;
-            const bool faulty = std::ranges::any_of(
-                problems, [&](const Problem& problem) { return problem.where.starts_with(section + "."); });
+            const bool faulty = std::ranges::any_of(problems, [&, &kind = kind](const Problem& problem) {
+                return problem.where.starts_with(section + ".") || problem.where == "backends." + kind;
+            });
             if (faulty) continue;  // said already, with its line
             try {
                 host.configure(kind, name, config_.settingsOf(kind, name));

@@ -85,7 +85,7 @@ private:
             problems_.push_back({entry.line, where, "unknown key", nearestKey(section, entry.key)});
             return;
         }
-        lines_[where] = entry.line;
+        config_.lines[where] = entry.line;
         try {
             known->read(config_, entry.value);
         } catch (const Error& error) {
@@ -176,7 +176,7 @@ private:
     /// About the first of `keys` that stands in the file.
     void problem(std::initializer_list<std::string> keys, std::string reason) {
         for (const std::string& key : keys) {
-            if (const auto line = lines_.find(key); line != lines_.end()) {
+            if (const auto line = config_.lines.find(key); line != config_.lines.end()) {
                 problems_.push_back({line->second, key, std::move(reason), {}});
                 return;
             }
@@ -188,8 +188,7 @@ private:
     Problems& problems_;
     ServerConfig config_;
     std::vector<std::string> sectionNames_;
-    std::map<std::string, std::size_t> lines_;  // "section.key" → where it stands
-    std::set<std::string> faulty_;              // "section.key" whose value was refused
+    std::set<std::string> faulty_;  // "section.key" whose value was refused
 };
 
 void checkEntries(const PluginSection& section, const pluginhost::PluginInfo& plugin, Problems& problems) {
@@ -276,7 +275,19 @@ void checkPluginSections(const ServerConfig& config, std::span<const pluginhost:
     }
     for (const auto& [kind, name] : config.backends.all()) {
         const auto plugin = find(kind, name);
-        if (plugin == found.end()) continue;  // loading it says why
+        if (plugin == found.end()) {
+            const auto line = config.lines.find("backends." + kind);
+            const bool refused = std::ranges::find(names, kind + "." + name) != names.end();
+            if (refused || line == config.lines.end()) continue;  // loading it says why
+            std::vector<std::string> ofKind;
+            for (const pluginhost::PluginInfo& each : found) {
+                if (each.kind == kind) ofKind.push_back(each.name);
+            }
+            problems.push_back({line->second, "backends." + kind,
+                                "there is no " + kind + " plugin '" + name + "' in " + config.paths.pluginDir.string(),
+                                nearestWord(name, ofKind)});
+            continue;
+        }
         const PluginSection* const section = config.findPlugin(kind, name);
         for (const pluginhost::PluginKey& key : plugin->keys) {
             if (!key.required) continue;

@@ -88,6 +88,7 @@ struct ServerConfig {
     VmSection vm;
     BackendsSection backends;
     std::vector<PluginSection> plugins;
+    std::map<std::string, std::size_t, std::less<>> lines;  ///< "section.key" → where it stands in the file, if it does
 
     /// The section of this plugin, or null if the file has none.
     [[nodiscard]] const PluginSection* findPlugin(std::string_view kind, std::string_view name) const;
