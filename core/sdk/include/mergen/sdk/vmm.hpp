@@ -24,6 +24,7 @@ struct NicSpec {
     std::string id;  ///< "eth0"
     IfName tap;
     MacAddress mac;
+    unsigned mtu = 0;  ///< bytes; 0: the VMM's and the guest's own default
 };
 
 /// The virtual machine.
@@ -31,6 +32,7 @@ struct GuestSpec {
     unsigned vcpus = 1;
     MiB memory{128};
     std::filesystem::path kernel;
+    std::optional<std::filesystem::path> initrd{};
     std::string bootArguments;  ///< without root=: the VMM knows what the root disk is called
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;  ///< empty where the network backend makes no tap
@@ -50,6 +52,12 @@ struct LaunchPlan {
     std::vector<std::string> environment;
     std::vector<InheritedTap> taps;
     std::vector<std::uint32_t> groups;
+    /// The command line with which the same VMM configures itself and lets the guest run, with nobody to call boot():
+    /// what the VM's parent executes to restart it, with the same environment, taps and groups, after the files of
+    /// `stale` are gone. Files that it reads are left in the run directory by boot(). Empty: this VMM cannot, and a
+    /// restart policy is refused.
+    std::vector<std::string> unattended{};
+    std::vector<std::filesystem::path> stale{};  ///< what an ended VMM leaves that would keep the next from starting
 };
 
 struct VmmTraits {
