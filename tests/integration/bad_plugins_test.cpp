@@ -18,6 +18,7 @@
 #include <gtest/gtest.h>
 
 #include <mergen/pluginhost/plugin_host.hpp>
+#include <mergen/sdk/manifest.h>
 
 #include "plugin_folder.hpp"
 
@@ -63,6 +64,11 @@ std::string withHeader(const std::function<void(Elf64_Ehdr&)>& change) {
 
 std::function<fs::path(const PluginFolder&)> content(std::function<std::string()> make) {
     return [make = std::move(make)](const PluginFolder& folder) { return folder.write("bad.so", make()); };
+}
+
+/// "2.0": this build's, so many majors and minors ahead.
+std::string sdkVersion(int majors, int minors) {
+    return std::to_string(MERGEN_SDK_MAJOR + majors) + "." + std::to_string(MERGEN_SDK_MINOR + minors);
 }
 
 Case truncated(std::size_t length, std::string cause) {
@@ -149,8 +155,10 @@ const std::vector<Case>& cases() {
         // A manifest that does not fit.
         {"no_manifest", reading, "it does not export mergen_plugin_manifest"},
         {"null_manifest", reading, "its manifest is NULL"},
-        {"other_major", reading, "it is built for version 2.0 of the SDK, this server has 1.0"},
-        {"newer_minor", reading, "it needs version 1.1 of the SDK, this server has only 1.0"},
+        {"other_major", reading,
+         "it is built for version " + sdkVersion(1, 0) + " of the SDK, this server has " + sdkVersion(0, 0)},
+        {"newer_minor", reading,
+         "it needs version " + sdkVersion(0, 1) + " of the SDK, this server has only " + sdkVersion(0, 0)},
         {"short_manifest", reading, "its manifest has 24 bytes, at least 64 are needed"},
         {"other_fingerprint", reading, "it is built with 'gcc-3 libstdc++ old-abi c++199711L', this server with '"},
         {"null_fingerprint", reading, "the fingerprint of its manifest is NULL"},

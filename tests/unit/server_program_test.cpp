@@ -20,6 +20,7 @@
 #include <mergen/base/process.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/pluginhost/plugin_host.hpp>
+#include <mergen/sdk/manifest.h>
 #include <mergen/server/config.hpp>
 #include <mergen/server/exit_code.hpp>
 #include <mergen/server/instance.hpp>
@@ -195,7 +196,8 @@ TEST(Mergend, HelpListsEveryOptionAndEveryKey) {
 TEST(Mergend, VersionNamesItselfAndThePluginSdk) {
     const RunResult result = runMergend({"--version"});
     EXPECT_EQ(exitOf(result), exitCode::success);
-    EXPECT_THAT(result.output, testing::MatchesRegex("mergend [0-9.]+ \\(plugin SDK 1\\.[0-9]+, .*\\)\n"));
+    EXPECT_THAT(result.output, testing::MatchesRegex("mergend [0-9.]+ \\(plugin SDK " MERGEN_STRINGIFY(
+                                   MERGEN_SDK_MAJOR) "\\.[0-9]+, .*\\)\n"));
 }
 
 TEST(Mergend, RefusesAWrongCommandLine) {
