@@ -131,10 +131,11 @@ class MergenTest(unittest.TestCase):
 
     backends = {}
     settings = {}
+    token = None
 
     def setUp(self):
         self.before = self.snapshot()
-        self.server = Server(BUILD, self.backends, self.settings)
+        self.server = Server(BUILD, self.backends, self.settings, self.token)
         self.addCleanup(self._clean_up)
         self.server.start()
         self.idle = self.snapshot_with_files()
