@@ -52,7 +52,31 @@ bool Engine::Impl::drain(std::chrono::milliseconds limit) {
 
 void Engine::Impl::run(const std::shared_ptr<Vm>& vm, const std::string& name,
                        const std::function<void(Operation&)>& body) {
+    const auto postponed = [&] {
+        const std::lock_guard lock(vm->mutex);
+        return vm->postponed;
+    };
+    if (postponed()) settle(vm, backends_.supervisor.status(OwnerTag{config_.instance, vm->uuid}));
     Operation op(vm, name, log_, [this](const Uuid& uuid) { queueExit(uuid); });
+    op.lock(lockFile(*vm), OwnerTag{config_.instance, vm->uuid});
+    if (postponed()) throw Error(ErrorKind::Conflict, "VM '" + vm->id.str() + "' was locked until now; ask again");
+    runHeld(op, [&] { body(op); });
+}
+
+void Engine::Impl::runOrPostpone(const std::shared_ptr<Vm>& vm, const std::string& name,
+                                 const std::function<void(Operation&)>& body) {
+    Operation op(vm, name, log_, [this](const Uuid& uuid) { queueExit(uuid); });
+    try {
+        op.lock(lockFile(*vm), OwnerTag{config_.instance, vm->uuid});
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::Conflict) throw;
+        postpone(op, error);
+        return;
+    }
+    {
+        const std::lock_guard lock(vm->mutex);
+        vm->postponed = false;
+    }
     runHeld(op, [&] { body(op); });
 }
 
@@ -214,6 +238,7 @@ Created Engine::Impl::create(const CreateRequest& request) {
         registry_.add(vm, config_.maxVms);
         undo.add([&] { registry_.remove(*vm); });
         refuseSharedDisk(record, images);  // after add(): of two creates at once, at least one sees the other
+        op.lock(lockFile(*vm), tagOf(record));
         try {
             runHeld(op, [&] { createVm(op, images); });
         } catch (const Error&) {
