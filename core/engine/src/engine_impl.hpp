@@ -11,6 +11,7 @@
 
 #include <mergen/engine/engine.hpp>
 
+#include "disk_owners.hpp"
 #include "disks.hpp"
 #include "identity.hpp"
 #include "operation.hpp"
@@ -84,8 +85,13 @@ private:
     static void noteHooks(Vm& vm);
     /// Throws NotSupported about "ports[i].protocol" for a protocol that the network backend lacks.
     void refuseUnpublishable(const std::vector<PortRequest>& ports) const;
-    /// Throws AlreadyExists about "dataDisk" if it is another VM's: a writable disk has one owner.
-    void refuseSharedDisk(const VmRecord& record, const OpenedImages& images) const;
+    /// Makes the data disk the VM's, and throws about the member whose file is a disk of another VM (AlreadyExists), is
+    /// written to by another program now (Conflict), or is given both as an image and as the data disk.
+    void claimDisks(const VmRecord& record, const OpenedImages& images);
+    /// The same of the disks of a record of an earlier server; what cannot be claimed is logged.
+    void adoptDisks(const VmRecord& record);
+    /// The same before a start, as another file may lie there by now. The disk's owner until now.
+    DiskOwner claimDataDisk(const VmRecord& record);
     [[nodiscard]] VmmBackend& vmmOf(const VmRecord& record) const;
     [[nodiscard]] OwnerTag tagOf(const VmRecord& record) const { return {config_.instance, record.uuid}; }
     [[nodiscard]] std::filesystem::path lockFile(const Vm& vm) const { return pathsOf(config_, vm.id, vm.uuid).lock; }
@@ -135,6 +141,7 @@ private:
     Log& log_;
     Registry registry_;
     Identities identities_;
+    DiskOwners disks_;
 
     std::mutex drainMutex_;
     std::condition_variable drained_;

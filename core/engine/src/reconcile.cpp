@@ -109,6 +109,7 @@ void Engine::Impl::addRecord(const StoredRecord& stored) {
     vm->nameless = nameless;
     vm->holds = holds;
     registry_.add(vm, static_cast<std::size_t>(-1));
+    adoptDisks(*record);
 }
 
 void Engine::Impl::settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {

@@ -196,6 +196,7 @@ TEST(ApiCreateBody, TakesTheLeastWithMergenFiresDefaults) {
     EXPECT_EQ(request.name, "");
     EXPECT_EQ(request.rootfs, "/srv/r.ext4");
     EXPECT_EQ(request.kernel, "/srv/vmlinux");
+    EXPECT_EQ(request.initrd, std::nullopt);
     EXPECT_EQ(request.dataDisk, std::nullopt);
     EXPECT_EQ(request.vcpus, 1U);
     EXPECT_EQ(request.memory, MiB{512});
@@ -211,13 +212,14 @@ TEST(ApiCreateBody, TakesTheLeastWithMergenFiresDefaults) {
 
 TEST(ApiCreateBody, TakesEveryMember) {
     const engine::CreateRequest request = parseCreateBody(with(
-        R"("id":"web-1","name":"Web 1.a_b","dataDisk":"/srv/d","vcpu":32,"memMiB":128,)"
+        R"("id":"web-1","name":"Web 1.a_b","initrd":"/srv/i","dataDisk":"/srv/d","vcpu":32,"memMiB":128,)"
         R"("ports":[{"guest":80,"host":0},{"guest":80,"host":8080,"protocol":"tcp"},{"guest":80,"host":8080,"protocol":"udp"}],)"
         R"("httpPort":80,"metadata":{"z":[1,2.5],"a":null},"autoStart":true,"bootArgs":"quiet ip=off",)"
         R"("extraEnv":{"_A1":"it's $(x) \t","B":""},"tags":{"app":"web"},)"
         R"("hooks":{"onStart":[{"type":"exec","cmd":["/bin/true"]}],"onStop":[]})"));
     EXPECT_EQ(request.id->str(), "web-1");
     EXPECT_EQ(request.name, "Web 1.a_b");
+    EXPECT_EQ(request.initrd, "/srv/i");
     EXPECT_EQ(request.dataDisk, "/srv/d");
     EXPECT_EQ(request.vcpus, 32U);
     EXPECT_EQ(request.memory, MiB{128});
