@@ -30,8 +30,8 @@ constexpr std::size_t maxHooks = 32;             // of one event
 /// Less than json::Limits allows: the record made of a body has members of its own, and must be read back.
 constexpr json::Limits limits{.bytes = 1U << 20U, .depth = 24, .members = 4096, .stringBytes = maxDocument};
 
-constexpr std::array members{"id",       "name",     "rootfs",    "kernel",   "dataDisk", "vcpu", "memMiB", "ports",
-                             "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks"};
+constexpr std::array members{"id",    "name",     "rootfs",   "kernel",    "initrd",   "dataDisk", "vcpu", "memMiB",
+                             "ports", "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks"};
 
 [[noreturn]] void refuse(const std::string& field, const std::string& text) {
     throw Error(ErrorKind::InvalidArgument, field + ": " + text).about(field);
@@ -206,6 +206,7 @@ CreateRequest parseCreateBody(std::string_view text) {
     request.name = nameOf(body);
     request.rootfs = hostPath("rootfs", body.requiredString("rootfs", maxPath));
     request.kernel = hostPath("kernel", body.requiredString("kernel", maxPath));
+    if (body.has("initrd")) request.initrd = hostPath("initrd", body.requiredString("initrd", maxPath));
     if (body.has("dataDisk")) request.dataDisk = hostPath("dataDisk", body.requiredString("dataDisk", maxPath));
     request.vcpus = static_cast<unsigned>(body.integer("vcpu", 1, 32).value_or(1));
     request.memory = MiB{static_cast<std::uint64_t>(body.integer("memMiB", 128, 1048576).value_or(512))};

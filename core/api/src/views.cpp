@@ -118,6 +118,7 @@ Object::Ptr summary(const engine::VmView& vm, const std::string& unitPrefix) {
     body->set("memMiB", Poco::UInt64{vm.memory.count});
     body->set("rootfs", vm.rootfs.string());
     body->set("kernel", vm.kernel.string());
+    body->set("initrd", vm.initrd ? Var(vm.initrd->string()) : Var());
     body->set("dataDisk", vm.dataDisk ? Var(vm.dataDisk->string()) : Var());
     body->set("bootArgs", vm.bootArguments);
     body->set("httpPort", static_cast<unsigned>(vm.httpPort));

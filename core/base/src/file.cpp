@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <memory>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -13,6 +14,7 @@
 
 #include <mergen/base/file.hpp>
 #include <mergen/base/rollback.hpp>
+#include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/types.hpp>
 
@@ -201,45 +203,75 @@ std::vector<std::string> listDirectory(const fs::path& path) {
     return namesIn(std::move(fd), path);
 }
 
+namespace {
+
+/// Whether `path` lies below `folder`, by their names alone.
+bool isBelow(const fs::path& folder, const fs::path& path) {
+    const auto [folderEnd, rest] = std::mismatch(folder.begin(), folder.end(), path.begin(), path.end());
+    return folderEnd == folder.end() && rest != path.end();
+}
+
+}  // namespace
+
 UniqueFd openBeneath(const std::vector<fs::path>& roots, const fs::path& path, int flags) {
     const auto outside = [&](std::string_view why) {
         std::string text = "cannot use " + path.string() + ": " + std::string(why) + "; allowed are files below";
         for (const fs::path& root : roots) text += " " + root.string();
         return Error(ErrorKind::PermissionDenied, text);
     };
-    if (!path.is_absolute()) throw outside("the path is not absolute");
-    for (const fs::path& root : roots) {
-        const auto [rootEnd, rest] = std::mismatch(root.begin(), root.end(), path.begin(), path.end());
-        if (rootEnd != root.end() || rest == path.end()) continue;
-        fs::path relative;
-        for (auto part = rest; part != path.end(); ++part) relative /= *part;
-        const UniqueFd rootFd = openFile(root, O_PATH | O_DIRECTORY);
-        open_how how{};
-        // O_NONBLOCK: a FIFO in the place of an image must not hang us.
-        how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-        UniqueFd fd(static_cast<int>(::syscall(SYS_openat2, rootFd.get(), relative.c_str(), &how, sizeof how)));
-        if (!fd) {
-            if (errno == ELOOP) throw outside("there is a link on the way");
-            if (errno == EXDEV) throw outside("it leads out of the folder");
-            if (errno == EISDIR)
-                throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is a folder");
-            fail("cannot open", path);
-        }
-        struct stat status {};
-        if (::fstat(fd.get(), &status) != 0) fail("cannot inspect", path);
-        if (S_ISDIR(status.st_mode)) {
-            throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is a folder");
-        }
-        if (!S_ISREG(status.st_mode)) {
-            throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is not a regular file");
-        }
-        return fd;
+    if (path.native().find('\0') != std::string::npos) {
+        throw Error(ErrorKind::InvalidArgument, "cannot use " + printable(path.native()) + ": a NUL is in the path");
     }
-    throw outside("it is not below an allowed folder");
+    if (!path.is_absolute()) throw outside("the path is not absolute");
+    const fs::path* nearest = nullptr;
+    for (const fs::path& root : roots) {
+        if (isBelow(root, path) && (nearest == nullptr || isBelow(*nearest, root))) nearest = &root;
+    }
+    if (nearest == nullptr) throw outside("it is not below an allowed folder");
+    const fs::path relative = path.lexically_relative(*nearest);
+    if (std::ranges::find(path, "..") != path.end()) throw outside("'..' is in the path");
+
+    const UniqueFd rootFd = openFile(*nearest, O_PATH | O_DIRECTORY);
+    open_how how{};
+    how.flags = O_PATH | O_CLOEXEC;
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+    const UniqueFd place(static_cast<int>(::syscall(SYS_openat2, rootFd.get(), relative.c_str(), &how, sizeof how)));
+    if (!place) {
+        if (errno == ELOOP) throw outside("there is a link on the way");
+        if (errno == EXDEV) throw outside("it leads out of the folder, or to something that is mounted in it");
+        fail("cannot open", path);
+    }
+    struct stat status {};
+    if (::fstat(place.get(), &status) != 0) fail("cannot inspect", path);
+    if (!S_ISREG(status.st_mode)) {
+        throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it is " +
+                                                    (S_ISDIR(status.st_mode) ? "a folder" : "no regular file"));
+    }
+    // The very file that was looked at, whatever its name says by now.
+    const std::string same = "/proc/self/fd/" + std::to_string(place.get());
+    UniqueFd fd(::open(same.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    if (!fd) fail("cannot open", path);
+    return fd;
+}
+
+bool isOpenForWriting(int fd) {
+    // Whoever opens the file for writing while the lease is ours waits until it is given back, and we are told by a
+    // signal. The usual one, SIGIO, would end us; SIGURG is ignored.
+    if (::fcntl(fd, F_SETSIG, SIGURG) != 0) return false;
+    if (::fcntl(fd, F_SETLEASE, F_RDLCK) != 0) return errno == EAGAIN;
+    ::fcntl(fd, F_SETLEASE, F_UNLCK);
+    return false;
 }
 
 namespace {
+
+Error changedMeanwhile(const fs::path& target) {
+    return {ErrorKind::Conflict, "cannot copy to " + target.string() + ": the source was changed meanwhile"};
+}
+
+bool sameTime(const timespec& a, const timespec& b) noexcept {
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
 
 /// Copies the byte ranges that hold data.
 void copyData(int source, int target, off_t size, const fs::path& shown) {
@@ -260,8 +292,7 @@ void copyData(int source, int target, off_t size, const fs::path& shown) {
                 ::copy_file_range(source, &from, target, &to, static_cast<std::size_t>(end - from), 0);
             if (copied > 0) continue;
             if (copied < 0 && errno == EINTR) continue;
-            if (copied == 0)
-                throw Error(ErrorKind::Unavailable, "cannot copy to " + shown.string() + ": the source shrank");
+            if (copied == 0) throw changedMeanwhile(shown);
             if (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS)
                 fail("cannot copy to", shown);
             // Another kind of file system on the other side: by hand.
@@ -271,8 +302,7 @@ void copyData(int source, int target, off_t size, const fs::path& shown) {
             const ssize_t got = ::pread(source, buffer.data(), wanted, from);
             if (got < 0 && errno == EINTR) continue;
             if (got < 0) fail("cannot read the source of", shown);
-            if (got == 0)
-                throw Error(ErrorKind::Unavailable, "cannot copy to " + shown.string() + ": the source shrank");
+            if (got == 0) throw changedMeanwhile(shown);
             for (ssize_t done = 0; done < got;) {
                 const ssize_t wrote = ::pwrite(target, buffer.data() + done, static_cast<std::size_t>(got - done), to);
                 if (wrote < 0 && errno == EINTR) continue;
@@ -297,6 +327,12 @@ void copySparse(int source, const fs::path& target, mode_t mode, uid_t uid, gid_
     if (::ioctl(fd.get(), FICLONE, source) != 0) {
         if (::ftruncate(fd.get(), status.st_size) != 0) fail("cannot size", target);
         copyData(source, fd.get(), status.st_size, target);
+    }
+    struct stat after {};
+    if (::fstat(source, &after) != 0) fail("cannot inspect the source of", target);
+    if (after.st_size != status.st_size || !sameTime(after.st_mtim, status.st_mtim) ||
+        !sameTime(after.st_ctim, status.st_ctim)) {
+        throw changedMeanwhile(target);
     }
     if ((uid != ::geteuid() || gid != ::getegid()) && ::fchown(fd.get(), uid, gid) != 0)
         fail("cannot give away", target);

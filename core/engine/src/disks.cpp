@@ -56,12 +56,51 @@ void giveAway(const fs::path& path, uid_t uid, gid_t gid) {
     if (::lchown(path.c_str(), uid, gid) != 0) throw Error::fromErrno(errno, "cannot give away " + path.string());
 }
 
-void changeOwner(const UniqueFd& fd, uid_t uid, gid_t gid, const fs::path& shown) {
+/// Of a data disk while a VM has it: others neither write to it nor read what the guest writes.
+constexpr mode_t lentMode = 0600;
+
+struct stat inspect(const UniqueFd& fd, const fs::path& shown) {
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + shown.string());
-    if (status.st_uid == uid && status.st_gid == gid) return;
+    return status;
+}
+
+void changeOwner(const UniqueFd& fd, uid_t uid, gid_t gid, const fs::path& shown) {
     if (::fchown(fd.get(), uid, gid) != 0)
         throw Error::fromErrno(errno, "cannot change the owner of " + shown.string());
+}
+
+void changeMode(const UniqueFd& fd, mode_t mode, const fs::path& shown) {
+    if (::fchmod(fd.get(), mode) != 0) throw Error::fromErrno(errno, "cannot change the mode of " + shown.string());
+}
+
+/// Whether VMs run as our own user: then there is nobody to lend a disk to.
+bool isOurs(const Credentials& user) noexcept {
+    return user.uid == ::geteuid() && user.gid == ::getegid();
+}
+
+/// Throws Error(InvalidArgument) about "dataDisk" unless the file can be a disk that a guest writes to.
+void checkDataDisk(const EngineConfig& config, const UniqueFd& fd, const fs::path& path) {
+    const std::string same = "/proc/self/fd/" + std::to_string(fd.get());
+    if (::access(same.c_str(), R_OK | W_OK) != 0) {
+        const Error error = Error::fromErrno(errno, "cannot write to " + path.string());
+        throw Error(ErrorKind::InvalidArgument, error.what()).about("dataDisk");
+    }
+    const fs::path below = path.lexically_relative(config.dataRoot);
+    if (below.empty() || *below.begin() == "..") return;
+    if (ownerOf(config.dataRoot / *below.begin()).empty()) return;
+    throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it lies in the data folder of a VM")
+        .about("dataDisk");
+}
+
+void copyImage(const UniqueFd& source, const fs::path& target, mode_t mode, const Credentials& user,
+               const std::string& field) {
+    try {
+        copySparse(source.get(), target, mode, user.uid, user.gid);
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::Conflict) throw;
+        throw error.about(field);
+    }
 }
 
 }  // namespace
@@ -70,7 +109,11 @@ OpenedImages openImages(const EngineConfig& config, const CreateRequest& request
     OpenedImages images;
     images.rootfs = openImage(config, request.rootfs, O_RDONLY, "rootfs");
     images.kernel = openImage(config, request.kernel, O_RDONLY, "kernel");
-    if (request.dataDisk) images.dataDisk = openImage(config, *request.dataDisk, O_RDWR, "dataDisk");
+    if (request.initrd) images.initrd = openImage(config, *request.initrd, O_RDONLY, "initrd");
+    if (request.dataDisk) {
+        images.dataDisk = openImage(config, *request.dataDisk, O_RDONLY, "dataDisk");
+        checkDataDisk(config, images.dataDisk, *request.dataDisk);
+    }
     return images;
 }
 
@@ -94,9 +137,11 @@ void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedI
         throw Error::fromErrno(errno, "cannot give the data folder to the VM's group");
     }
     makeDirectories(aside / "logs", 0750);
-    copySparse(images.kernel.get(), aside / "kernel", 0440, ::geteuid(), user.gid);
+    const Credentials ours{::geteuid(), user.gid};
+    copyImage(images.kernel, aside / "kernel", 0440, ours, "kernel");
     MERGEN_FAILPOINT("engine.disks.kernel_copied");
-    copySparse(images.rootfs.get(), aside / "rootfs.ext4", 0640, user.uid, user.gid);
+    if (images.initrd) copyImage(images.initrd, aside / "initrd", 0440, ours, "initrd");
+    copyImage(images.rootfs, aside / "rootfs.ext4", 0640, user, "rootfs");
     MERGEN_FAILPOINT("engine.disks.rootfs_copied");
     if (::renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, folder.c_str(), RENAME_NOREPLACE) != 0) {
         if (errno == EEXIST) throw folderTaken(folder);
@@ -121,7 +166,7 @@ void removeDisks(const EngineConfig& config, const VmRecord& record) {
 void surrenderDisks(const EngineConfig& config, const VmRecord& record) {
     const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
     if (ownerOf(folder) != record.uuid.str()) return;
-    for (const fs::path& path : {folder / "rootfs.ext4", folder / "kernel", folder}) {
+    for (const fs::path& path : {folder / "rootfs.ext4", folder / "initrd", folder / "kernel", folder}) {
         if (::lchown(path.c_str(), ::geteuid(), ::getegid()) != 0 && errno != ENOENT) {
             throw Error::fromErrno(errno, "cannot take back " + path.string());
         }
@@ -134,17 +179,41 @@ std::optional<Credentials> userOfDisks(const EngineConfig& config, const RecordI
     return Credentials{status.st_uid, status.st_gid};
 }
 
+UniqueFd openDataDisk(const EngineConfig& config, const VmRecord& record) {
+    return openBeneath(config.imageRoots, *record.dataDisk, O_RDONLY);
+}
+
+DiskOwner ownerBeforeLoan(const UniqueFd& dataDisk, const VmRecord& record) {
+    const struct stat status = inspect(dataDisk, *record.dataDisk);
+    // Not given back after an earlier run: what was written down then is still true.
+    if (status.st_uid == record.credentials.uid && record.dataDiskOwner) return *record.dataDiskOwner;
+    return DiskOwner{status.st_uid, status.st_gid, status.st_mode & 07777U};
+}
+
 void lendDataDisk(const EngineConfig& config, const VmRecord& record) {
-    if (!record.dataDisk) return;
-    const UniqueFd fd = openBeneath(config.imageRoots, *record.dataDisk, O_RDWR);
+    if (!record.dataDisk || isOurs(record.credentials)) return;
+    const UniqueFd fd = openDataDisk(config, record);
+    // First the mode: what the former owner granted to his group must not be granted to the VM's.
+    changeMode(fd, lentMode, *record.dataDisk);
+    MERGEN_FAILPOINT("engine.disks.lending");
     changeOwner(fd, record.credentials.uid, record.credentials.gid, *record.dataDisk);
 }
 
 void takeBackDataDisk(const EngineConfig& config, const VmRecord& record) {
-    if (!record.dataDisk) return;
+    if (!record.dataDisk || isOurs(record.credentials)) return;
     try {
-        const UniqueFd fd = openBeneath(config.imageRoots, *record.dataDisk, O_RDWR);
-        changeOwner(fd, ::geteuid(), ::getegid(), *record.dataDisk);
+        const UniqueFd fd = openDataDisk(config, record);
+        const struct stat status = inspect(fd, *record.dataDisk);
+        // A record that does not say is one of an earlier version, which gave such a disk to us.
+        const DiskOwner former =
+            record.dataDiskOwner.value_or(DiskOwner{::geteuid(), ::getegid(), status.st_mode & 07777U});
+        const bool lent = status.st_uid == record.credentials.uid;
+        const bool halfLent = status.st_uid == former.uid && (status.st_mode & 07777U) == lentMode;
+        if (!lent && !halfLent) return;
+        if (status.st_uid != former.uid || status.st_gid != former.gid)
+            changeOwner(fd, former.uid, former.gid, *record.dataDisk);
+        MERGEN_FAILPOINT("engine.disks.taking_back");
+        changeMode(fd, former.mode, *record.dataDisk);
     } catch (const Error& error) {
         if (error.kind() != ErrorKind::NotFound) throw;  // taken away by its owner: nothing to give back
     }

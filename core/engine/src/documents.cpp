@@ -72,7 +72,15 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     meta->set("vmm", vm.vmm);
     meta->set("rootfs", vm.rootfs.string());
     meta->set("kernel", vm.kernel.string());
+    if (vm.initrd) meta->set("initrd", vm.initrd->string());
     if (vm.dataDisk) meta->set("dataDisk", vm.dataDisk->string());
+    if (vm.dataDiskOwner) {
+        Object::Ptr owner = json::object();
+        owner->set("uid", vm.dataDiskOwner->uid);
+        owner->set("gid", vm.dataDiskOwner->gid);
+        owner->set("mode", vm.dataDiskOwner->mode);
+        meta->set("dataDiskOwner", owner);
+    }
     meta->set("vcpu", vm.vcpus);
     meta->set("memMiB", vm.memory.count);
     meta->set("ports", portArray(vm.ports));
@@ -107,6 +115,7 @@ std::string renderVmConfig(const EngineConfig& config, const VmRecord& vm) {
     const GuestSpec guest = guestSpec(config, vm, /*tap=*/true);
     Object::Ptr boot = json::object();
     boot->set("kernel_image_path", guest.kernel.string());
+    if (guest.initrd) boot->set("initrd_path", guest.initrd->string());
     boot->set("boot_args", guest.bootArguments);
     Array::Ptr drives = new Array;
     for (const DiskSpec& disk : guest.disks) {
@@ -260,6 +269,7 @@ GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap
     guest.vcpus = record.vcpus;
     guest.memory = record.memory;
     guest.kernel = paths.dataDir / "kernel";
+    if (record.initrd) guest.initrd = paths.dataDir / "initrd";
     guest.bootArguments = bootArguments(record);
     guest.disks.push_back(
         DiskSpec{.id = "rootfs", .file = paths.dataDir / "rootfs.ext4", .readOnly = false, .root = true});
@@ -316,7 +326,14 @@ VmRecord fromDocuments(const Record& documents) {
     vm.vmm = meta.requiredString("vmm", 64);
     vm.rootfs = meta.requiredString("rootfs", 4096);
     vm.kernel = meta.requiredString("kernel", 4096);
+    if (auto initrd = meta.string("initrd", 4096)) vm.initrd = *initrd;
     if (auto disk = meta.string("dataDisk", 4096)) vm.dataDisk = *disk;
+    if (const auto owner = meta.object("dataDiskOwner")) {
+        json::Reader reader(*owner, "dataDiskOwner");
+        vm.dataDiskOwner = DiskOwner{static_cast<std::uint32_t>(reader.requiredInteger("uid", 0, 0xfffffffe)),
+                                     static_cast<std::uint32_t>(reader.requiredInteger("gid", 0, 0xfffffffe)),
+                                     static_cast<std::uint32_t>(reader.requiredInteger("mode", 0, 07777))};
+    }
     vm.vcpus = static_cast<unsigned>(meta.requiredInteger("vcpu", 1, 1024));
     vm.memory = MiB{static_cast<std::uint64_t>(meta.requiredInteger("memMiB", 1, 1 << 30))};
     meta.objects("ports", 65536, [&](json::Reader& port) {

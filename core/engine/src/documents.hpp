@@ -12,6 +12,13 @@
 /// What is written down of a VM, and how it reads as documents (A16-A19, L23, L30, L31).
 namespace mergen::engine {
 
+/// Whose a data disk was before it was lent to a VM.
+struct DiskOwner {
+    std::uint32_t uid = 0, gid = 0;
+    std::uint32_t mode = 0;  ///< permission bits
+    auto operator<=>(const DiskOwner&) const = default;
+};
+
 /// One VM's record: all that must survive the server. Host facts that a restart can look up (pid, socket) are not in
 /// it.
 struct VmRecord {
@@ -30,7 +37,9 @@ struct VmRecord {
 
     std::string vmm;
     std::filesystem::path rootfs, kernel;  // as given; the VM uses its own copies
-    std::optional<std::filesystem::path> dataDisk;
+    std::optional<std::filesystem::path> initrd;
+    std::optional<std::filesystem::path> dataDisk;  // in place: there is no copy of it
+    std::optional<DiskOwner> dataDiskOwner;         // while it is lent to the VM's uid
     unsigned vcpus = 1;
     MiB memory{};
     std::uint16_t httpPort = 0;
@@ -66,7 +75,7 @@ void salvage(const Record& documents, VmRecord& record);
 [[nodiscard]] Ipv4Address gatewayOf(const VmRecord& record);
 
 [[nodiscard]] NetworkSpec networkSpec(const EngineConfig& config, const VmRecord& record);
-/// The guest with the VM's own disk and kernel; `tap` says whether it has a wire.
+/// The guest with the VM's own disk, kernel and initrd; `tap` says whether it has a wire.
 [[nodiscard]] GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap);
 [[nodiscard]] VmmPlace vmmPlace(const EngineConfig& config, const VmRecord& record);
 

@@ -52,7 +52,31 @@ bool Engine::Impl::drain(std::chrono::milliseconds limit) {
 
 void Engine::Impl::run(const std::shared_ptr<Vm>& vm, const std::string& name,
                        const std::function<void(Operation&)>& body) {
+    const auto postponed = [&] {
+        const std::lock_guard lock(vm->mutex);
+        return vm->postponed;
+    };
+    if (postponed()) settle(vm, backends_.supervisor.status(OwnerTag{config_.instance, vm->uuid}));
     Operation op(vm, name, log_, [this](const Uuid& uuid) { queueExit(uuid); });
+    op.lock(lockFile(*vm), OwnerTag{config_.instance, vm->uuid});
+    if (postponed()) throw Error(ErrorKind::Conflict, "VM '" + vm->id.str() + "' was locked until now; ask again");
+    runHeld(op, [&] { body(op); });
+}
+
+void Engine::Impl::runOrPostpone(const std::shared_ptr<Vm>& vm, const std::string& name,
+                                 const std::function<void(Operation&)>& body) {
+    Operation op(vm, name, log_, [this](const Uuid& uuid) { queueExit(uuid); });
+    try {
+        op.lock(lockFile(*vm), OwnerTag{config_.instance, vm->uuid});
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::Conflict) throw;
+        postpone(op, error);
+        return;
+    }
+    {
+        const std::lock_guard lock(vm->mutex);
+        vm->postponed = false;
+    }
     runHeld(op, [&] { body(op); });
 }
 
@@ -181,6 +205,7 @@ Created Engine::Impl::create(const CreateRequest& request) {
     record.vmm = config_.vmm;
     record.rootfs = request.rootfs;
     record.kernel = request.kernel;
+    record.initrd = request.initrd;
     record.dataDisk = request.dataDisk;
     record.vcpus = request.vcpus;
     record.memory = request.memory;
@@ -213,13 +238,16 @@ Created Engine::Impl::create(const CreateRequest& request) {
         Operation op(vm, "create", log_, [this](const Uuid& uuid) { queueExit(uuid); });
         registry_.add(vm, config_.maxVms);
         undo.add([&] { registry_.remove(*vm); });
-        refuseSharedDisk(record, images);  // after add(): of two creates at once, at least one sees the other
+        undo.add([&] { disks_.release(record.id); });
+        claimDisks(record, images);
+        op.lock(lockFile(*vm), tagOf(record));
         try {
             runHeld(op, [&] { createVm(op, images); });
         } catch (const Error&) {
             if (!discardUnfinished(*vm)) undo.commit();
             throw;
         }
+        adoptDisks(record);
     }
     undo.commit();
     log_.info("vm.created", {{"vm", record.id.str()}, {"guest", record.guest.str()}});
@@ -276,33 +304,73 @@ void Engine::Impl::noteHooks(Vm& vm) {
     vm.timeline.append(std::move(event));
 }
 
-void Engine::Impl::refuseSharedDisk(const VmRecord& record, const OpenedImages& images) const {
-    if (!record.dataDisk) return;
-    struct stat wanted {};
-    if (::fstat(images.dataDisk.get(), &wanted) != 0) throw Error::fromErrno(errno, "cannot inspect the data disk");
-    for (const UniqueFd* image : {&images.rootfs, &images.kernel}) {
-        struct stat given {};
-        if (::fstat(image->get(), &given) != 0) throw Error::fromErrno(errno, "cannot inspect an image");
-        if (given.st_dev == wanted.st_dev && given.st_ino == wanted.st_ino) {
-            throw Error(ErrorKind::InvalidArgument,
-                        "the data disk is the image of the root disk or the kernel, which the "
-                        "guest would write to")
-                .about("dataDisk");
-        }
+namespace {
+
+struct stat inspect(const UniqueFd& fd, const std::string& what) {
+    struct stat status {};
+    if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect the " + what);
+    return status;
+}
+
+void refuseWritten(const UniqueFd& fd, const std::filesystem::path& path, const std::string& field) {
+    if (!isOpenForWriting(fd.get())) return;
+    throw Error(ErrorKind::Conflict, "another program has " + path.string() + " open for writing").about(field);
+}
+
+}  // namespace
+
+void Engine::Impl::claimDisks(const VmRecord& record, const OpenedImages& images) {
+    struct Image {
+        const char* field;
+        const UniqueFd& fd;
+        std::filesystem::path path;
+    };
+    std::vector<Image> copied{{"rootfs", images.rootfs, record.rootfs}, {"kernel", images.kernel, record.kernel}};
+    if (record.initrd) copied.push_back({"initrd", images.initrd, *record.initrd});
+    for (const Image& image : copied) {
+        disks_.refuseForeign(inspect(image.fd, image.field), image.path, record.id, image.field);
+        refuseWritten(image.fd, image.path, image.field);
     }
-    for (const auto& other : registry_.all()) {
-        if (other->id == record.id) continue;
-        const auto [disk, id] = [&] {
-            const std::lock_guard lock(other->mutex);
-            return std::pair(other->record.dataDisk, other->id.str());
-        }();
-        struct stat theirs {};
-        if (disk && ::stat(disk->c_str(), &theirs) == 0 && theirs.st_dev == wanted.st_dev &&
-            theirs.st_ino == wanted.st_ino) {
-            throw Error(ErrorKind::AlreadyExists, "the data disk " + record.dataDisk->string() + " belongs to VM '" +
-                                                      id + "': two guests that write to one disk destroy it")
-                .about("dataDisk");
+    if (!record.dataDisk) return;
+    const struct stat disk = inspect(images.dataDisk, "data disk");
+    for (const Image& image : copied) {
+        const struct stat given = inspect(image.fd, image.field);
+        if (given.st_dev != disk.st_dev || given.st_ino != disk.st_ino) continue;
+        throw Error(ErrorKind::InvalidArgument, "the data disk is the file that is given as " +
+                                                    std::string(image.field) + ", which the guest would write to")
+            .about("dataDisk");
+    }
+    disks_.claim(disk, *record.dataDisk, record.id, "dataDisk");
+    refuseWritten(images.dataDisk, *record.dataDisk, "dataDisk");
+}
+
+void Engine::Impl::adoptDisks(const VmRecord& record) {
+    const auto adopt = [&](const std::filesystem::path& path) {
+        struct stat status {};
+        if (::lstat(path.c_str(), &status) == 0) {
+            disks_.claim(status, path, record.id, "dataDisk");
+        } else {
+            disks_.claimName(path, record.id);  // not mounted yet, perhaps
         }
+    };
+    try {
+        adopt(pathsOf(config_, record.id, record.uuid).dataDir / "rootfs.ext4");
+        if (record.dataDisk) adopt(*record.dataDisk);
+    } catch (const Error& error) {
+        log_.error("vm.disk.shared", {{"vm", record.id.str()},
+                                      {"cause", error.what()},
+                                      {"effect", "it cannot be started while the other VM is there"}});
+    }
+}
+
+DiskOwner Engine::Impl::claimDataDisk(const VmRecord& record) {
+    try {
+        const UniqueFd fd = openDataDisk(config_, record);
+        disks_.claim(inspect(fd, "data disk"), *record.dataDisk, record.id, "dataDisk");
+        refuseWritten(fd, *record.dataDisk, "dataDisk");
+        return ownerBeforeLoan(fd, record);
+    } catch (const Error& error) {
+        throw Error(error.kind(), std::string("the data disk: ") + error.what());
     }
 }
 
@@ -355,6 +423,7 @@ VmView Engine::Impl::view(const Vm& vm) const {
     view.vmm = record.vmm;
     view.rootfs = record.rootfs;
     view.kernel = record.kernel;
+    view.initrd = record.initrd;
     view.dataDisk = record.dataDisk;
     view.vcpus = record.vcpus;
     view.memory = record.memory;

@@ -11,6 +11,7 @@
 
 #include <mergen/engine/engine.hpp>
 
+#include "disk_owners.hpp"
 #include "disks.hpp"
 #include "identity.hpp"
 #include "operation.hpp"
@@ -61,6 +62,10 @@ private:
     // engine.cpp
     /// Runs one operation from its "started" to its "ok" or "failed" event, undoing on failure.
     void run(const std::shared_ptr<Vm>& vm, const std::string& name, const std::function<void(Operation&)>& body);
+    /// run() of what the server does by itself. While another program holds the VM's lock file it is postponed: noted,
+    /// tried again every second, and before anything else that is asked for.
+    void runOrPostpone(const std::shared_ptr<Vm>& vm, const std::string& name,
+                       const std::function<void(Operation&)>& body);
     /// The same of an operation that holds its VM already.
     void runHeld(Operation& op, const std::function<void()>& body);
     /// Removes what a create that failed has made; false if something stays, and the VM with it.
@@ -80,10 +85,16 @@ private:
     static void noteHooks(Vm& vm);
     /// Throws NotSupported about "ports[i].protocol" for a protocol that the network backend lacks.
     void refuseUnpublishable(const std::vector<PortRequest>& ports) const;
-    /// Throws AlreadyExists about "dataDisk" if it is another VM's: a writable disk has one owner.
-    void refuseSharedDisk(const VmRecord& record, const OpenedImages& images) const;
+    /// Makes the data disk the VM's, and throws about the member whose file is a disk of another VM (AlreadyExists), is
+    /// written to by another program now (Conflict), or is given both as an image and as the data disk.
+    void claimDisks(const VmRecord& record, const OpenedImages& images);
+    /// The same of the disks of a record of an earlier server; what cannot be claimed is logged.
+    void adoptDisks(const VmRecord& record);
+    /// The same before a start, as another file may lie there by now. The disk's owner until now.
+    DiskOwner claimDataDisk(const VmRecord& record);
     [[nodiscard]] VmmBackend& vmmOf(const VmRecord& record) const;
     [[nodiscard]] OwnerTag tagOf(const VmRecord& record) const { return {config_.instance, record.uuid}; }
+    [[nodiscard]] std::filesystem::path lockFile(const Vm& vm) const { return pathsOf(config_, vm.id, vm.uuid).lock; }
 
     // lifecycle.cpp
     void createVm(Operation& op, const OpenedImages& images);
@@ -109,6 +120,8 @@ private:
     void addRecord(const StoredRecord& stored);
     /// The VMs that data folders say they belong to.
     [[nodiscard]] std::set<Uuid> ownersOfDisks() const;
+    /// reconcile() whose failure is logged and noted.
+    void settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
     void reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
     void adoptRunning(Operation& op, const ProcessStatus& process);
     void settleEnded(Operation& op, const ProcessStatus& process);
@@ -116,6 +129,9 @@ private:
     /// Whether a corrupt record hides which things on the host are its VM's.
     [[nodiscard]] bool strangersPossible() const;
     void removeStrays();
+    void postpone(Operation& op, const Error& why);
+    /// Settles what was postponed, as far as it can be now.
+    void retryPostponed();
     void afterExit(const Uuid& uuid);
     void watchExits(const std::stop_token& stop);
     void queueExit(const Uuid& uuid);
@@ -125,6 +141,7 @@ private:
     Log& log_;
     Registry registry_;
     Identities identities_;
+    DiskOwners disks_;
 
     std::mutex drainMutex_;
     std::condition_variable drained_;
@@ -134,6 +151,7 @@ private:
     std::mutex exitMutex_;
     std::condition_variable_any exitQueued_;
     std::deque<Uuid> exits_;    // guarded by exitMutex_
+    std::set<Uuid> postponed_;  // guarded by exitMutex_
     std::jthread exitWatcher_;  // last: it ends before what it uses
 };
 

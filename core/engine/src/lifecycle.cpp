@@ -55,15 +55,18 @@ void Engine::Impl::startVm(Operation& op) {
         };
     };
     op.step("ports", [&] { refuseBusyPorts(before); });
+    std::optional<DiskOwner> diskOwner;
+    if (before.dataDisk) op.step("claim-data-disk", [&] { diskOwner = claimDataDisk(before); });
     try {
         op.step("intent", [&] {
             VmRecord next = intent(op, before, VmState::Starting);
             next.bootId = bootId();
+            next.dataDiskOwner = diskOwner;
             persist(op.vm(), std::move(next));
         });
         op.step(
             "data-disk", [&] { lendDataDisk(config_, before); },
-            unlessItRuns([&] { takeBackDataDisk(config_, before); }));
+            unlessItRuns([&] { takeBackDataDisk(config_, op.record()); }));
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
             unlessItRuns([&] { removeRunDirectory(config_, before.uuid); }));
@@ -245,7 +248,10 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
         }
         removeRunDirectory(config_, record.uuid);
     });
-    op.attempt("data-disk", [&] { takeBackDataDisk(config_, record); });
+    op.attempt("data-disk", [&] {
+        takeBackDataDisk(config_, record);
+        record.dataDiskOwner.reset();
+    });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
 }
@@ -256,6 +262,7 @@ void Engine::Impl::forgetVm(Vm& vm) {
         vm.erased = true;
         return vm.record;
     }();
+    disks_.release(vm.id);  // while the id is still this VM's
     registry_.remove(vm);
     // A corrupt record may have reserved nothing but its id.
     if (record.state != VmState::Corrupt || vm.holds) identities_.release(record);

@@ -46,6 +46,12 @@ Operation::Operation(std::shared_ptr<Vm> vm, std::string name, Log& log, std::fu
 }
 
 Operation::~Operation() {
+    const bool erased = [&] {
+        const std::lock_guard lock(vm_->mutex);
+        return vm_->erased;
+    }();
+    if (erased && lock_) lock_->remove();
+    lock_.reset();  // before the VM is free: the next operation must not meet us there
     bool exitPending = false;
     {
         const std::lock_guard lock(vm_->mutex);
@@ -53,6 +59,15 @@ Operation::~Operation() {
         exitPending = std::exchange(vm_->exitPending, false);
     }
     if (exitPending && whenReleased_) whenReleased_(vm_->uuid);
+}
+
+void Operation::lock(const std::filesystem::path& file, const OwnerTag& owner) {
+    try {
+        lock_.emplace(file, owner.str());
+    } catch (const Error& error) {
+        const bool held = error.kind() == ErrorKind::Conflict;
+        throw error.within(held ? "VM '" + vm_->id.str() + "' is locked" : "cannot lock VM '" + vm_->id.str() + "'");
+    }
 }
 
 VmRecord Operation::record() const {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +12,7 @@
 #include <mergen/sdk/log.hpp>
 
 #include "registry.hpp"
+#include "vm_lock.hpp"
 
 namespace mergen::engine {
 
@@ -23,6 +26,10 @@ public:
     ~Operation();
     Operation(const Operation&) = delete;
     Operation& operator=(const Operation&) = delete;
+
+    /// Takes the VM's lock file too, until the end; if the VM is deleted by then, the file is removed. Throws as
+    /// VmLock, in the VM's words.
+    void lock(const std::filesystem::path& file, const OwnerTag& owner);
 
     [[nodiscard]] Vm& vm() const noexcept { return *vm_; }
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
@@ -67,6 +74,7 @@ private:
     std::function<void(const Uuid&)> whenReleased_;
     std::vector<Undo> undos_;
     std::optional<Error> firstError_;
+    std::optional<VmLock> lock_;
 };
 
 }  // namespace mergen::engine

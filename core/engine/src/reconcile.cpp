@@ -20,6 +20,8 @@ namespace {
 constexpr std::size_t page = 500;
 /// Of one question to a VMM during adoption: a frozen one must not hold up the start of the server.
 constexpr std::chrono::milliseconds adoptionTimeout{500};
+/// Between two looks at VMs whose lock file another program holds.
+constexpr std::chrono::seconds retryInterval{1};
 /// VMs that are adopted at once; most of the time each waits for its VMM or for the disk.
 constexpr std::size_t adopters = 8;
 
@@ -45,17 +47,14 @@ void Engine::Impl::recover() {
             workers.emplace_back([&] {
                 for (std::size_t at = next++; at < vms.size(); at = next++) {
                     const auto process = processes.find(vms[at]->uuid);
-                    try {
-                        reconcile(vms[at], process == processes.end() ? ProcessStatus{} : process->second);
-                    } catch (const std::exception& error) {
-                        log_.error("vm.recover.failed", {{"vm", vms[at]->id.str()}, {"cause", error.what()}});
-                        noteFailure(*vms[at], error.what());
-                    }
+                    settle(vms[at], process == processes.end() ? ProcessStatus{} : process->second);
                 }
             });
         }
     }
     removeStrays();
+    removeStrayLocks(config_.runRoot, config_.instance,
+                     [&](const std::string& id) { return registry_.find(id) != nullptr; });
     exitWatcher_ = std::jthread([this](const std::stop_token& stop) { watchExits(stop); });
     // A VMM that ended between list() and here has sent its event already, and the queue has it.
     log_.info("engine.recovered", {{"vms", vms.size()}});
@@ -109,17 +108,39 @@ void Engine::Impl::addRecord(const StoredRecord& stored) {
     vm->nameless = nameless;
     vm->holds = holds;
     registry_.add(vm, static_cast<std::size_t>(-1));
+    adoptDisks(*record);
+}
+
+void Engine::Impl::settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {
+    const auto failed = [&](const std::exception& error) {
+        log_.error("vm.recover.failed", {{"vm", vm->id.str()}, {"cause", error.what()}});
+        noteFailure(*vm, error.what());
+    };
+    try {
+        reconcile(vm, process);
+    } catch (const Error& error) {
+        const bool held = [&] {
+            const std::lock_guard lock(vm->mutex);
+            return vm->holder.has_value();
+        }();
+        if (error.kind() != ErrorKind::Conflict || !held) failed(error);  // who holds the VM has settled it first
+    } catch (const std::exception& error) {
+        failed(error);
+    }
 }
 
 void Engine::Impl::reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {
-    const VmState state = vm->record.state;
+    const VmRecord record = [&] {
+        const std::lock_guard lock(vm->mutex);
+        return vm->record;
+    }();
+    const VmState state = record.state;
     if (state == VmState::Corrupt) return;
     if ((state == VmState::Created || state == VmState::Stopped || state == VmState::Failed) &&
-        process.state == ProcessState::Absent &&
-        !backends_.network.inspect(networkSpec(config_, vm->record)).has_value()) {
+        process.state == ProcessState::Absent && !backends_.network.inspect(networkSpec(config_, record)).has_value()) {
         return;  // at rest, as its record says
     }
-    run(vm, "recover", [&](Operation& op) {
+    runOrPostpone(vm, "recover", [&](Operation& op) {
         switch (state) {
             case VmState::Creating:
                 op.step("undo-create", [&] {
@@ -299,15 +320,62 @@ void Engine::Impl::watchExits(const std::stop_token& stop) {
         std::optional<Uuid> uuid;
         {
             std::unique_lock lock(exitMutex_);
-            exitQueued_.wait(lock, stop, [&] { return !exits_.empty(); });
+            const auto any = [&] { return !exits_.empty(); };
+            if (postponed_.empty()) {
+                exitQueued_.wait(lock, stop, [&] { return any() || !postponed_.empty(); });
+            } else {
+                exitQueued_.wait_for(lock, stop, retryInterval, any);
+            }
             if (stop.stop_requested()) return;  // what is still queued is found by the next server's recover()
-            uuid = exits_.front();
-            exits_.pop_front();
+            if (any()) {
+                uuid = exits_.front();
+                exits_.pop_front();
+            }
+        }
+        if (!uuid) {
+            retryPostponed();
+            continue;
         }
         try {
             afterExit(*uuid);
         } catch (const std::exception& error) {
             log_.error("vm.exit.unsettled", {{"uuid", uuid->str()}, {"cause", error.what()}});
+        }
+    }
+}
+
+void Engine::Impl::postpone(Operation& op, const Error& why) {
+    const bool known = [&] {
+        const std::lock_guard lock(op.vm().mutex);
+        return std::exchange(op.vm().postponed, true);
+    }();
+    if (!known) {
+        op.note("note", std::string("postponed: ") + why.what());
+        log_.warning("vm.settling.postponed", {{"vm", op.vm().id.str()}, {"cause", why.what()}});
+    }
+    const std::lock_guard lock(exitMutex_);
+    postponed_.insert(op.vm().uuid);
+    exitQueued_.notify_one();
+}
+
+void Engine::Impl::retryPostponed() {
+    std::set<Uuid> waiting;
+    {
+        const std::lock_guard lock(exitMutex_);
+        waiting.swap(postponed_);
+    }
+    for (const Uuid& uuid : waiting) {
+        try {
+            const Guard guard(*this);
+            const auto vm = registry_.findByUuid(uuid);
+            if (!vm) continue;  // deleted meanwhile
+            {
+                const std::lock_guard lock(vm->mutex);
+                if (!vm->postponed) continue;  // settled by who asked for something
+            }
+            settle(vm, backends_.supervisor.status(OwnerTag{config_.instance, uuid}));
+        } catch (const std::exception& error) {
+            log_.error("vm.recover.failed", {{"uuid", uuid.str()}, {"cause", error.what()}});
         }
     }
 }
@@ -333,7 +401,7 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
     if (process.state == ProcessState::Running) return;
     bool ours = false;
     try {
-        run(vm, "exit", [&](Operation& op) {
+        runOrPostpone(vm, "exit", [&](Operation& op) {
             ours = true;
             switch (op.record().state) {
                 case VmState::Running:

@@ -30,6 +30,7 @@ struct Vm {
     std::optional<Holder> holder;
     bool holds = false;        // corrupt, but what it still tells is reserved
     bool exitPending = false;  // its VMM ended while an operation held it: to be looked at when that ends
+    bool postponed = false;    // what it is on the host is yet to be settled: another program holds its lock file
     bool erased = false;       // deleted; whoever waited for it finds nothing
     int pid = 0;
 };

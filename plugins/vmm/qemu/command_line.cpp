@@ -93,6 +93,7 @@ void checkGuest(const GuestSpec& guest) {
                              " MiB of memory, not " + std::to_string(guest.memory.count));
     }
     checkPath("kernel", guest.kernel);
+    if (guest.initrd) checkPath("initrd", *guest.initrd);
     checkDisks(guest.disks);
     checkNics(guest.nics);
     static_cast<void>(kernelArguments(guest, Accelerator::Tcg));  // the longer of the two
@@ -171,6 +172,7 @@ LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Plat
     add({"-smp", std::to_string(guest.vcpus), "-m", std::to_string(guest.memory.count) + "M"});
 
     add({"-kernel", guest.kernel.string(), "-append", kernelArguments(guest, platform.accelerator)});
+    if (guest.initrd) add({"-initrd", guest.initrd->string()});
 
     // Raw, said explicitly: a format that QEMU guesses is one that the guest chooses (it can write a qcow2 header that
     // names a file of the host's). One controller with a namespace per disk keeps the guest's names in this order.

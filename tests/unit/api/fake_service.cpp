@@ -21,6 +21,7 @@ engine::VmView sampleVm(const std::string& id) {
     vm.vmm = "qemu";
     vm.rootfs = "/srv/rootfs.ext4";
     vm.kernel = "/srv/vmlinux";
+    vm.initrd = "/srv/initrd.img";
     vm.dataDisk = "/srv/data.img";
     vm.vcpus = 2;
     vm.memory = MiB{256};

@@ -106,7 +106,7 @@ TEST(OpenApi, EverySchemaHasTheMembersThatRepliesHave) {
 
 TEST(OpenApi, EveryMemberOfCreateIsDescribed) {
     EXPECT_EQ(readDocument().schemas["CreateVm"],
-              (std::set<std::string>{"id", "name", "rootfs", "kernel", "dataDisk", "vcpu", "memMiB", "ports",
+              (std::set<std::string>{"id", "name", "rootfs", "kernel", "initrd", "dataDisk", "vcpu", "memMiB", "ports",
                                      "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks"}));
 }
 

@@ -32,6 +32,7 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
   "memMiB": 256,
   "rootfs": "/srv/rootfs.ext4",
   "kernel": "/srv/vmlinux",
+  "initrd": "/srv/initrd.img",
   "dataDisk": "/srv/data.img",
   "bootArgs": "console=ttyS0",
   "httpPort": 80,

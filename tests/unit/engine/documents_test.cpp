@@ -20,7 +20,9 @@ VmRecord sample() {
     vm.vmm = "qemu";
     vm.rootfs = "/images/root.ext4";
     vm.kernel = "/images/vmlinuz";
+    vm.initrd = "/images/initrd.img";
     vm.dataDisk = "/images/data.ext4";
+    vm.dataDiskOwner = DiskOwner{1000, 6, 0664};
     vm.vcpus = 2;
     vm.memory = MiB{256};
     vm.httpPort = 8080;
@@ -59,7 +61,9 @@ TEST(Documents, RecordReadsBackAsItWasWritten) {
     EXPECT_EQ(after.state, before.state);
     EXPECT_EQ(after.createdAt, before.createdAt);
     EXPECT_EQ(after.operationId, before.operationId);
+    EXPECT_EQ(after.initrd, before.initrd);
     EXPECT_EQ(after.dataDisk, before.dataDisk);
+    EXPECT_EQ(after.dataDiskOwner, before.dataDiskOwner);
     EXPECT_EQ(after.bootArguments, before.bootArguments);
     EXPECT_EQ(after.extraEnv, before.extraEnv);
     EXPECT_EQ(after.metadata, before.metadata);
@@ -108,6 +112,7 @@ TEST(Documents, HooksHaveADocumentOnlyIfThereAreAny) {
 TEST(Documents, VmConfigIsWhatFirecrackerReads) {
     const auto whole = json::parseObject(toDocuments(config(), sample()).documents.at("vm.json"));
     EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("kernel_image_path"), "/d/web/kernel");
+    EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("initrd_path"), "/d/web/initrd") << "its own copy";
     EXPECT_EQ(whole->getObject("machine-config")->getValue<int>("vcpu_count"), 2);
     EXPECT_FALSE(whole->getObject("machine-config")->getValue<bool>("smt"));
     const auto drives = whole->getArray("drives");
@@ -118,6 +123,18 @@ TEST(Documents, VmConfigIsWhatFirecrackerReads) {
     const auto nic = whole->getArray("network-interfaces")->getObject(0);
     EXPECT_EQ(nic->getValue<std::string>("iface_id"), "eth0");
     EXPECT_EQ(nic->getValue<std::string>("guest_mac"), "02:fc:0a:1b:2c:01");
+}
+
+TEST(Documents, WhatAVmDoesNotHaveIsNotInThem) {
+    VmRecord vm = sample();
+    vm.initrd.reset();
+    vm.dataDisk.reset();
+    vm.dataDiskOwner.reset();
+    const Record documents = toDocuments(config(), vm);
+    EXPECT_EQ(documents.documents.at("meta.json").find("initrd"), std::string::npos);
+    EXPECT_EQ(documents.documents.at("meta.json").find("dataDisk"), std::string::npos);
+    EXPECT_EQ(documents.documents.at("vm.json").find("initrd"), std::string::npos);
+    EXPECT_FALSE(guestSpec(config(), fromDocuments(documents), true).initrd.has_value());
 }
 
 TEST(BootArguments, AreTheDefaultOnesWithTheGuestsAddress) {

@@ -295,7 +295,11 @@ std::string World::contradictions(const Engine& engine) const {
         if (!folders.contains(name)) say("a data folder of nobody: " + name);
     }
     for (const std::string& name : listDirectory(config.runRoot)) {
-        if (!known.contains(Uuid::parse(name))) say("a run directory of nobody: " + name);
+        if (name.ends_with(".lock")) {
+            if (!folders.contains(name.substr(0, name.size() - 5))) say("a lock file of nobody: " + name);
+        } else if (!known.contains(Uuid::parse(name))) {
+            say("a run directory of nobody: " + name);
+        }
     }
     return text;
 }

@@ -151,6 +151,7 @@ TEST(QemuCommandLine, EachWireHasADescriptorOfItsOwn) {
 TEST(QemuCommandLine, CommaInAPathAddsNoOption) {
     GuestSpec spec = guest();
     spec.kernel = "/images/a,b";
+    spec.initrd = "/images/c,d";
     spec.disks[0].file = "/data/x,read-only=on,,y";
     VmmPlace where = place();
     where.controlSocket = "/run/a,server=off/c.sock";
@@ -158,6 +159,7 @@ TEST(QemuCommandLine, CommaInAPathAddsNoOption) {
     EXPECT_THAT(valuesOf(plan, "-blockdev"), ElementsAre(HasSubstr("file.filename=/data/x,,read-only=on,,,,y")));
     EXPECT_THAT(valuesOf(plan, "-chardev"), Contains(HasSubstr("path=/run/a,,server=off/c.sock")));
     EXPECT_THAT(valuesOf(plan, "-kernel"), ElementsAre("/images/a,b")) << "an argument that QEMU does not split";
+    EXPECT_THAT(valuesOf(plan, "-initrd"), ElementsAre("/images/c,d")) << "likewise";
 }
 
 TEST(QemuCommandLine, CommaIsWrittenTwice) {
@@ -204,6 +206,9 @@ TEST(QemuCommandLine, PathsAreAbsoluteAndWhole) {
     EXPECT_EQ(refusedField([](GuestSpec& spec) { spec.kernel = "vmlinuz"; }), "kernel");
     EXPECT_EQ(refusedField([](GuestSpec& spec) { spec.kernel = ""; }), "kernel");
     EXPECT_EQ(refusedField([](GuestSpec& spec) { spec.kernel = std::string("/a\0b", 4); }), "kernel");
+    EXPECT_EQ(refusedField([](GuestSpec& spec) { spec.initrd = "initrd.img"; }), "initrd");
+    EXPECT_EQ(refusedField([](GuestSpec& spec) { spec.initrd = ""; }), "initrd");
+    EXPECT_EQ(refusedField([](GuestSpec& spec) { spec.initrd = std::string("/a\0b", 4); }), "initrd");
     EXPECT_EQ(refusedField([](GuestSpec& spec) { spec.disks[0].file = "json:{}"; }), "disks[0].file");
 }
 

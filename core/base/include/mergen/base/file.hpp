@@ -48,15 +48,24 @@ bool removeTree(const std::filesystem::path& path);
 [[nodiscard]] std::vector<std::string> listDirectory(const std::filesystem::path& path);
 
 /// Opens a regular file below one of `roots` for reading (`flags` O_RDONLY or O_RDWR): the path must be absolute and
-/// lie below a root, and no component below the root may be a link or ".." (openat2(2), RESOLVE_BENEATH and
-/// RESOLVE_NO_SYMLINKS). Throws PermissionDenied for a path outside the roots or through a link, NotFound, or
-/// InvalidArgument for something that is not a regular file.
+/// lie below a root (the nearest one counts, if roots are nested), and no component below the root may be a link, ".."
+/// or a mount point (openat2(2): RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV): whoever mounts something there
+/// must name it as a root. The root itself may be a link. What is no regular file is looked at and never opened: that
+/// alone can start a watchdog or wait for ever. Throws PermissionDenied for a path outside the roots, through a link or
+/// a mount, NotFound, or InvalidArgument for something that is not a regular file.
 [[nodiscard]] UniqueFd openBeneath(const std::vector<std::filesystem::path>& roots, const std::filesystem::path& path,
                                    int flags);
 
+/// Whether some process has the regular file of `fd`, which must be open for reading only, open for writing. False also
+/// where that cannot be told: on file systems without leases (fcntl(2), F_SETLEASE), or if it belongs to another user
+/// than us and we are not root.
+[[nodiscard]] bool isOpenForWriting(int fd);
+
 /// Copies the regular file `source` (read from its beginning) to the new file `target` of `mode`, owned by uid and gid:
 /// by reflink where the file system can, else hole by hole, so that a sparse file stays sparse. Durable on return.
-/// Nothing is left at `target` if it throws; throws AlreadyExists if it is there.
+/// Nothing is left at `target` if it throws. Throws AlreadyExists if it is there, and Conflict if size, time of change
+/// or time of writing of the source are not afterwards what they were before: the copy would be of no one moment. A
+/// change within one tick of the kernel's clock (some milliseconds) of the one before can be missed.
 void copySparse(int source, const std::filesystem::path& target, mode_t mode, uid_t uid, gid_t gid);
 
 }  // namespace mergen

@@ -25,7 +25,7 @@ namespace mergen::engine {
 struct EngineConfig {
     std::string instance;  ///< Host::instance()
     std::filesystem::path configRoot, dataRoot, runRoot;
-    std::vector<std::filesystem::path> imageRoots;  ///< where rootfs, kernel and dataDisk may lie
+    std::vector<std::filesystem::path> imageRoots;  ///< where rootfs, kernel, initrd and dataDisk may lie
     Ipv4Network guestNetwork = Ipv4Network::parse("172.30.0.0/24");
     std::uint16_t portStart = 20000, portEnd = 40000;  ///< inclusive
     std::uint32_t uidStart = 1900000000,

@@ -45,6 +45,7 @@ struct CreateRequest {
     std::string name;            ///< unique among VMs; empty: none
     std::filesystem::path rootfs;
     std::filesystem::path kernel;
+    std::optional<std::filesystem::path> initrd;
     std::optional<std::filesystem::path> dataDisk;
     unsigned vcpus = 1;
     MiB memory{512};
@@ -80,7 +81,7 @@ struct VmView {
     SystemTime createdAt{};
     std::string vmm;  ///< backend's name
     std::filesystem::path rootfs, kernel;
-    std::optional<std::filesystem::path> dataDisk;
+    std::optional<std::filesystem::path> initrd, dataDisk;
     unsigned vcpus = 0;
     MiB memory{};
     std::vector<PortBinding> ports;
