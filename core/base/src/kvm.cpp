@@ -22,7 +22,7 @@ constexpr std::size_t memoryLimit = 8192;
 constexpr std::string_view usableWord = "usable ";
 constexpr std::string_view unusableWord = "unusable ";
 
-KvmFinding unusable(std::string reason) {
+DeviceFinding unusable(std::string reason) {
     return {.usable = false, .reason = std::move(reason), .group = {}};
 }
 
@@ -38,7 +38,7 @@ std::string subjectOf(const KvmTrial& trial) {
 }
 
 /// Fills in what is remembered of this subject; false if nothing is.
-bool recall(const KvmTrial& trial, const std::string& subject, KvmFinding& finding) {
+bool recall(const KvmTrial& trial, const std::string& subject, DeviceFinding& finding) {
     if (trial.memory.empty() || subject.empty()) return false;
     try {
         struct stat status {};
@@ -56,7 +56,7 @@ bool recall(const KvmTrial& trial, const std::string& subject, KvmFinding& findi
     }
 }
 
-void remember(const KvmTrial& trial, const std::string& subject, const KvmFinding& finding) {
+void remember(const KvmTrial& trial, const std::string& subject, const DeviceFinding& finding) {
     if (trial.memory.empty() || subject.empty()) return;
     try {
         writeFileAtomically(
@@ -68,7 +68,7 @@ void remember(const KvmTrial& trial, const std::string& subject, const KvmFindin
 }
 
 /// Runs the program; true if it came to a verdict of its own, which is worth being remembered.
-bool tryOut(const KvmTrial& trial, KvmFinding& finding) {
+bool tryOut(const KvmTrial& trial, DeviceFinding& finding) {
     finding.usable = false;
     try {
         const RunResult result = run(
@@ -91,11 +91,11 @@ bool tryOut(const KvmTrial& trial, KvmFinding& finding) {
 
 }  // namespace
 
-KvmFinding findKvmAccess(const std::filesystem::path& device) {
+DeviceFinding findDeviceAccess(const std::filesystem::path& device) {
     struct stat status {};
     if (::stat(device.c_str(), &status) != 0) return unusable(std::generic_category().message(errno));
 
-    KvmFinding finding;
+    DeviceFinding finding;
     if (::geteuid() == 0 && (status.st_mode & S_IWOTH) == 0) {
         // VMs run as users that own nothing and are in no group but those that they are given.
         if ((status.st_mode & S_IWGRP) == 0)
@@ -109,8 +109,8 @@ KvmFinding findKvmAccess(const std::filesystem::path& device) {
     return finding;
 }
 
-KvmFinding findKvm(const KvmTrial& trial) {
-    KvmFinding finding = findKvmAccess(trial.device);
+DeviceFinding findKvm(const KvmTrial& trial) {
+    DeviceFinding finding = findDeviceAccess(trial.device);
     if (!finding.usable) return finding;
     const std::string subject = subjectOf(trial);
     if (!recall(trial, subject, finding) && tryOut(trial, finding)) remember(trial, subject, finding);

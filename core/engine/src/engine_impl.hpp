@@ -42,6 +42,7 @@ public:
     [[nodiscard]] VmView view(const Vm& vm) const;
     [[nodiscard]] std::vector<VmView> list() const;
     [[nodiscard]] std::string readConsole(const VmRecord& record, std::size_t limit) const;
+    [[nodiscard]] std::string vmConfig(const std::string& id) const;
     [[nodiscard]] std::vector<ComponentHealth> health() const;
     [[nodiscard]] const EngineConfig& config() const noexcept { return config_; }
 
@@ -83,6 +84,9 @@ private:
     /// Throws AlreadyExists about "dataDisk" if it is another VM's: a writable disk has one owner.
     void refuseSharedDisk(const VmRecord& record, const OpenedImages& images) const;
     [[nodiscard]] VmmBackend& vmmOf(const VmRecord& record) const;
+    /// describeExit() and what the VM's VMM says that it means: "exit status 153 (it refused its arguments)".
+    [[nodiscard]] std::string describeEnd(const VmRecord& record, const ExitStatus& exit) const;
+    [[nodiscard]] ComponentHealth vmmHealth(const std::string& name, ComponentHealth found) const;
     [[nodiscard]] OwnerTag tagOf(const VmRecord& record) const { return {config_.instance, record.uuid}; }
 
     // lifecycle.cpp

@@ -49,7 +49,7 @@ std::filesystem::path configurationFile(const VmmPlace& place) {
 }
 
 LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const std::filesystem::path& program,
-                       const std::optional<std::uint32_t>& kvmGroup) {
+                       std::vector<std::uint32_t> groups) {
     checkGuest(guest);
     checkSocketPath(place.controlSocket);
     LaunchPlan plan;
@@ -60,7 +60,7 @@ LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const std:
     plan.unattended = plan.arguments;
     plan.unattended.insert(plan.unattended.end(), {"--config-file", configurationFile(place).string()});
     plan.stale = {place.controlSocket};
-    if (kvmGroup) plan.groups.push_back(*kvmGroup);
+    plan.groups = std::move(groups);
     return plan;
 }
 

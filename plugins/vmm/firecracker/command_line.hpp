@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <mergen/sdk/supervisor.hpp>
 #include <mergen/sdk/types.hpp>
@@ -29,11 +30,10 @@ void checkGuest(const GuestSpec& guest);
 /// The file in the run directory from which an unattended Firecracker configures itself.
 [[nodiscard]] std::filesystem::path configurationFile(const VmmPlace& place);
 
-/// The whole plan. `program`: absolute. `kvmGroup`: the group that may open KVM's device, where not everybody may.
-/// Throws as checkGuest(), and InvalidArgument for a control socket whose path is too long or not absolute.
+/// The whole plan. `program`: absolute. `groups`: those that may open the devices that it needs, where not everybody
+/// may. Throws as checkGuest(), and InvalidArgument for a control socket whose path is too long or not absolute.
 [[nodiscard]] LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place,
-                                     const std::filesystem::path& program,
-                                     const std::optional<std::uint32_t>& kvmGroup);
+                                     const std::filesystem::path& program, std::vector<std::uint32_t> groups);
 
 /// VmmBackend::exitMeaning() for Firecracker's exit codes (FcExitCode in its src/vmm/src/lib.rs).
 [[nodiscard]] std::string exitMeaning(const ExitStatus& exit);

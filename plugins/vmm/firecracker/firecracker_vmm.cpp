@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <mergen/base/file.hpp>
 #include <mergen/base/guest.hpp>
@@ -25,6 +26,9 @@ using namespace std::chrono_literals;
 
 /// Of one call during boot. The longest of them maps the guest's memory and loads its kernel.
 constexpr std::chrono::milliseconds callPatience = 20s;
+
+/// Firecracker opens the taps of its guests by itself.
+constexpr auto tunDevice = "/dev/net/tun";
 
 /// Its configuration names files of the host's; nobody but the VM's user has a use for it.
 constexpr mode_t configurationMode = 0400;
@@ -107,10 +111,11 @@ void FirecrackerVmm::start() {
                         .device = kvmDevice_,
                         .memory = host_->paths().runRoot / "kvm"});
     } else {
-        kvm_ = findKvmAccess(kvmDevice_);
+        kvm_ = findDeviceAccess(kvmDevice_);
         kvm_.usable = true;
         kvm_.reason = "not tried out, as the settings say";
     }
+    tun_ = findDeviceAccess(tunDevice);
     host_->log().info("vmm.firecracker.started",
                       {{"program", found}, {"version", version_ ? version_->str() : "unknown"}, {"kvm", kvm_.reason}});
 }
@@ -135,10 +140,11 @@ Health FirecrackerVmm::health() const {
         return {.ok = false, .detail = error.what()};
     }
     if (version_) detail += " " + version_->str();
+    if (!tun_.usable) detail += "; guests get no network card: " + std::string(tunDevice) + ": " + tun_.reason;
     const std::string kvm = kvmDevice_.string() + ": " + kvm_.reason;
     if (kvm_.usable) return {.ok = true, .detail = detail + " (" + kvm + ")"};
     // Whether guests come up on a KVM that emulates is the operator's to try, who asked for this VMM.
-    const bool opens = findKvmAccess(kvmDevice_).usable;
+    const bool opens = findDeviceAccess(kvmDevice_).usable;
     return {.ok = opens, .detail = detail + (opens ? "; guests may not come up: " : " runs no guests: ") + kvm};
 }
 
@@ -148,6 +154,7 @@ VmmFitness FirecrackerVmm::fitness() const {
     } catch (const Error& error) {
         return {.fit = false, .reason = error.what()};
     }
+    if (kvm_.usable && !tun_.usable) return {.fit = false, .reason = std::string(tunDevice) + ": " + tun_.reason};
     return {.fit = kvm_.usable, .reason = kvmDevice_.string() + ": " + kvm_.reason};
 }
 
@@ -170,7 +177,16 @@ LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) c
                         std::string(error.what()) + "; set `binary` of [vmm.firecracker]");
         }
     }();
-    return commandLine(guest, place, path, kvm_.group);
+    std::vector<std::uint32_t> groups;
+    if (kvm_.group) groups.push_back(*kvm_.group);
+    if (!guest.nics.empty()) {
+        if (!tun_.usable) {
+            throw Error(ErrorKind::FailedPrecondition, "Firecracker's guests get no network card on this host: " +
+                                                           std::string(tunDevice) + ": " + tun_.reason);
+        }
+        if (tun_.group && tun_.group != kvm_.group) groups.push_back(*tun_.group);
+    }
+    return commandLine(guest, place, path, std::move(groups));
 }
 
 void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout,

@@ -60,7 +60,7 @@ private:
     bool probe_ = true;
     // Since start(): constant, so that any thread may read.
     std::optional<FirecrackerVersion> version_;
-    KvmFinding kvm_;
+    DeviceFinding kvm_, tun_;
 };
 
 }  // namespace mergen::vmm

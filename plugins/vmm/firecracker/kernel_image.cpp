@@ -45,8 +45,8 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> otherKind
 }  // namespace
 
 void checkKernel(const std::filesystem::path& kernel, const std::optional<FirecrackerVersion>& version) {
-    // O_NONBLOCK: a FIFO must not hold us.
-    const UniqueFd file(::open(kernel.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    // O_NONBLOCK: a FIFO must not hold us. A VM's kernel is a file of its own or one that was found behind no link.
+    const UniqueFd file(::open(kernel.c_str(), O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC));
     if (!file) {
         if (errno == ENOENT || errno == ENOTDIR) return;
         throw Error::fromErrno(errno, "cannot open the kernel " + kernel.string()).about("kernel");

@@ -109,9 +109,9 @@ void QemuVmm::start() {
     platform_.kvmGroup.reset();
     std::string reason = "as the settings say";
     if (accelSetting_ != "tcg") {
-        const KvmFinding kvm = findKvm({.program = host_->paths().libexec / "mergen-kvm-probe",
-                                        .device = kvmDevice_,
-                                        .memory = host_->paths().runRoot / "kvm"});
+        const DeviceFinding kvm = findKvm({.program = host_->paths().libexec / "mergen-kvm-probe",
+                                           .device = kvmDevice_,
+                                           .memory = host_->paths().runRoot / "kvm"});
         reason = kvmDevice_.string() + ": " + kvm.reason;
         if (kvm.usable) {
             platform_.accelerator = Accelerator::Kvm;

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <signal.h>
 #include <stdexcept>
 #include <string_view>
 #include <sys/epoll.h>
@@ -162,8 +163,9 @@ bool HttpServer::serve(Connection& connection, const std::function<Reply(const R
     if (length > 0) request.body = input.substr(at, length);
     input.erase(0, at + length);
 
-    const std::size_t query = request.path.find('?');
-    if (misbehaviour_.hangAt == request.method + " " + request.path.substr(0, query)) {
+    const std::string call = request.method + " " + request.path;
+    if (misbehaviour_.dieAt == call) ::raise(SIGKILL);
+    if (misbehaviour_.hangAt == call) {
         hung_ = true;
         return false;
     }

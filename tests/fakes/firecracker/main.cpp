@@ -1,4 +1,5 @@
 /// Plays Firecracker for tests: see README.md.
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -81,7 +82,7 @@ public:
         begun_ = true;
         if (misbehaviour_.dieAfterStart) ::raise(SIGKILL);
         if (misbehaviour_.freeze) ::raise(SIGSTOP);
-        if (misbehaviour_.flood == "console") flood();
+        if (misbehaviour_.flood == "console") flood_ = floodBytes;
         if (misbehaviour_.exitOnFile.empty()) {
             if (misbehaviour_.exit >= 0) ::_exit(misbehaviour_.exit);
             return;
@@ -95,6 +96,14 @@ public:
     /// What wakes poll(2) for look(); -1: nothing.
     [[nodiscard]] int descriptor() const { return watch_.get(); }
 
+    /// Whether flood() has more to print.
+    [[nodiscard]] bool floods() const { return flood_ > 0; }
+    void flood() {
+        const std::string line = std::string(1023, 'f') + "\n";
+        flood_ -= std::min(flood_, line.size());
+        print(line);
+    }
+
     /// Ends if the file is there that ends it.
     void look() {
         std::array<char, 4096> events;
@@ -105,17 +114,9 @@ public:
     }
 
 private:
-    static void flood() {
-        const std::string line(1023, 'f');
-        for (std::size_t written = 0; written < floodBytes; written += line.size() + 1) {
-            pollfd entry{STDOUT_FILENO, POLLOUT, 0};
-            ::poll(&entry, 1, 1000);
-            print(line + "\n");
-        }
-    }
-
     const Misbehaviour& misbehaviour_;
     bool begun_ = false;
+    std::size_t flood_ = 0;
     mergen::UniqueFd watch_;
 };
 
@@ -168,10 +169,12 @@ int runMachine(const Arguments& arguments, Misbehaviour& misbehaviour) {
             log(arguments.id, "Firecracker exiting successfully. exit_code=0");
             return 0;
         }
-        std::array<pollfd, 2> entries{pollfd{server ? server->descriptor() : -1, POLLIN, 0},
-                                      pollfd{life.descriptor(), POLLIN, 0}};
+        std::array<pollfd, 3> entries{pollfd{server ? server->descriptor() : -1, POLLIN, 0},
+                                      pollfd{life.descriptor(), POLLIN, 0},
+                                      pollfd{life.floods() ? STDOUT_FILENO : -1, POLLOUT, 0}};
         if (::poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR) return exitGeneric;
         if (entries[1].revents != 0) life.look();
+        if (entries[2].revents != 0) life.flood();
         if (entries[0].revents != 0) server->step([&](const Request& request) { return machine.handle(request); });
     }
 }

@@ -4,6 +4,15 @@
 #include <cstdlib>
 
 namespace mergen::fake {
+namespace {
+
+/// "PUT:/actions" as "PUT /actions".
+std::string callOf(std::string text) {
+    std::replace(text.begin(), text.end(), ':', ' ');
+    return text;
+}
+
+}  // namespace
 
 void Misbehaviour::read(std::string_view words, std::string_view prefix) {
     while (!words.empty()) {
@@ -20,10 +29,8 @@ void Misbehaviour::read(std::string_view words, std::string_view prefix) {
         if (key == "ignore-shutdown") ignoreShutdown = true;
         if (key == "exit") exit = std::atoi(value.c_str());
         if (key == "exit-on-file") exitOnFile = value;
-        if (key == "hang-at") {
-            hangAt = value;
-            std::replace(hangAt.begin(), hangAt.end(), ':', ' ');
-        }
+        if (key == "hang-at") hangAt = callOf(value);
+        if (key == "die-at") dieAt = callOf(value);
         if (key == "slow") slowMs = static_cast<unsigned>(std::atoi(value.c_str()));
         if (key == "lie") lie = value;
         if (key == "flood") flood = value;

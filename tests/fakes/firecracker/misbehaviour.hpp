@@ -14,6 +14,7 @@ struct Misbehaviour {
     int exit = -1;           ///< after the start; -1: stays
     std::string exitOnFile;  ///< then `exit` waits for this file
     std::string hangAt;      ///< "PUT /actions"
+    std::string dieAt;       ///< likewise
     unsigned slowMs = 0;
     std::string lie;
     std::string flood;

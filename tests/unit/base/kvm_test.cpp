@@ -33,20 +33,20 @@ protected:
 };
 
 TEST_F(KvmProbe, GuestThatIsThroughMakesKvmUsable) {
-    const KvmFinding found = findKvm({"/bin/echo", device(0666)});
+    const DeviceFinding found = findKvm({"/bin/echo", device(0666)});
     EXPECT_TRUE(found.usable) << found.reason;
     EXPECT_FALSE(found.group.has_value()) << "everybody may open it";
     EXPECT_THAT(found.reason, HasSubstr("2000000")) << "the program's words";
 }
 
 TEST_F(KvmProbe, ProgramThatSaysNoMakesItUnusable) {
-    const KvmFinding found = findKvm({"/bin/false", device(0666)});
+    const DeviceFinding found = findKvm({"/bin/false", device(0666)});
     EXPECT_FALSE(found.usable);
     EXPECT_THAT(found.reason, HasSubstr("exit status 1"));
 }
 
 TEST_F(KvmProbe, MissingProgramMakesItUnusable) {
-    const KvmFinding found = findKvm({host_.root() / "no-such-program", device(0666)});
+    const DeviceFinding found = findKvm({host_.root() / "no-such-program", device(0666)});
     EXPECT_FALSE(found.usable);
     EXPECT_THAT(found.reason, HasSubstr("no-such-program"));
 }
@@ -55,13 +55,13 @@ TEST_F(KvmProbe, GuestThatDoesNotComeBackMakesItUnusable) {
     const std::filesystem::path fifo = host_.root() / "kvm";
     ASSERT_EQ(::mkfifo(fifo.c_str(), 0666), 0);
     ASSERT_EQ(::chmod(fifo.c_str(), 0666), 0);
-    const KvmFinding found = findKvm({"/bin/cat", fifo, 50ms});  // nobody writes, so that cat waits for ever
+    const DeviceFinding found = findKvm({"/bin/cat", fifo, 50ms});  // nobody writes, so that cat waits for ever
     EXPECT_FALSE(found.usable);
     EXPECT_THAT(found.reason, HasSubstr("did not come back"));
 }
 
 TEST_F(KvmProbe, MissingDeviceMakesItUnusable) {
-    const KvmFinding found = findKvm({"/bin/true", host_.root() / "kvm"});
+    const DeviceFinding found = findKvm({"/bin/true", host_.root() / "kvm"});
     EXPECT_FALSE(found.usable);
     EXPECT_THAT(found.reason, HasSubstr("No such file"));
 }
@@ -69,7 +69,7 @@ TEST_F(KvmProbe, MissingDeviceMakesItUnusable) {
 TEST_F(KvmProbe, DeviceForItsOwnerAloneIsNotForVmsWithTheirOwnUser) {
     if (::geteuid() != 0) GTEST_SKIP() << "needs root: an ordinary user's VMs run as that user";
     EXPECT_FALSE(findKvm({"/bin/true", device(0600)}).usable);
-    const KvmFinding found = findKvm({"/bin/true", device(0660)});
+    const DeviceFinding found = findKvm({"/bin/true", device(0660)});
     EXPECT_TRUE(found.usable) << found.reason;
     EXPECT_EQ(found.group, ::getegid());
 }
@@ -91,12 +91,12 @@ TEST_F(KvmProbe, VerdictIsRememberedUntilSomethingChanges) {
     const auto made = std::filesystem::last_write_time(program);
     answer("second", 1);
     std::filesystem::last_write_time(program, made);
-    const KvmFinding remembered = findKvm(trial);
+    const DeviceFinding remembered = findKvm(trial);
     EXPECT_EQ(remembered.reason, "first");
     EXPECT_TRUE(remembered.usable);
 
     std::filesystem::last_write_time(program, made + std::chrono::seconds(1));
-    const KvmFinding asked = findKvm(trial);
+    const DeviceFinding asked = findKvm(trial);
     EXPECT_EQ(asked.reason, "second") << "the program changed";
     EXPECT_FALSE(asked.usable);
 
@@ -118,14 +118,14 @@ TEST_F(KvmProbe, ProgramThatCannotBeRunIsNotRemembered) {
 }
 
 TEST_F(KvmProbe, RealProgramRefusesWhatIsNoKvm) {
-    const KvmFinding found = findKvm({MERGEN_KVM_PROBE, "/dev/null"});
+    const DeviceFinding found = findKvm({MERGEN_KVM_PROBE, "/dev/null"});
     EXPECT_FALSE(found.usable);
     EXPECT_THAT(found.reason, HasSubstr("not KVM's device"));
 }
 
 TEST_F(KvmProbe, RealProgramComesToAVerdictAboutThisHost) {
     if (::access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "this host or user has no /dev/kvm";
-    const KvmFinding found = findKvm({MERGEN_KVM_PROBE, "/dev/kvm"});
+    const DeviceFinding found = findKvm({MERGEN_KVM_PROBE, "/dev/kvm"});
     EXPECT_NE(found.reason, "");
     RecordProperty("kvm", found.reason);
 }

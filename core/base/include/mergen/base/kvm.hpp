@@ -8,8 +8,8 @@
 
 namespace mergen {
 
-/// What is known of KVM on this host.
-struct KvmFinding {
+/// What is known of a device on this host.
+struct DeviceFinding {
     bool usable = false;
     std::string reason;                  ///< one clause about the device, such as "it emulates: …"
     std::optional<std::uint32_t> group;  ///< the group that may open the device, where not everybody may
@@ -26,10 +26,10 @@ struct KvmTrial {
 };
 
 /// Whether VMs that run as users of their own can open `device`, and which group they need for that; nothing is run.
-[[nodiscard]] KvmFinding findKvmAccess(const std::filesystem::path& device);
+[[nodiscard]] DeviceFinding findDeviceAccess(const std::filesystem::path& device);
 
 /// Whether such VMs can use the device: besides being opened, it must run a guest at the speed of a processor, which
 /// the program tries in a process of its own. Never throws for what it finds on the host.
-[[nodiscard]] KvmFinding findKvm(const KvmTrial& trial);
+[[nodiscard]] DeviceFinding findKvm(const KvmTrial& trial);
 
 }  // namespace mergen
