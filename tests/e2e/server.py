@@ -62,7 +62,12 @@ class Server:
         self._pidfd = None
         self.api = None
         self._token = token
-        self._write_configuration(backends or {}, settings or {})
+        self._backends = backends or {}
+        self._write_configuration(self._backends, settings or {})
+
+    def use_settings(self, settings):
+        """Other settings from the next start on."""
+        self._write_configuration(self._backends, settings)
 
     def _write_configuration(self, backends, settings):
         sections = {

@@ -56,7 +56,16 @@ TEST(Config, DefaultsAreThoseOfTheDocuments) {
     EXPECT_EQ(config.network.portEnd, 40000);
     EXPECT_EQ(config.vm.unitPrefix, "fc");
     EXPECT_THAT(config.backends.all(), ElementsAre(std::pair("storage", "files"), std::pair("supervisor", "process"),
-                                                   std::pair("network", "linux"), std::pair("vmm", "qemu")));
+                                                   std::pair("network", "linux")));
+    EXPECT_TRUE(config.backends.vmmAuto());
+}
+
+TEST(Config, AutoStandsAloneAmongVmms) {
+    Problems problems;
+    static_cast<void>(parseConfig("[backends]\nvmm = auto, qemu\n", installation, problems));
+    ASSERT_EQ(problems.size(), 1U);
+    EXPECT_EQ(problems[0].where, "backends.vmm");
+    EXPECT_EQ(problems[0].line, 2U);
 }
 
 /// A text with a value for every key that is not its default.

@@ -66,6 +66,7 @@ const std::vector<Route>& Api::routes() {
         {"POST", "/v1/vms/{id}/stop", false, {}, Names::Vm, &Api::stop},
         {"GET", "/v1/vms/{id}/events", false, {}, Names::Vm, &Api::events},
         {"GET", "/v1/vms/{id}/console", false, {"tail"}, Names::Vm, &Api::console},
+        {"GET", "/v1/vms/{id}/vmm-config", false, {}, Names::Vm, &Api::vmConfig},
     };
     return table;
 }
@@ -183,6 +184,10 @@ Result Api::console(const Call& call) const {
         tail == call.query.end() ? defaultTail : parseNumber(tail->first, tail->second, 1, maxTail);
     // The guest's own bytes, control characters and all: a browser must not take them for anything but text.
     return Answer{200, "text/plain; charset=utf-8", service_.console(call.id, static_cast<std::size_t>(limit)), {}};
+}
+
+Result Api::vmConfig(const Call& call) const {
+    return Answer{200, "application/json", service_.vmConfig(call.id), {}};
 }
 
 }  // namespace mergen::api

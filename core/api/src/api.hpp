@@ -66,6 +66,7 @@ private:
     [[nodiscard]] Result stop(const Call& call) const;
     [[nodiscard]] Result events(const Call& call) const;
     [[nodiscard]] Result console(const Call& call) const;
+    [[nodiscard]] Result vmConfig(const Call& call) const;
 
     /// Runs an operation on a VM, and tells a VM that is not there from something of the host that is not there.
     [[nodiscard]] Result change(const std::string& id, const std::string& done,

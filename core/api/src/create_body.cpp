@@ -30,8 +30,9 @@ constexpr std::size_t maxHooks = 32;             // of one event
 /// Less than json::Limits allows: the record made of a body has members of its own, and must be read back.
 constexpr json::Limits limits{.bytes = 1U << 20U, .depth = 24, .members = 4096, .stringBytes = maxDocument};
 
-constexpr std::array members{"id",    "name",     "rootfs",   "kernel",    "initrd",   "dataDisk", "vcpu", "memMiB",
-                             "ports", "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks"};
+constexpr std::array members{"id",       "name",     "rootfs", "kernel",   "initrd",   "dataDisk",
+                             "vcpu",     "memMiB",   "ports",  "httpPort", "metadata", "autoStart",
+                             "bootArgs", "extraEnv", "tags",   "hooks",    "vmm"};
 
 [[noreturn]] void refuse(const std::string& field, const std::string& text) {
     throw Error(ErrorKind::InvalidArgument, field + ": " + text).about(field);
@@ -218,6 +219,7 @@ CreateRequest parseCreateBody(std::string_view text) {
     request.extraEnv = environmentOf(body);
     request.tags = tagsOf(body);
     request.hooks = hooksOf(body);
+    request.vmm = body.string("vmm", maxNameBytes).value_or("");
     return request;
 }
 

@@ -36,6 +36,9 @@ std::vector<engine::Event> EngineService::events(const std::string& id) const {
 std::string EngineService::console(const std::string& id, std::size_t limit) const {
     return engine_.console(id, limit);
 }
+std::string EngineService::vmConfig(const std::string& id) const {
+    return engine_.vmConfig(id);
+}
 std::vector<engine::ComponentHealth> EngineService::health() const {
     return engine_.health();
 }

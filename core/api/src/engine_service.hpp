@@ -19,6 +19,7 @@ public:
     [[nodiscard]] std::vector<engine::VmView> list() const override;
     [[nodiscard]] std::vector<engine::Event> events(const std::string& id) const override;
     [[nodiscard]] std::string console(const std::string& id, std::size_t limit) const override;
+    [[nodiscard]] std::string vmConfig(const std::string& id) const override;
     [[nodiscard]] std::vector<engine::ComponentHealth> health() const override;
     [[nodiscard]] std::string unitPrefix() const override;
 

@@ -57,13 +57,18 @@ void syncFd(int fd, const fs::path& path) {
     if (::fsync(fd) != 0) fail("cannot sync", path);
 }
 
-void replaceFile(const fs::path& path, std::string_view data, mode_t mode, bool durable) {
+void replaceFile(const fs::path& path, std::string_view data, mode_t mode, bool durable,
+                 const std::optional<Credentials>& owner = {}) {
     // Beside the target, so that the rename stays within one file system; random, so that two writers do not meet.
     const fs::path temporary = path.parent_path() / ("." + path.filename().string() + "." + Uuid::random().short8());
     UniqueFd fd = openFile(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
     Rollback undo;
     undo.add([&] { ::unlink(temporary.c_str()); });
     if (::fchmod(fd.get(), mode) != 0) fail("cannot set the mode of", temporary);
+    if (owner && (owner->uid != ::geteuid() || owner->gid != ::getegid()) &&
+        ::fchown(fd.get(), owner->uid, owner->gid) != 0) {
+        fail("cannot give away", temporary);
+    }
     writeAll(fd.get(), data, "cannot write " + path.string());
     if (durable) syncFd(fd.get(), path);
     fd.reset();
@@ -135,8 +140,9 @@ void writeFileDurably(const fs::path& path, std::string_view data, mode_t mode) 
     replaceFile(path, data, mode, /*durable=*/true);
 }
 
-void writeFileAtomically(const fs::path& path, std::string_view data, mode_t mode) {
-    replaceFile(path, data, mode, /*durable=*/false);
+void writeFileAtomically(const fs::path& path, std::string_view data, mode_t mode,
+                         const std::optional<Credentials>& owner) {
+    replaceFile(path, data, mode, /*durable=*/false, owner);
 }
 
 void syncDirectory(const fs::path& path) {

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <sstream>
 
+#include <mergen/base/guest.hpp>
 #include <mergen/base/json.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
@@ -108,42 +109,6 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     meta->set("paths", pathsObject(pathsOf(config, vm.id, vm.uuid)));
     if (!vm.hooks.empty()) meta->set("hooks", json::parseObject(vm.hooks));
     return json::render(*meta, 2);
-}
-
-/// The configuration as `firecracker --config-file` takes it (L31), whatever VMM runs the guest.
-std::string renderVmConfig(const EngineConfig& config, const VmRecord& vm) {
-    const GuestSpec guest = guestSpec(config, vm, /*tap=*/true);
-    Object::Ptr boot = json::object();
-    boot->set("kernel_image_path", guest.kernel.string());
-    if (guest.initrd) boot->set("initrd_path", guest.initrd->string());
-    boot->set("boot_args", guest.bootArguments);
-    Array::Ptr drives = new Array;
-    for (const DiskSpec& disk : guest.disks) {
-        Object::Ptr drive = json::object();
-        drive->set("drive_id", disk.id);
-        drive->set("path_on_host", disk.file.string());
-        drive->set("is_root_device", disk.root);
-        drive->set("is_read_only", disk.readOnly);
-        drives->add(drive);
-    }
-    Object::Ptr machine = json::object();
-    machine->set("vcpu_count", guest.vcpus);
-    machine->set("mem_size_mib", guest.memory.count);
-    machine->set("smt", false);
-    Array::Ptr interfaces = new Array;
-    for (const NicSpec& nic : guest.nics) {
-        Object::Ptr interface = json::object();
-        interface->set("iface_id", nic.id);
-        interface->set("guest_mac", nic.mac.str());
-        interface->set("host_dev_name", nic.tap.str());
-        interfaces->add(interface);
-    }
-    Object::Ptr whole = json::object();
-    whole->set("boot-source", boot);
-    whole->set("drives", drives);
-    whole->set("machine-config", machine);
-    whole->set("network-interfaces", interfaces);
-    return json::render(*whole, 2);
 }
 
 /// For `EnvironmentFile=` of systemd and for a POSIX shell: in single quotes nothing has a meaning but the quote.
@@ -285,10 +250,14 @@ VmmPlace vmmPlace(const EngineConfig& config, const VmRecord& record) {
     return VmmPlace{OwnerTag{config.instance, record.uuid}, paths.runDir, paths.socket, record.credentials};
 }
 
+std::string vmConfigDocument(const EngineConfig& config, const VmRecord& record, bool tap) {
+    return json::render(*firecracker::configuration(guestSpec(config, record, tap)), 2);
+}
+
 Record toDocuments(const EngineConfig& config, const VmRecord& record) {
     Record documents{record.id, {}};
     documents.documents["meta.json"] = renderMeta(config, record);
-    documents.documents["vm.json"] = renderVmConfig(config, record);
+    documents.documents["vm.json"] = vmConfigDocument(config, record, /*tap=*/true);
     documents.documents["env"] = renderEnv(config, record);
     if (!record.hooks.empty()) documents.documents["hooks.json"] = json::render(*json::parseObject(record.hooks), 2);
     return documents;

@@ -79,6 +79,10 @@ void salvage(const Record& documents, VmRecord& record);
 [[nodiscard]] GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap);
 [[nodiscard]] VmmPlace vmmPlace(const EngineConfig& config, const VmRecord& record);
 
+/// The configuration as `firecracker --config-file` takes it (L31), whatever VMM runs the guest; `tap` says whether the
+/// guest has a wire.
+[[nodiscard]] std::string vmConfigDocument(const EngineConfig& config, const VmRecord& record, bool tap);
+
 /// "meta.json", "vm.json", "env", and "hooks.json" if there are hooks.
 [[nodiscard]] Record toDocuments(const EngineConfig& config, const VmRecord& record);
 

@@ -7,6 +7,7 @@
 
 #include <mergen/base/file.hpp>
 #include <mergen/base/rollback.hpp>
+#include <mergen/base/text.hpp>
 #include <mergen/engine/engine.hpp>
 
 #include "engine_impl.hpp"
@@ -170,6 +171,14 @@ VmmBackend& Engine::Impl::vmmOf(const VmRecord& record) const {
     return *found->second;
 }
 
+std::string Engine::Impl::describeEnd(const VmRecord& record, const ExitStatus& exit) const {
+    std::string text = describeExit(exit);
+    if (const auto vmm = backends_.vmms.find(record.vmm); vmm != backends_.vmms.end()) {
+        if (const std::string meaning = vmm->second->exitMeaning(exit); !meaning.empty()) text += " (" + meaning + ")";
+    }
+    return text;
+}
+
 std::shared_ptr<Vm> Engine::Impl::need(const std::string& id) const {
     auto vm = registry_.find(id);
     if (!vm) throw Error(ErrorKind::NotFound, "there is no VM '" + id + "'");
@@ -202,7 +211,14 @@ Created Engine::Impl::create(const CreateRequest& request) {
     VmRecord record(request.id.value_or(RecordId::parse("unnamed")), Uuid{});  // reserve() gives it what is missing
     record.name = request.name;
     record.createdAt = std::chrono::system_clock::now();
-    record.vmm = config_.vmm;
+    record.vmm = request.vmm.empty() ? config_.vmm : request.vmm;
+    if (!backends_.vmms.contains(record.vmm)) {
+        std::string loaded;
+        for (const auto& [name, vmm] : backends_.vmms) loaded += (loaded.empty() ? "" : ", ") + name;
+        throw Error(ErrorKind::InvalidArgument,
+                    "'" + printable(record.vmm) + "' is none of the VMMs that are loaded: " + loaded)
+            .about("vmm");
+    }
     record.rootfs = request.rootfs;
     record.kernel = request.kernel;
     record.initrd = request.initrd;
@@ -227,7 +243,9 @@ Created Engine::Impl::create(const CreateRequest& request) {
     Rollback undo;
     undo.add([&] { identities_.release(record); });
     try {
-        vmmOf(record).check(guestSpec(config_, record, backends_.network.traits().touchesHost));
+        GuestSpec guest = guestSpec(config_, record, backends_.network.traits().touchesHost);
+        guest.kernel = request.kernel;  // its own copy is not made yet, and its kind is looked at
+        vmmOf(record).check(guest);
     } catch (const Error& error) {
         throw error.about(requestMember(error.field()));
     }
@@ -485,7 +503,10 @@ std::vector<ComponentHealth> Engine::Impl::health() const {
     ask("storage", backends_.storageName, backends_.storage);
     ask("supervisor", backends_.supervisorName, backends_.supervisor);
     ask("network", backends_.networkName, backends_.network);
-    for (const auto& [name, vmm] : backends_.vmms) ask("vmm", name, *vmm);
+    for (const auto& [name, vmm] : backends_.vmms) {
+        ask("vmm", name, *vmm);
+        all.back() = vmmHealth(name, std::move(all.back()));
+    }
     std::size_t corrupt = 0;
     for (const auto& vm : registry_.all()) {
         const std::lock_guard lock(vm->mutex);
@@ -499,6 +520,34 @@ std::vector<ComponentHealth> Engine::Impl::health() const {
                                 (strangersPossible() ? "; what might be theirs on the host is left alone" : "")});
     }
     return all;
+}
+
+ComponentHealth Engine::Impl::vmmHealth(const std::string& name, ComponentHealth found) const {
+    if (name == config_.vmm) {
+        if (!config_.vmmChoice.empty()) found.detail = config_.vmmChoice + "; " + found.detail;
+        return found;
+    }
+    const bool used = std::ranges::any_of(registry_.all(), [&](const std::shared_ptr<Vm>& vm) {
+        const std::lock_guard lock(vm->mutex);
+        return vm->record.vmm == name;
+    });
+    if (!found.ok && !used) {
+        found.ok = true;
+        found.detail = "no VM needs it; " + found.detail;
+    }
+    return found;
+}
+
+std::string Engine::Impl::vmConfig(const std::string& id) const {
+    const auto vm = need(id);
+    const VmRecord record = [&] {
+        const std::lock_guard lock(vm->mutex);
+        return vm->record;
+    }();
+    if (record.state == VmState::Corrupt) {
+        throw Error(ErrorKind::FailedPrecondition, "the record of VM '" + id + "' cannot be read: " + record.failure);
+    }
+    return vmConfigDocument(config_, record, backends_.network.traits().touchesHost);
 }
 
 Engine::Engine(EngineConfig config, Backends backends, Log& log)
@@ -538,6 +587,9 @@ std::string Engine::console(const std::string& id, std::size_t limit) const {
         return vm->record;
     }();
     return impl_->readConsole(record, limit);
+}
+std::string Engine::vmConfig(const std::string& id) const {
+    return impl_->vmConfig(id);
 }
 std::vector<ComponentHealth> Engine::health() const {
     return impl_->health();

@@ -43,6 +43,7 @@ public:
     [[nodiscard]] VmView view(const Vm& vm) const;
     [[nodiscard]] std::vector<VmView> list() const;
     [[nodiscard]] std::string readConsole(const VmRecord& record, std::size_t limit) const;
+    [[nodiscard]] std::string vmConfig(const std::string& id) const;
     [[nodiscard]] std::vector<ComponentHealth> health() const;
     [[nodiscard]] const EngineConfig& config() const noexcept { return config_; }
 
@@ -93,6 +94,9 @@ private:
     /// The same before a start, as another file may lie there by now. The disk's owner until now.
     DiskOwner claimDataDisk(const VmRecord& record);
     [[nodiscard]] VmmBackend& vmmOf(const VmRecord& record) const;
+    /// describeExit() and what the VM's VMM says that it means: "exit status 153 (it refused its arguments)".
+    [[nodiscard]] std::string describeEnd(const VmRecord& record, const ExitStatus& exit) const;
+    [[nodiscard]] ComponentHealth vmmHealth(const std::string& name, ComponentHealth found) const;
     [[nodiscard]] OwnerTag tagOf(const VmRecord& record) const { return {config_.instance, record.uuid}; }
     [[nodiscard]] std::filesystem::path lockFile(const Vm& vm) const { return pathsOf(config_, vm.id, vm.uuid).lock; }
 

@@ -217,7 +217,7 @@ std::string Engine::Impl::lastWords(const VmRecord& record) const {
     std::string words;
     const ProcessStatus process = backends_.supervisor.status(tagOf(record));
     if (process.state == ProcessState::Exited) {
-        words += process.exit ? "; the VMM ended with " + describeExit(*process.exit) : "; " + process.note;
+        words += process.exit ? "; the VMM ended with " + describeEnd(record, *process.exit) : "; " + process.note;
     }
     constexpr std::size_t enough = 400;
     const std::string console = readConsole(record, enough);

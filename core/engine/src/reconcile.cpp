@@ -207,9 +207,9 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
     const VmRecord record = op.record();
     if (process.exit) {
         const bool guestEnded = !process.exit->signalled && process.exit->code == 0;
-        op.note("note", "the VMM ended with " + describeExit(*process.exit));
+        op.note("note", "the VMM ended with " + describeEnd(record, *process.exit));
         completeStop(op, guestEnded ? VmState::Stopped : VmState::Failed,
-                     guestEnded ? "" : "the VMM ended with " + describeExit(*process.exit));
+                     guestEnded ? "" : "the VMM ended with " + describeEnd(record, *process.exit));
         return;
     }
     if (record.bootId != bootId()) {

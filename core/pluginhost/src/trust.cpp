@@ -1,10 +1,7 @@
 #include "trust.hpp"
 
-#include <cerrno>
-#include <fcntl.h>
 #include <string>
 #include <sys/stat.h>
-#include <system_error>
 
 #include <mergen/base/trust.hpp>
 #include <mergen/sdk/error.hpp>
@@ -15,14 +12,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct stat inspect(const fs::path& path) {
-    struct stat status {};
-    if (::fstatat(AT_FDCWD, path.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
-        throw Error::fromErrno(errno, "cannot inspect it");
-    }
-    return status;
-}
-
 std::int64_t nanoseconds(const timespec& time) noexcept {
     return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
@@ -32,18 +21,16 @@ std::int64_t nanoseconds(const timespec& time) noexcept {
 TrustedFile trustedFile(const fs::path& directory, const fs::path& file) {
     const fs::path entry = directory / file.filename();
     TrustedFile trusted{entry, {}};
-    if (S_ISLNK(inspect(entry).st_mode)) {
-        std::error_code failed;
-        trusted.path = fs::canonical(entry, failed);
-        if (failed) throw Error::fromErrno(failed.value(), "cannot follow the link");
+    if (S_ISLNK(inspect(entry, "it").st_mode)) {
+        trusted.path = resolve(entry, "the link");
         if (trusted.path.parent_path() != directory) {
             throw Error(ErrorKind::PermissionDenied,
                         "it is a link out of the plugin folder, to " + trusted.path.string());
         }
     }
-    const struct stat status = inspect(trusted.path);
+    const struct stat status = inspect(trusted.path, "it");
     if (!S_ISREG(status.st_mode)) throw Error(ErrorKind::InvalidArgument, "it is not a regular file");
-    requireTrusted(status, "it");
+    checkTrusted(status, "it");
     trusted.identity = {status.st_dev, status.st_ino, status.st_size, nanoseconds(status.st_mtim),
                         nanoseconds(status.st_ctim)};
     return trusted;

@@ -16,6 +16,15 @@ SupervisorBackend::~SupervisorBackend() = default;
 NetworkBackend::~NetworkBackend() = default;
 VmmBackend::~VmmBackend() = default;
 
+VmmFitness VmmBackend::fitness() const {
+    const Health found = health();
+    return {.fit = found.ok, .reason = found.detail};
+}
+
+std::string VmmBackend::exitMeaning(const ExitStatus& /*exit*/) const {
+    return {};
+}
+
 std::string_view toString(GuestState state) noexcept {
     switch (state) {
         case GuestState::NotStarted:

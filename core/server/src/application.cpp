@@ -21,6 +21,7 @@
 #include <mergen/server/log.hpp>
 #include <mergen/server/server.hpp>
 #include <mergen/server/signals.hpp>
+#include <mergen/server/vmm_choice.hpp>
 
 namespace mergen::server {
 
@@ -228,7 +229,7 @@ int Application::checkConfig() {
         for (const pluginhost::PluginInfo& plugin : found) {
             if (plugin.state == pluginhost::PluginState::Failed) notes.push_back(plugin.detail);
         }
-        for (const auto& [kind, name] : config_.backends.all()) {
+        for (const auto& [kind, name] : pluginsToLoad(config_, found)) {
             const std::string section = kind + "." + name;
             const bool faulty = std::ranges::any_of(problems, [&, &kind = kind](const Problem& problem) {
                 return problem.where.starts_with(section + ".") || problem.where == "backends." + kind;

@@ -135,6 +135,9 @@ private:
             }
         }
         checkAccess();
+        const std::vector<std::string>& vmms = config_.backends.vmms;
+        if (vmms.size() > 1 && std::ranges::find(vmms, "auto") != vmms.end())
+            problem({"backends.vmm"}, "auto stands alone: it chooses among the VMMs that there are");
         checkRoots();
     }
 
@@ -239,6 +242,7 @@ void checkEntries(const PluginSection& section, const pluginhost::PluginInfo& pl
 std::vector<std::pair<std::string, std::string>> BackendsSection::all() const {
     std::vector<std::pair<std::string, std::string>> result = {
         {"storage", storage}, {"supervisor", supervisor}, {"network", network}};
+    if (vmmAuto()) return result;
     for (const std::string& vmm : vmms) result.emplace_back("vmm", vmm);
     return result;
 }

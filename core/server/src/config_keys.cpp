@@ -386,8 +386,9 @@ std::vector<ConfigKey> makeKeys() {
         name({"backends", "supervisor", "process", "Plugin that keeps VMM processes"},
              MERGEN_MEMBER(backends.supervisor)),
         name({"backends", "network", "linux", "Plugin that connects guests"}, MERGEN_MEMBER(backends.network)),
-        names({"backends", "vmm", "qemu",
-               "Plugins that run microVMs, with commas between them; new VMs are made with the first"},
+        names({"backends", "vmm", "auto",
+               "Plugins that run microVMs, with commas between them; new VMs are made with the first. auto: "
+               "firecracker where its program is and a trial guest shows that KVM runs guests, else qemu"},
               MERGEN_MEMBER(backends.vmms)),
         duration({"backends", "preflight_timeout", "10s", "How long the trial load of one plugin may take"}, 100ms,
                  10min, MERGEN_MEMBER(backends.preflightTimeout)),

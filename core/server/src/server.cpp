@@ -10,6 +10,7 @@
 #include <mergen/sdk/error.hpp>
 #include <mergen/server/folders.hpp>
 #include <mergen/server/server.hpp>
+#include <mergen/server/vmm_choice.hpp>
 
 namespace mergen::server {
 
@@ -114,9 +115,8 @@ void Server::loadPlugins() {
         log_.warning("plugin.refused",
                      {{"file", plugin.file.string()}, {"cause", plugin.detail}, {"effect", "the library is left out"}});
     }
-    for (const auto& [kind, name] : config_.backends.all()) {
-        plugins_->configure(kind, name, config_.settingsOf(kind, name));
-    }
+    loaded_ = pluginsToLoad(config_, plugins_->plugins());
+    for (const auto& [kind, name] : loaded_) plugins_->configure(kind, name, config_.settingsOf(kind, name));
     plugins_->start();
 }
 
@@ -128,8 +128,17 @@ void Server::makeEngine() {
                               .storageName = config_.backends.storage,
                               .supervisorName = config_.backends.supervisor,
                               .networkName = config_.backends.network};
-    for (const std::string& name : config_.backends.vmms) backends.vmms.emplace(name, &plugins_->vmm(name));
-    engine_ = std::make_unique<engine::Engine>(engineConfig(config_, instance_), std::move(backends), log_);
+    for (const auto& [kind, name] : loaded_) {
+        if (kind == "vmm") backends.vmms.emplace(name, &plugins_->vmm(name));
+    }
+    engine::EngineConfig settings = engineConfig(config_, instance_);
+    if (config_.backends.vmmAuto()) {
+        VmmChoice choice = chooseVmm(backends.vmms);
+        log_.info("vmm.chosen", {{"vmm", choice.name}, {"message", choice.reason}});
+        settings.vmm = std::move(choice.name);
+        settings.vmmChoice = std::move(choice.reason);
+    }
+    engine_ = std::make_unique<engine::Engine>(std::move(settings), std::move(backends), log_);
     engine_->recover();
 }
 

@@ -1,10 +1,10 @@
 #include "command_line.hpp"
 
 #include <algorithm>
-#include <set>
 #include <vector>
 
-#include <mergen/base/text.hpp>
+#include <mergen/base/guest.hpp>
+#include <mergen/base/unix_socket.hpp>
 #include <mergen/sdk/error.hpp>
 
 namespace mergen::vmm {
@@ -12,54 +12,6 @@ namespace {
 
 /// The first descriptor after standard input, output and error.
 constexpr int firstTapFd = 3;
-
-[[noreturn]] void refuse(const std::string& field, const std::string& text) {
-    throw Error(ErrorKind::InvalidArgument, text).about(field);
-}
-
-bool isId(std::string_view text) {
-    return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-    });
-}
-
-void checkPath(const std::string& field, const std::filesystem::path& path) {
-    const std::string& text = path.native();
-    if (!path.is_absolute()) refuse(field, "'" + printable(text) + "' is no absolute path");
-    if (text.find('\0') != std::string::npos) refuse(field, "'" + printable(text) + "' has a NUL byte in it");
-}
-
-void checkDisks(const std::vector<DiskSpec>& disks) {
-    if (disks.size() > maxDisks) refuse("disks", "a guest has at most " + std::to_string(maxDisks) + " disks");
-    std::set<std::string> ids;
-    for (std::size_t i = 0; i < disks.size(); ++i) {
-        const std::string field = "disks[" + std::to_string(i) + "]";
-        const DiskSpec& disk = disks[i];
-        if (!isId(disk.id))
-            refuse(field + ".id", "'" + printable(disk.id) + "' is not made of a-z, A-Z, 0-9 and _ alone");
-        if (!ids.insert(disk.id).second) refuse(field + ".id", "two disks have the id '" + disk.id + "'");
-        checkPath(field + ".file", disk.file);
-    }
-    const auto roots = std::count_if(disks.begin(), disks.end(), [](const DiskSpec& disk) { return disk.root; });
-    if (roots != 1) refuse("disks", "a guest has exactly one root disk, not " + std::to_string(roots));
-}
-
-void checkNics(const std::vector<NicSpec>& nics) {
-    if (nics.size() > maxNics) refuse("nics", "a guest has at most " + std::to_string(maxNics) + " network interfaces");
-    std::set<std::string> ids;
-    for (std::size_t i = 0; i < nics.size(); ++i) {
-        const std::string field = "nics[" + std::to_string(i) + "].id";
-        if (!isId(nics[i].id))
-            refuse(field, "'" + printable(nics[i].id) + "' is not made of a-z, A-Z, 0-9 and _ alone");
-        if (!ids.insert(nics[i].id).second) refuse(field, "two network interfaces have the id '" + nics[i].id + "'");
-    }
-}
-
-/// The root disk first: it is the first namespace of the NVMe controller, /dev/nvme0n1, whatever the order asked for.
-std::vector<DiskSpec> rootFirst(std::vector<DiskSpec> disks) {
-    std::stable_partition(disks.begin(), disks.end(), [](const DiskSpec& disk) { return disk.root; });
-    return disks;
-}
 
 }  // namespace
 
@@ -84,18 +36,7 @@ std::string_view toString(Machine machine) noexcept {
 }
 
 void checkGuest(const GuestSpec& guest) {
-    if (guest.vcpus < 1 || guest.vcpus > maxVcpus) {
-        refuse("vcpus",
-               "a guest has 1 to " + std::to_string(maxVcpus) + " processors, not " + std::to_string(guest.vcpus));
-    }
-    if (guest.memory < minMemory || guest.memory > maxMemory) {
-        refuse("memory", "a guest has " + std::to_string(minMemory.count) + " to " + std::to_string(maxMemory.count) +
-                             " MiB of memory, not " + std::to_string(guest.memory.count));
-    }
-    checkPath("kernel", guest.kernel);
-    if (guest.initrd) checkPath("initrd", *guest.initrd);
-    checkDisks(guest.disks);
-    checkNics(guest.nics);
+    checkGuestShape(guest, {maxVcpus, minMemory, maxMemory, maxDisks, maxNics});
     static_cast<void>(kernelArguments(guest, Accelerator::Tcg));  // the longer of the two
 }
 
@@ -109,22 +50,15 @@ std::string kernelArguments(const GuestSpec& guest, Accelerator accelerator) {
     // times: then 3 of 50 guests panicked ("IO-APIC + timer doesn't work!"), and one lost the interrupts of its disk
     // after the repair that it tried. Under KVM a kernel leaves the test out by itself.
     if (accelerator == Accelerator::Tcg) line += " no_timer_check";
-    bool ofKernel = true;
-    for (const std::string& word : split(guest.bootArguments, ' ')) {
-        if (word.empty()) continue;
-        if (!std::all_of(word.begin(), word.end(), [](char c) { return c > ' ' && c <= '~'; }))
-            refuse("bootArguments", "'" + printable(word) + "' has characters that are not printable ASCII");
-        if (word == "--") ofKernel = false;
-        if (ofKernel && word.starts_with("root="))
-            refuse("bootArguments", "'" + printable(word) + "': the VMM says what the root disk is called");
+    forEachBootArgument(guest, [&line](const std::string& word, bool ofKernel) {
         // Right for Firecracker, whose devices need no PCI, and therefore among the usual defaults; here all devices
         // are on PCI.
-        if (ofKernel && word == "pci=off") continue;
-        line += " " + word;
-    }
+        if (!ofKernel || word != "pci=off") line += " " + word;
+    });
     if (line.size() > maxKernelArguments) {
-        refuse("bootArguments", "the kernel takes " + std::to_string(maxKernelArguments) +
-                                    " bytes of arguments, these are " + std::to_string(line.size()));
+        throw Error(ErrorKind::InvalidArgument, "the kernel takes " + std::to_string(maxKernelArguments) +
+                                                    " bytes of arguments, these are " + std::to_string(line.size()))
+            .about("bootArguments");
     }
     return line;
 }
@@ -138,11 +72,7 @@ std::string optionValue(std::string_view text) {
 LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Platform& platform) {
     checkGuest(guest);
     const std::string socket = place.controlSocket.string();
-    if (!place.controlSocket.is_absolute() || socket.size() > maxSocketPath) {
-        throw Error(ErrorKind::InvalidArgument, "the path of a control socket is absolute and has at most " +
-                                                    std::to_string(maxSocketPath) +
-                                                    " bytes (unix(7)): " + printable(socket));
-    }
+    checkSocketPath(place.controlSocket);
 
     LaunchPlan plan;
     std::vector<std::string>& line = plan.arguments;
@@ -178,6 +108,7 @@ LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Plat
     // names a file of the host's). One controller with a namespace per disk keeps the guest's names in this order.
     add({"-device", "nvme,id=nvme,serial=mergen"});
     std::size_t number = 0;
+    // The root disk first: it is the first namespace of the controller, /dev/nvme0n1, whatever the order asked for.
     for (const DiskSpec& disk : rootFirst(guest.disks)) {
         const std::string node = "disk" + std::to_string(number++);
         add({"-blockdev", "driver=raw,node-name=" + node + ",read-only=" + (disk.readOnly ? "on" : "off") +

@@ -33,8 +33,6 @@ inline constexpr std::size_t maxDisks = 8;
 inline constexpr std::size_t maxNics = 8;
 /// COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h) is 2048 with the final NUL; a longer line is cut silently.
 inline constexpr std::size_t maxKernelArguments = 2047;
-/// sun_path of unix(7) without its final NUL.
-inline constexpr std::size_t maxSocketPath = 107;
 
 /// How QEMU is run on this host.
 struct Platform {

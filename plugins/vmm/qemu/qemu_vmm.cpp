@@ -1,22 +1,19 @@
 #include "qemu_vmm.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <initializer_list>
 #include <optional>
-#include <poll.h>
 #include <string_view>
-#include <sys/inotify.h>
 #include <unistd.h>
 #include <utility>
 
 #include <Poco/JSON/Array.h>
 
-#include <mergen/base/fd.hpp>
 #include <mergen/base/file.hpp>
 #include <mergen/base/json.hpp>
+#include <mergen/base/kvm.hpp>
 #include <mergen/base/text.hpp>
+#include <mergen/base/unix_socket.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/failpoint.hpp>
 
@@ -48,27 +45,6 @@ std::filesystem::path absolutePath(const Settings& settings, std::string_view ke
                 std::string(key) + " = " + printable(path.string()) + ": must be an absolute path")
         .about(std::string(key));
 }
-
-/// Sleeps until a folder's entries change, or a while has passed.
-class FolderWatch {
-public:
-    explicit FolderWatch(const std::filesystem::path& folder) : inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
-        // Without (a limit of the host's is reached) wait() returns after its while, which is enough to go on.
-        if (inotify_ && ::inotify_add_watch(inotify_.get(), folder.c_str(), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR) < 0)
-            inotify_.reset();
-    }
-
-    void wait(std::chrono::milliseconds atMost) {
-        pollfd entry{inotify_.get(), POLLIN, 0};  // a descriptor of -1 is passed over by poll(2)
-        ::poll(&entry, 1, static_cast<int>(atMost.count()));
-        std::array<char, 4096> events;
-        while (inotify_ && ::read(inotify_.get(), events.data(), events.size()) > 0) {
-        }
-    }
-
-private:
-    UniqueFd inotify_;
-};
 
 /// QEMU's RunState (qapi/run-state.json) as the guest's.
 std::optional<GuestState> guestState(std::string_view status) {
@@ -133,7 +109,9 @@ void QemuVmm::start() {
     platform_.kvmGroup.reset();
     std::string reason = "as the settings say";
     if (accelSetting_ != "tcg") {
-        const KvmFinding kvm = findKvm(host_->paths().libexec / "mergen-kvm-probe", kvmDevice_);
+        const DeviceFinding kvm = findKvm({.program = host_->paths().libexec / "mergen-kvm-probe",
+                                           .device = kvmDevice_,
+                                           .memory = host_->paths().runRoot / "kvm"});
         reason = kvmDevice_.string() + ": " + kvm.reason;
         if (kvm.usable) {
             platform_.accelerator = Accelerator::Kvm;
@@ -181,35 +159,20 @@ LaunchPlan QemuVmm::plan(const GuestSpec& guest, const VmmPlace& place) const {
 
 void QemuVmm::boot(const VmmPlace& place, const GuestSpec& /*guest: all of it is on the command line*/,
                    std::chrono::milliseconds timeout, const std::function<bool()>& alive) {
-    // The folder's watch wakes us when the socket appears; the pauses bound how late the death of the process is seen,
-    // and cover the moment between bind(2), which makes the socket, and listen(2).
-    constexpr std::chrono::milliseconds checkAlive = 50ms, betweenBindAndListen = 2ms;
     const SteadyTime deadline = after(timeout);
-    const auto within = [&](const Error& error) { return error.within("booting a guest"); };
-    FolderWatch folder(place.controlSocket.parent_path());
-
-    while (true) {
-        // Before the attempt, so that nothing is lost of a process that dies after it has let us connect.
-        const bool living = alive();
-        try {
-            if (auto qmp = QmpClient::tryConnect(place.controlSocket, place.credentials.uid, deadline)) {
-                const GuestState state = queryState(*qmp);
-                MERGEN_FAILPOINT("vmm.qemu.boot.before_cont");
-                if (state == GuestState::NotStarted || state == GuestState::Paused) qmp->execute("cont");
-                if (state == GuestState::Ended) cannot("boot", state);
-                MERGEN_FAILPOINT("vmm.qemu.boot.after_cont");
-                return;
-            }
-        } catch (const Error& error) {
-            if (error.kind() == ErrorKind::Unavailable && !alive())
-                throw within(Error(ErrorKind::Unavailable, "QEMU ended; its console says why"));
-            throw within(error);
-        }
-        if (!living) throw within(Error(ErrorKind::Unavailable, "QEMU ended before it listened; its console says why"));
-        if (std::chrono::steady_clock::now() >= deadline)
-            throw within(Error(ErrorKind::Timeout, "QEMU does not listen on " + place.controlSocket.string()));
-        std::error_code ignored;
-        folder.wait(std::filesystem::exists(place.controlSocket, ignored) ? betweenBindAndListen : checkAlive);
+    try {
+        awaitSocket(place.controlSocket, "QEMU", deadline, alive, [&] {
+            auto qmp = QmpClient::tryConnect(place.controlSocket, place.credentials.uid, deadline);
+            if (!qmp) return false;
+            const GuestState state = queryState(*qmp);
+            MERGEN_FAILPOINT("vmm.qemu.boot.before_cont");
+            if (state == GuestState::NotStarted || state == GuestState::Paused) qmp->execute("cont");
+            if (state == GuestState::Ended) cannot("boot", state);
+            MERGEN_FAILPOINT("vmm.qemu.boot.after_cont");
+            return true;
+        });
+    } catch (const Error& error) {
+        throw error.within("booting a guest");
     }
 }
 

@@ -7,7 +7,6 @@
 #include <mergen/sdk/vmm.hpp>
 
 #include "command_line.hpp"
-#include "kvm_probe.hpp"
 
 namespace mergen::vmm {
 

@@ -1,16 +1,14 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include <Poco/JSON/Object.h>
 
-#include <mergen/base/fd.hpp>
+#include <mergen/base/unix_socket.hpp>
 #include <mergen/sdk/types.hpp>
 
 namespace mergen::vmm {
@@ -44,18 +42,12 @@ public:
     [[nodiscard]] std::string queryStatus();
 
 private:
-    QmpClient(const std::filesystem::path& socket, UniqueFd connection, SteadyTime deadline);
+    explicit QmpClient(UnixConnection connection);
 
     void agree();
-    void send(std::string_view text);
     [[nodiscard]] Poco::JSON::Object::Ptr receive();
-    void waitFor(short events);
-    [[noreturn]] void fail(std::string_view what) const;
-    [[noreturn]] void timeOut() const;
 
-    std::filesystem::path socket_;
-    UniqueFd connection_;
-    SteadyTime deadline_;
+    UnixConnection connection_;
     std::string buffer_;        ///< received, not yet read
     std::size_t searched_ = 0;  ///< so much of it holds no end of line
     std::int64_t lastId_ = 0;

@@ -19,6 +19,15 @@
 
 namespace mergen {
 
+/// What the backend boots, and what can be seen of it.
+struct GuestUnderTest {
+    /// Kernel and root disk, or why there are none.
+    std::function<std::optional<test::GuestImages>()> images = test::GuestImages::find;
+    std::string ready = "mergen-guest: ready";                 ///< on the console once it is up
+    std::string shuttingDown = "mergen-guest: shutting down";  ///< on the console once it has heard Ctrl-Alt-Del
+    bool writesDisks = true;  ///< it counts its boots on the root disk, and scribbles on the second one if told to
+};
+
 /// One VMM backend as the suite sees it.
 struct VmmUnderTest {
     const mergen_key* keys;  ///< its manifest's table
@@ -26,13 +35,14 @@ struct VmmUnderTest {
     std::map<std::string, std::string, std::less<>> settings;
     std::filesystem::path program;  ///< the VMM's; tests that need it are skipped where it is missing
     std::filesystem::path libexec;  ///< programs of Mergen's own that the backend starts; empty: none
+    GuestUnderTest guest{};
 };
 inline void PrintTo(const VmmUnderTest&, std::ostream* out) {
     *out << "backend";
 }
 
-/// The promises of `VmmBackend`, shown with real guests. A backend runs them by one line in a test of its own, in
-/// namespace mergen or below:
+/// The promises of `VmmBackend`, shown with guests: real ones, or what a fake VMM can show of one. A backend runs them
+/// by one line in a test of its own, in namespace mergen or below:
 ///
 ///     INSTANTIATE_TEST_SUITE_P(Qemu, VmmContract, ::testing::Values(VmmUnderTest{...}));
 class VmmContract : public ::testing::TestWithParam<VmmUnderTest> {
@@ -52,6 +62,8 @@ protected:
     /// A guest with a root disk of its own in the place. Skips the test if there is no guest to boot or no VMM: the
     /// caller returns if IsSkipped().
     [[nodiscard]] GuestSpec makeGuest(const VmmPlace& place);
+    /// The same for a test that looks at what the guest wrote: skips it where the guest writes nothing.
+    [[nodiscard]] GuestSpec makeWritingGuest(const VmmPlace& place);
     /// A guest that is only talked about: nothing of it exists.
     [[nodiscard]] static GuestSpec paperGuest();
 

@@ -137,6 +137,13 @@ std::string FakeService::console(const std::string& id, std::size_t limit) const
     return text.size() <= limit ? text : text.substr(text.size() - limit);
 }
 
+std::string FakeService::vmConfig(const std::string& id) const {
+    const std::lock_guard lock(state_->mutex);
+    enter("vmm-config " + id);
+    static_cast<void>(need(id));
+    return "{\n  \"drives\": []\n}\n";
+}
+
 std::vector<engine::ComponentHealth> FakeService::health() const {
     const std::lock_guard lock(state_->mutex);
     return state_->components;

@@ -105,9 +105,10 @@ TEST(OpenApi, EverySchemaHasTheMembersThatRepliesHave) {
 }
 
 TEST(OpenApi, EveryMemberOfCreateIsDescribed) {
-    EXPECT_EQ(readDocument().schemas["CreateVm"],
-              (std::set<std::string>{"id", "name", "rootfs", "kernel", "initrd", "dataDisk", "vcpu", "memMiB", "ports",
-                                     "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks"}));
+    EXPECT_EQ(
+        readDocument().schemas["CreateVm"],
+        (std::set<std::string>{"id", "name", "rootfs", "kernel", "initrd", "dataDisk", "vcpu", "memMiB", "ports",
+                               "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks", "vmm"}));
 }
 
 }  // namespace

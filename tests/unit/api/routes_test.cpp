@@ -156,6 +156,17 @@ TEST(ApiRoutes, AConsoleLargerThanTheSocketsBuffersArrivesWhole) {
     EXPECT_EQ(fixture.request("GET", "/v1/vms/a/console?tail=16777216").body.size(), 16U << 20U);
 }
 
+TEST(ApiRoutes, TheVmmConfigIsGivenAsItIs) {
+    ServerFixture fixture;
+    static_cast<void>(fixture.request("POST", "/v1/vms", withId("a")));
+    const Reply reply = fixture.request("GET", "/v1/vms/a/vmm-config");
+    EXPECT_EQ(reply.status, 200);
+    EXPECT_EQ(reply.headers.at("content-type"), "application/json");
+    EXPECT_EQ(reply.body, "{\n  \"drives\": []\n}\n") << "so that it can be kept as a file";
+    EXPECT_EQ(fixture.request("GET", "/v1/vms/b/vmm-config").status, 404);
+    EXPECT_EQ(fixture.request("GET", "/v1/vms/a/vmm-config?x=1").status, 400);
+}
+
 TEST(ApiRoutes, OtherMethodsGet405WithAllow) {
     ServerFixture fixture;
     const auto allow = [&](const std::string& method, const std::string& target) {

@@ -4,10 +4,8 @@
 #include <functional>
 #include <string>
 #include <string_view>
-#include <thread>
-#include <vector>
 
-#include <mergen/base/fd.hpp>
+#include "scripted_server.hpp"
 
 namespace mergen::vmm {
 
@@ -18,39 +16,35 @@ inline constexpr std::string_view qmpGreeting =
 /// The other end of a conversation with the code under test, as a script sees it.
 class FakePeer {
 public:
-    explicit FakePeer(UniqueFd connection) : connection_(std::move(connection)) {}
+    explicit FakePeer(test::ScriptedPeer& peer) : peer_(peer) {}
 
     /// Sends the bytes as they are; false once the other side has gone.
-    bool send(std::string_view bytes);
+    bool send(std::string_view bytes) { return peer_.send(bytes); }
     /// The next line without its end; empty once the other side has gone.
-    [[nodiscard]] std::string line();
+    [[nodiscard]] std::string line() { return peer_.until("\n"); }
     /// Reads a command, answers with the id of the question, and gives the command's line. `answer` is what stands in
     /// the object beside the id: `"return": {}`.
     std::string answer(std::string_view answer);
     /// Greets and agrees on capabilities.
     void greet();
     /// Waits until the other side closes, and reads nothing but that.
-    void awaitEnd();
+    void awaitEnd() { peer_.awaitEnd(); }
 
 private:
-    UniqueFd connection_;
-    std::string buffer_;
+    test::ScriptedPeer& peer_;
 };
 
-/// Listens on a unix socket and runs `script` on its own thread for each connection, one after the other. The end
-/// waits for the script, which ends when the code under test closes.
+/// Runs `script` for each connection, one after the other.
 class FakeQmpServer {
 public:
-    FakeQmpServer(const std::filesystem::path& socket, std::function<void(FakePeer&)> script);
-    FakeQmpServer(const FakeQmpServer&) = delete;
-    FakeQmpServer& operator=(const FakeQmpServer&) = delete;
-    ~FakeQmpServer();
+    FakeQmpServer(const std::filesystem::path& socket, std::function<void(FakePeer&)> script)
+        : server_(socket, [script = std::move(script)](test::ScriptedPeer& connection) {
+              FakePeer peer(connection);
+              script(peer);
+          }) {}
 
 private:
-    UniqueFd listener_;
-    UniqueFd wake_;
-    std::function<void(FakePeer&)> script_;
-    std::jthread thread_;
+    test::ScriptedServer server_;
 };
 
 }  // namespace mergen::vmm

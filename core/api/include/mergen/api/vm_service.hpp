@@ -34,6 +34,7 @@ public:
     [[nodiscard]] virtual std::vector<engine::VmView> list() const = 0;
     [[nodiscard]] virtual std::vector<engine::Event> events(const std::string& id) const = 0;
     [[nodiscard]] virtual std::string console(const std::string& id, std::size_t limit) const = 0;
+    [[nodiscard]] virtual std::string vmConfig(const std::string& id) const = 0;
     [[nodiscard]] virtual std::vector<engine::ComponentHealth> health() const = 0;
     /// The prefix of unit names in the `systemd` block: "fc" of "fc@<id>.service".
     [[nodiscard]] virtual std::string unitPrefix() const = 0;

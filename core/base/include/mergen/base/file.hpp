@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <mergen/base/fd.hpp>
+#include <mergen/sdk/types.hpp>
 
 /// Small files and folders, without following links and without half-written results. Every function throws
 /// Error::fromErrno with operation and path in its text.
@@ -31,8 +32,9 @@ void writeAll(int fd, std::string_view data, std::string_view what);
 /// subject to the umask.
 void writeFileDurably(const std::filesystem::path& path, std::string_view data, mode_t mode);
 
-/// The same without the two fsync: for what a reboot may take (run directories).
-void writeFileAtomically(const std::filesystem::path& path, std::string_view data, mode_t mode);
+/// The same without the two fsync: for what a reboot may take (run directories). `owner`: whose it becomes; none: ours.
+void writeFileAtomically(const std::filesystem::path& path, std::string_view data, mode_t mode,
+                         const std::optional<Credentials>& owner = {});
 
 /// fsync of a folder, which makes the names in it durable.
 void syncDirectory(const std::filesystem::path& path);

@@ -5,23 +5,37 @@
 #include <string>
 #include <sys/stat.h>
 
-/// Which files may steer a server that may be root: only those that nobody but root and the server's own user can
-/// change or put in their place. Every function throws Error(PermissionDenied) that says whose the thing is, or its
-/// mode, and what to do; `shown` is what the text calls it.
+/// Which files a server that may be root reads its orders from, executes or maps: only those that nobody but root and
+/// the server's own user can change or put in their place. `shown` is what error texts call the thing.
 namespace mergen {
 
-/// A file or folder of this status belongs to root or to our user, and only its owner can write it. With a POSIX ACL
-/// the group bits show its mask, so that a named user who may write is seen, too.
-void requireTrusted(const struct stat& status, const std::string& shown);
+/// lstat(2). Throws Error::fromErrno that names `shown`.
+[[nodiscard]] struct stat inspect(const std::filesystem::path& path, const std::string& shown);
 
-/// The folder without links in its path; it and every folder above it are under the rule, where the sticky bit of a
-/// folder above (/tmp) is enough. Throws NotFound, or InvalidArgument if it is relative or no folder.
+/// `path` without links. Throws Error that names `shown`.
+[[nodiscard]] std::filesystem::path resolve(const std::filesystem::path& path, const std::string& shown);
+
+/// Throws PermissionDenied, with what to do, unless root or our user owns what has this status, and nobody else may
+/// write to it.
+void checkTrusted(const struct stat& status, const std::string& shown);
+
+/// The same of every folder above `path`, which has no links in it; there the sticky bit (/tmp) is enough.
+void checkTrustedAbove(const std::filesystem::path& path, const std::string& shown);
+
+/// The folder without links in its path; it and those above are under the rule. Throws NotFound, InvalidArgument
+/// (relative, no folder) or PermissionDenied.
 [[nodiscard]] std::filesystem::path trustedDirectory(const std::filesystem::path& directory, const std::string& shown);
 
 /// The content of a regular file of at most `limit` bytes, under the rule like the folders above it; a link is followed
-/// and both its ends' folders are under the rule. Looks at what it opened, so nothing can be put in its place between.
-/// Throws NotFound, InvalidArgument (no regular file), ResourceExhausted (larger).
+/// if the folder that it lies in is, too. Looks at what it opened, so that nothing can be put in its place in between.
+/// Throws NotFound, InvalidArgument (no regular file), ResourceExhausted (larger) or PermissionDenied.
 [[nodiscard]] std::string readTrustedFile(const std::filesystem::path& file, std::size_t limit,
                                           const std::string& shown);
+
+/// The program that `program` means, without links: an absolute path, or a bare name that is looked for where
+/// distributions put programs (/usr/local/sbin, …, /bin), never in the environment's PATH. Throws NotFound if there is
+/// none, InvalidArgument for a relative path or what is no regular file, PermissionDenied if it cannot be executed or
+/// somebody else could change it.
+[[nodiscard]] std::filesystem::path trustedProgram(const std::filesystem::path& program);
 
 }  // namespace mergen

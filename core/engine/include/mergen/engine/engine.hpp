@@ -39,6 +39,7 @@ struct EngineConfig {
     std::size_t eventsPerVm = 256;
     std::string unitPrefix = "fc";  ///< for the name of the unit in the `systemd` block
     std::string vmm;                ///< name of the VMM backend for new VMs
+    std::string vmmChoice{};        ///< why it is that one, where the server has chosen; for the health page
 };
 
 /// The backends that the operator selected. Borrowed: started before the engine is made, stopped after it is gone.
@@ -95,7 +96,11 @@ public:
     /// The last `limit` bytes that the VM's console printed, as they came.
     [[nodiscard]] std::string console(const std::string& id, std::size_t limit) const;
 
-    /// Storage, supervisor, network and VMMs.
+    /// The VM's configuration as a file that `firecracker --config-file` takes, with its own paths. Throws
+    /// FailedPrecondition for a corrupt record.
+    [[nodiscard]] std::string vmConfig(const std::string& id) const;
+
+    /// Storage, supervisor, network and VMMs. A VMM that neither makes new VMs nor has any is well in any case.
     [[nodiscard]] std::vector<ComponentHealth> health() const;
 
     [[nodiscard]] const EngineConfig& config() const noexcept;

@@ -43,6 +43,7 @@ struct PortRequest {
 struct CreateRequest {
     std::optional<RecordId> id;  ///< none: the internal UUID
     std::string name;            ///< unique among VMs; empty: none
+    std::string vmm;             ///< name of a VMM backend; empty: the server's choice
     std::filesystem::path rootfs;
     std::filesystem::path kernel;
     std::optional<std::filesystem::path> initrd;

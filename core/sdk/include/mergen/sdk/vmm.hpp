@@ -64,6 +64,12 @@ struct VmmTraits {
     bool pause = false;  ///< pause() and resume() work
 };
 
+/// Whether this host runs guests with a VMM as they should run: what the server chooses by where it is told to choose.
+struct VmmFitness {
+    bool fit = true;
+    std::string reason;  ///< one clause: what was found on this host
+};
+
 enum class GuestState : std::uint8_t {
     NotStarted,  ///< the VMM is up, the guest has not run yet
     Running,
@@ -83,8 +89,15 @@ public:
 
     [[nodiscard]] virtual VmmTraits traits() const noexcept = 0;
 
+    /// As start() found it. By default, what health() says.
+    [[nodiscard]] virtual VmmFitness fitness() const;
+
+    /// What an exit status of the VMM's program means, as a clause ("a system call that its filter forbids"); empty if
+    /// there is no more to say than the number.
+    [[nodiscard]] virtual std::string exitMeaning(const ExitStatus& exit) const;
+
     /// Throws InvalidArgument or NotSupported, about the GuestSpec member that is wrong ("vcpus", "memory", ...),
-    /// before anything is made.
+    /// before anything is made. Files that it names need not exist yet; of those that do, their kind is looked at.
     virtual void check(const GuestSpec& guest) const = 0;
 
     /// The command line; a pure function of its arguments and of what start() found. Throws as check(), and

@@ -68,10 +68,12 @@ struct VmSection {
 /// `[backends]`: the name of the plugin of each kind.
 struct BackendsSection {
     std::string storage, supervisor, network;
-    std::vector<std::string> vmms;  ///< never empty; the first is for new VMs
+    std::vector<std::string> vmms;  ///< never empty; the first is for new VMs; "auto" stands alone
     std::chrono::milliseconds preflightTimeout{};
 
-    /// kind and name of all, in the order in which they start.
+    /// The server chooses the VMM.
+    [[nodiscard]] bool vmmAuto() const { return vmms == std::vector<std::string>{"auto"}; }
+    /// kind and name of all that are named, in the order in which they start; see pluginsToLoad().
     [[nodiscard]] std::vector<std::pair<std::string, std::string>> all() const;
 };
 

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <mergen/api/api_server.hpp>
@@ -64,6 +65,7 @@ private:
     std::string instance_;
     Access access_;
     bool portFileWritten_ = false;
+    std::vector<std::pair<std::string, std::string>> loaded_;  ///< kind and name of the plugins in use
     // In the order in which they are made: each uses those above it.
     std::unique_ptr<DataRootLock> lock_;
     std::unique_ptr<pluginhost::PluginHost> plugins_;

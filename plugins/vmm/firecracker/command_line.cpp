@@ -1,0 +1,87 @@
+#include "command_line.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <mergen/base/guest.hpp>
+#include <mergen/base/text.hpp>
+#include <mergen/base/unix_socket.hpp>
+#include <mergen/sdk/error.hpp>
+
+namespace mergen::vmm {
+namespace {
+
+// What Firecracker itself adds to the kernel's arguments, at its longest: once, and for every device.
+constexpr std::string_view addedOnce = " pci=off root=/dev/vda rw";
+constexpr std::string_view addedPerDevice = " virtio_mmio.device=4K@0xc0001000:23";
+
+/// Paths go to Firecracker as JSON, which is UTF-8: another one would arrive as a different path.
+void checkText(const std::string& field, const std::filesystem::path& path) {
+    if (isCleanUtf8(path.native())) return;
+    throw Error(ErrorKind::InvalidArgument, "'" + printable(path.native()) + "' is not UTF-8").about(field);
+}
+
+}  // namespace
+
+void checkGuest(const GuestSpec& guest) {
+    checkGuestShape(guest, {maxVcpus, minMemory, maxMemory, maxDisks, maxNics});
+    checkText("kernel", guest.kernel);
+    if (guest.initrd) checkText("initrd", *guest.initrd);
+    for (std::size_t i = 0; i < guest.disks.size(); ++i)
+        checkText("disks[" + std::to_string(i) + "].file", guest.disks[i].file);
+
+    forEachBootArgument(guest, [](const std::string&, bool) {});
+    const std::size_t added = addedOnce.size() + (guest.disks.size() + guest.nics.size()) * addedPerDevice.size();
+    if (guest.bootArguments.size() + added > maxKernelArguments) {
+        throw Error(ErrorKind::InvalidArgument, "a kernel takes " + std::to_string(maxKernelArguments) +
+                                                    " bytes of arguments, of which Firecracker needs " +
+                                                    std::to_string(added) + "; these are " +
+                                                    std::to_string(guest.bootArguments.size()))
+            .about("bootArguments");
+    }
+}
+
+std::filesystem::path configurationFile(const VmmPlace& place) {
+    return place.runDirectory / "firecracker.json";
+}
+
+LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const std::filesystem::path& program,
+                       std::vector<std::uint32_t> groups) {
+    checkGuest(guest);
+    checkSocketPath(place.controlSocket);
+    LaunchPlan plan;
+    // Its log goes where the guest prints: of that, only what is wrong. Taps it opens itself, by name, in its network
+    // namespace: they belong to the VM's user.
+    plan.arguments = {program.string(), "--api-sock", place.controlSocket.string(), "--id", place.owner.vm.str(),
+                      "--level",        "Warning"};
+    plan.unattended = plan.arguments;
+    plan.unattended.insert(plan.unattended.end(), {"--config-file", configurationFile(place).string()});
+    plan.stale = {place.controlSocket};
+    plan.groups = std::move(groups);
+    return plan;
+}
+
+std::string exitMeaning(const ExitStatus& exit) {
+    if (exit.signalled) return {};
+    static constexpr std::array<std::pair<int, std::string_view>, 12> meanings{{
+        {1, "Firecracker met an error"},
+        {2, "Firecracker met something unexpected"},
+        {148, "Firecracker was ended by its seccomp filter: a system call that it does not allow"},
+        {149, "Firecracker had a bus error: memory or a file behind it is gone, or a medium is full"},
+        {150, "Firecracker had a segmentation fault"},
+        {151, "Firecracker hit the limit on the size of files"},
+        {152, "Firecracker refused its configuration"},
+        {153, "Firecracker refused its arguments"},
+        {154, "Firecracker hit the limit on processor time"},
+        {155, "Firecracker wrote where nobody read"},
+        {156, "Firecracker lost its terminal"},
+        {157, "Firecracker met an instruction that this processor lacks"},
+    }};
+    const auto* const found = std::ranges::find(meanings, exit.code, &std::pair<int, std::string_view>::first);
+    return found == meanings.end() ? std::string() : std::string(found->second);
+}
+
+}  // namespace mergen::vmm

@@ -1,0 +1,78 @@
+#include "kernel_image.hpp"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <string_view>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+#include <mergen/base/fd.hpp>
+#include <mergen/sdk/error.hpp>
+
+namespace mergen::vmm {
+namespace {
+
+using namespace std::string_view_literals;
+
+// The boot sector and the header of a bzImage lie within (Documentation/arch/x86/boot.rst: "HdrS" at 0x202).
+constexpr std::size_t headBytes = 0x210;
+constexpr std::size_t bzImageMagicAt = 0x202;
+
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> otherKinds{{
+    {"\x1f\x8b"sv, "compressed by gzip"},
+    {"\xfd"
+     "7zXZ\0"sv,
+     "compressed by xz"},
+    {"\x28\xb5\x2f\xfd"sv, "compressed by zstd"},
+    {"\x02\x21\x4c\x18"sv, "compressed by lz4"},
+    {"\x04\x22\x4d\x18"sv, "compressed by lz4"},
+    {"BZh"sv, "compressed by bzip2"},
+    {"\x89"
+     "LZO"sv,
+     "compressed by lzo"},
+}};
+
+[[noreturn]] void refuse(const std::filesystem::path& kernel, std::string_view what) {
+    throw Error(ErrorKind::InvalidArgument,
+                "the kernel " + kernel.string() + " is " + std::string(what) +
+                    "; Firecracker takes an uncompressed ELF file (vmlinux), or a bzImage from 1.17 on")
+        .about("kernel");
+}
+
+}  // namespace
+
+void checkKernel(const std::filesystem::path& kernel, const std::optional<FirecrackerVersion>& version) {
+    // O_NONBLOCK: a FIFO must not hold us. A VM's kernel is a file of its own or one that was found behind no link.
+    const UniqueFd file(::open(kernel.c_str(), O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC));
+    if (!file) {
+        if (errno == ENOENT || errno == ENOTDIR) return;
+        throw Error::fromErrno(errno, "cannot open the kernel " + kernel.string()).about("kernel");
+    }
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0)
+        throw Error::fromErrno(errno, "cannot inspect the kernel " + kernel.string());
+    if (!S_ISREG(status.st_mode)) refuse(kernel, "no regular file");
+    std::array<char, headBytes> buffer{};
+    const ssize_t got = ::pread(file.get(), buffer.data(), buffer.size(), 0);
+    if (got < 0) throw Error::fromErrno(errno, "cannot read the kernel " + kernel.string()).about("kernel");
+    const std::string_view head(buffer.data(), static_cast<std::size_t>(got));
+
+    if (head.starts_with("\x7f"
+                         "ELF"))
+        return;
+    if (head.size() >= bzImageMagicAt + 4 && head.substr(bzImageMagicAt, 4) == "HdrS") {
+        if (version)
+            requireVersion(*version, firstWithBzImage, "the kernel " + kernel.string() + " is a bzImage, which",
+                           "kernel");
+        return;
+    }
+    for (const auto& [magic, what] : otherKinds) {
+        if (head.starts_with(magic)) refuse(kernel, what);
+    }
+    refuse(kernel, "neither");
+}
+
+}  // namespace mergen::vmm

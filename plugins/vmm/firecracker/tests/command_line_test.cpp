@@ -1,0 +1,183 @@
+#include "command_line.hpp"
+
+#include <filesystem>
+#include <string>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <mergen/base/file.hpp>
+#include <mergen/sdk/error.hpp>
+
+#include "kernel_image.hpp"
+#include "test_host.hpp"
+#include "version.hpp"
+
+namespace mergen::vmm {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+const Uuid uuid = Uuid::parse("0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d");
+
+GuestSpec guest() {
+    GuestSpec spec;
+    spec.vcpus = 2;
+    spec.memory = MiB{256};
+    spec.kernel = "/vm/kernel";
+    spec.bootArguments = "console=ttyS0 reboot=k panic=1 pci=off";
+    spec.disks = {{.id = "rootfs", .file = "/vm/rootfs.ext4", .readOnly = false, .root = true}};
+    spec.nics = {{.id = "eth0", .tap = IfName::parse("tap-0a1b2c3d"), .mac = MacAddress::of(uuid)}};
+    return spec;
+}
+
+VmmPlace place() {
+    return {OwnerTag{"0a1b2c3d", uuid}, "/run/vm", "/run/vm/mergen.socket", {1900000000, 1900000000}};
+}
+
+std::string refusedField(const GuestSpec& spec) {
+    try {
+        checkGuest(spec);
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::InvalidArgument) << error.what();
+        return error.field();
+    }
+    return "";
+}
+
+TEST(FirecrackerCommandLine, IsWholeAndInheritsNothing) {
+    const LaunchPlan plan = commandLine(guest(), place(), "/opt/firecracker", {108});
+    EXPECT_THAT(plan.arguments, ElementsAre("/opt/firecracker", "--api-sock", "/run/vm/mergen.socket", "--id",
+                                            uuid.str(), "--level", "Warning"));
+    EXPECT_THAT(plan.environment, IsEmpty());
+    EXPECT_THAT(plan.taps, IsEmpty()) << "it opens its tap itself, by name";
+    EXPECT_THAT(plan.groups, ElementsAre(108));
+    EXPECT_THAT(commandLine(guest(), place(), "/opt/firecracker", {}).groups, IsEmpty());
+}
+
+TEST(FirecrackerCommandLine, UnattendedReadsItsConfigurationFromTheRunDirectory) {
+    const LaunchPlan plan = commandLine(guest(), place(), "/opt/firecracker", {});
+    EXPECT_THAT(plan.unattended,
+                ElementsAre("/opt/firecracker", "--api-sock", "/run/vm/mergen.socket", "--id", uuid.str(), "--level",
+                            "Warning", "--config-file", "/run/vm/firecracker.json"));
+    EXPECT_THAT(plan.stale, ElementsAre("/run/vm/mergen.socket"));
+}
+
+TEST(FirecrackerGuest, MembersThatNoGuestCanHaveAreRefusedByName) {
+    EXPECT_EQ(refusedField(guest()), "");
+    GuestSpec spec = guest();
+    spec.vcpus = 33;
+    EXPECT_EQ(refusedField(spec), "vcpus");
+    spec = guest();
+    spec.memory = MiB{7};
+    EXPECT_EQ(refusedField(spec), "memory");
+    spec = guest();
+    spec.kernel = "kernel";
+    EXPECT_EQ(refusedField(spec), "kernel");
+    spec = guest();
+    spec.initrd = "/vm/in\xffitrd";
+    EXPECT_EQ(refusedField(spec), "initrd") << "JSON cannot carry it";
+    spec = guest();
+    spec.disks[0].id = "root-fs";
+    EXPECT_EQ(refusedField(spec), "disks[0].id") << "the API takes no hyphen in an id";
+    spec = guest();
+    spec.disks[0].file =
+        "/vm/ro\xff"
+        "ot";
+    EXPECT_EQ(refusedField(spec), "disks[0].file");
+    spec = guest();
+    spec.nics[0].id = "eth 0";
+    EXPECT_EQ(refusedField(spec), "nics[0].id");
+    spec = guest();
+    spec.bootArguments += " root=/dev/sda";
+    EXPECT_EQ(refusedField(spec), "bootArguments");
+}
+
+TEST(FirecrackerGuest, KernelArgumentsLeaveRoomForWhatFirecrackerAdds) {
+    GuestSpec spec = guest();
+    spec.bootArguments = std::string(1900, 'x');
+    EXPECT_EQ(refusedField(spec), "");
+    spec.bootArguments = std::string(2000, 'x');
+    EXPECT_EQ(refusedField(spec), "bootArguments") << "its devices and root= come after";
+}
+
+TEST(FirecrackerVersionTest, ReadsWhatTheProgramAndTheApiSay) {
+    EXPECT_EQ(FirecrackerVersion::parse("1.17.0-dev"), (FirecrackerVersion{1, 17, 0}));
+    EXPECT_EQ(FirecrackerVersion::parse("v1.4.12"), (FirecrackerVersion{1, 4, 12}));
+    for (const char* text : {"", "1", "1.2", "1.2.x", "1.2.3.4", "v", "1..2", "99999999999.1.1"}) {
+        EXPECT_FALSE(FirecrackerVersion::parse(text).has_value()) << text;
+    }
+    EXPECT_LT((FirecrackerVersion{1, 9, 9}), (FirecrackerVersion{1, 16, 0}));
+}
+
+TEST(FirecrackerVersionTest, WhatIsNewerThanTheProgramIsRefusedWithTheVersionThatHasIt) {
+    EXPECT_NO_THROW(requireVersion({1, 16, 0}, firstWithMtu, "an MTU", "nics[0].mtu"));
+    try {
+        requireVersion({1, 15, 1}, firstWithMtu, "an MTU", "nics[0].mtu");
+        ADD_FAILURE() << "it was taken";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+        EXPECT_STREQ(error.what(), "an MTU needs Firecracker >= 1.16; this is 1.15.1");
+        EXPECT_EQ(error.field(), "nics[0].mtu");
+    }
+}
+
+TEST(FirecrackerExit, EveryCodeOfItsOwnHasAMeaning) {
+    for (const int code : {1, 2, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157})
+        EXPECT_NE(exitMeaning({.signalled = false, .code = code}), "") << code;
+    EXPECT_THAT(exitMeaning({.signalled = false, .code = 148}), HasSubstr("seccomp"));
+    EXPECT_EQ(exitMeaning({.signalled = false, .code = 0}), "");
+    EXPECT_EQ(exitMeaning({.signalled = true, .code = 9}), "") << "a signal speaks for itself";
+}
+
+class KernelImage : public ::testing::Test {
+protected:
+    std::filesystem::path file(const std::string& content) {
+        const std::filesystem::path path = host_.root() / "kernel";
+        writeFileAtomically(path, content, 0600);
+        return path;
+    }
+    std::string refusal(const std::filesystem::path& path, std::optional<FirecrackerVersion> version = {}) {
+        try {
+            checkKernel(path, version);
+        } catch (const Error& error) {
+            EXPECT_EQ(error.field(), "kernel");
+            return error.what();
+        }
+        return "";
+    }
+    static std::string bzImage() {
+        std::string image(0x300, '\0');
+        image.replace(0x202, 4, "HdrS");
+        return image;
+    }
+
+    test::TestHost host_{nullptr};
+};
+
+TEST_F(KernelImage, ElfIsTakenAndABzImageFromItsVersionOn) {
+    EXPECT_EQ(refusal(file("\x7f"
+                           "ELF and more"),
+                      FirecrackerVersion{1, 0, 0}),
+              "");
+    EXPECT_EQ(refusal(file(bzImage()), FirecrackerVersion{1, 17, 0}), "");
+    EXPECT_EQ(refusal(file(bzImage())), "") << "the version is not known yet";
+    EXPECT_THAT(refusal(file(bzImage()), FirecrackerVersion{1, 16, 1}),
+                ::testing::AllOf(HasSubstr("bzImage"), HasSubstr(">= 1.17")));
+}
+
+TEST_F(KernelImage, AnythingElseIsRefusedWithItsNameAndWhatItIs) {
+    const std::filesystem::path packed = file("\x1f\x8b\x08 packed");
+    EXPECT_THAT(refusal(packed), ::testing::AllOf(HasSubstr(packed.string()), HasSubstr("gzip"), HasSubstr("vmlinux")));
+    EXPECT_THAT(refusal(file("\x28\xb5\x2f\xfd packed")), HasSubstr("zstd"));
+    EXPECT_THAT(refusal(file("#!/bin/sh\n")), HasSubstr("neither"));
+    EXPECT_THAT(refusal(file("")), HasSubstr("neither"));
+    EXPECT_THAT(refusal(host_.root()), HasSubstr("no regular file"));
+    EXPECT_EQ(refusal(host_.root() / "none"), "") << "it need not be there yet";
+}
+
+}  // namespace
+}  // namespace mergen::vmm

@@ -1,0 +1,57 @@
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+#include "firecracker_vmm.hpp"
+#include "vmm_contract.hpp"
+
+namespace mergen::vmm {
+namespace {
+
+/// A kernel and a root disk that a fake takes for such; gone with the program.
+class PaperImages {
+public:
+    PaperImages() {
+        std::string name = (std::filesystem::temp_directory_path() / "mergen-images-XXXXXX").string();
+        if (::mkdtemp(name.data()) == nullptr) std::abort();
+        folder_ = name;
+        std::ofstream(images().kernel) << "\x7f"
+                                          "ELF, as far as anybody looks";
+        std::ofstream(images().rootDisk) << std::string(1 << 20, '\0');
+    }
+    PaperImages(const PaperImages&) = delete;
+    PaperImages& operator=(const PaperImages&) = delete;
+    ~PaperImages() {
+        std::error_code ignored;
+        std::filesystem::remove_all(folder_, ignored);
+    }
+    [[nodiscard]] test::GuestImages images() const { return {folder_ / "vmlinux", folder_ / "rootfs.ext4"}; }
+
+private:
+    std::filesystem::path folder_;
+};
+
+std::optional<test::GuestImages> paperImages() {
+    static const PaperImages made;
+    return made.images();
+}
+
+INSTANTIATE_TEST_SUITE_P(FirecrackerFake, VmmContract,
+                         ::testing::Values(VmmUnderTest{
+                             .keys = FirecrackerVmm::keys,
+                             .create = [] { return std::make_unique<FirecrackerVmm>(); },
+                             .settings = {{"binary", MERGEN_FAKE_FIRECRACKER}, {"probe", "false"}},
+                             .program = MERGEN_FAKE_FIRECRACKER,
+                             .libexec = {},
+                             .guest = {.images = paperImages,
+                                       .ready = "fake-guest: ready",
+                                       .shuttingDown = "fake-guest: shutting down",
+                                       .writesDisks = false}}));
+
+}  // namespace
+}  // namespace mergen::vmm

@@ -1,0 +1,374 @@
+#include "firecracker_vmm.hpp"
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <signal.h>
+#include <string>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <mergen/base/file.hpp>
+#include <mergen/base/json.hpp>
+#include <mergen/sdk/error.hpp>
+
+#include "command_line.hpp"
+#include "scripted_server.hpp"
+#include "test_host.hpp"
+#include "vmm_process.hpp"
+
+namespace mergen::vmm {
+namespace {
+
+using namespace std::chrono_literals;
+using Given = std::map<std::string, std::string, std::less<>>;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr auto plenty = 60s;  // never reached
+
+// ---- settings, the program, KVM
+
+std::string settingsFault(const Given& given) {
+    test::TestHost host(FirecrackerVmm::keys, given);
+    FirecrackerVmm vmm;
+    try {
+        vmm.configure(host);
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::InvalidArgument);
+        return error.field();
+    }
+    return "";
+}
+
+TEST(FirecrackerSettings, ProgramIsAnAbsolutePathOrABareName) {
+    EXPECT_EQ(settingsFault({{"binary", "firecracker"}}), "");
+    EXPECT_EQ(settingsFault({{"binary", "/opt/firecracker"}}), "");
+    EXPECT_EQ(settingsFault({{"binary", "./firecracker"}}), "binary");
+    EXPECT_EQ(settingsFault({{"binary", ""}}), "binary");
+    EXPECT_EQ(settingsFault({{"kvm_device", "kvm"}}), "kvm_device");
+}
+
+/// A backend that has been started on a host whose KVM is played by files.
+class FirecrackerHost : public ::testing::Test {
+protected:
+    /// `probe` ends with this status and says this.
+    FirecrackerVmm& start(Given given, int status = 0, const std::string& words = "it runs guests") {
+        vmm_.reset();
+        host_ = std::make_unique<test::TestHost>(FirecrackerVmm::keys, with(std::move(given)));
+        writeFileAtomically(host_->paths().libexec / "mergen-kvm-probe",
+                            "#!/bin/sh\necho '" + words + "'\nexit " + std::to_string(status) + "\n", 0755);
+        vmm_ = std::make_unique<FirecrackerVmm>();
+        vmm_->configure(*host_);
+        vmm_->start();
+        return *vmm_;
+    }
+
+    std::filesystem::path file(const std::string& name, const std::string& content, mode_t mode) {
+        writeFileAtomically(folder_.root() / name, content, mode);
+        return folder_.root() / name;
+    }
+
+private:
+    Given with(Given given) {
+        given.emplace("binary", MERGEN_FAKE_FIRECRACKER);
+        given.emplace("kvm_device", file("kvm", "", 0666).string());
+        return given;
+    }
+
+    test::TestHost folder_{nullptr};
+    std::unique_ptr<test::TestHost> host_;
+    std::unique_ptr<FirecrackerVmm> vmm_;
+};
+
+TEST_F(FirecrackerHost, FitsWhereTheProgramIsAndKvmRunsGuests) {
+    FirecrackerVmm& vmm = start({});
+    EXPECT_TRUE(vmm.fitness().fit);
+    EXPECT_THAT(vmm.fitness().reason, HasSubstr("it runs guests"));
+    EXPECT_TRUE(vmm.health().ok);
+    EXPECT_THAT(vmm.health().detail, AllOf(HasSubstr(MERGEN_FAKE_FIRECRACKER), HasSubstr("1.17.0")));
+}
+
+TEST_F(FirecrackerHost, KvmThatEmulatesIsNoFitAndAWarningOnly) {
+    FirecrackerVmm& vmm = start({}, 1, "it emulates");
+    EXPECT_FALSE(vmm.fitness().fit);
+    EXPECT_THAT(vmm.fitness().reason, HasSubstr("it emulates"));
+    EXPECT_TRUE(vmm.health().ok) << "who asks for it gets it";
+    EXPECT_THAT(vmm.health().detail, HasSubstr("may not come up"));
+}
+
+TEST_F(FirecrackerHost, KvmThatIsMissingIsSaid) {
+    FirecrackerVmm& vmm = start({{"kvm_device", "/nonexistent/kvm"}});
+    EXPECT_FALSE(vmm.fitness().fit);
+    EXPECT_FALSE(vmm.health().ok);
+    EXPECT_THAT(vmm.health().detail, HasSubstr("/nonexistent/kvm"));
+}
+
+TEST_F(FirecrackerHost, WithoutTheProbeKvmIsTakenForGranted) {
+    EXPECT_TRUE(start({{"probe", "false"}}, 1, "it emulates").fitness().fit);
+    EXPECT_TRUE(start({{"probe", "false"}, {"kvm_device", "/nonexistent/kvm"}}).health().ok);
+}
+
+TEST_F(FirecrackerHost, ProgramThatIsMissingIsSaidAndPlansAreRefused) {
+    FirecrackerVmm& vmm = start({{"binary", "/nonexistent/firecracker"}});
+    EXPECT_FALSE(vmm.health().ok);
+    EXPECT_FALSE(vmm.fitness().fit);
+    GuestSpec guest;
+    guest.kernel = "/nonexistent/kernel";
+    guest.disks = {{.id = "rootfs", .file = "/nonexistent/disk", .readOnly = false, .root = true}};
+    const VmmPlace place{OwnerTag{"0a1b2c3d", Uuid::random()}, "/run/x", "/run/x/s", {}};
+    try {
+        static_cast<void>(vmm.plan(guest, place));
+        ADD_FAILURE() << "it plans without a program";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition);
+        EXPECT_THAT(error.what(), AllOf(HasSubstr("/nonexistent/firecracker"), HasSubstr("binary")));
+    }
+}
+
+TEST_F(FirecrackerHost, ProgramThatOthersCouldChangeIsRefused) {
+    const std::filesystem::path program = file("firecracker", "#!/bin/sh\necho Firecracker v1.17.0\n", 0777);
+    FirecrackerVmm& vmm = start({{"binary", program.string()}});
+    EXPECT_FALSE(vmm.health().ok);
+    EXPECT_THAT(vmm.health().detail, HasSubstr("mode 0777"));
+    EXPECT_FALSE(vmm.fitness().fit);
+}
+
+// ---- guests
+
+class FirecrackerGuestTest : public ::testing::Test {
+protected:
+    FirecrackerGuestTest() {
+        vmm_.configure(host_);
+        vmm_.start();
+        makeDirectories(place_.runDirectory, 0700);
+        writeFileAtomically(guest_.kernel,
+                            "\x7f"
+                            "ELF",
+                            0600);
+        writeFileAtomically(guest_.disks[0].file, std::string(4096, '\0'), 0600);
+    }
+
+    /// A fake that has been launched, with these words for what it does wrong from the beginning.
+    test::VmmProcess& launch(const std::string& words = "") {
+        if (!words.empty()) writeFileAtomically(place_.runDirectory / "fake", words, 0600);
+        process_ = std::make_unique<test::VmmProcess>(vmm_.plan(guest_, place_));
+        return *process_;
+    }
+
+    void boot(std::chrono::milliseconds timeout = plenty) {
+        vmm_.boot(place_, guest_, timeout, [this] { return process_->alive(); });
+    }
+
+    Error bootError(std::chrono::milliseconds timeout = plenty) {
+        try {
+            boot(timeout);
+        } catch (const Error& error) {
+            return error;
+        }
+        ADD_FAILURE() << "it boots";
+        return Error(ErrorKind::Internal, "no error");
+    }
+
+    test::TestHost host_{FirecrackerVmm::keys, Given{{"binary", MERGEN_FAKE_FIRECRACKER}, {"probe", "false"}}};
+    FirecrackerVmm vmm_;
+    const Uuid uuid_ = Uuid::random();
+    const std::filesystem::path run_ = host_.paths().runRoot / uuid_.short8();
+    const VmmPlace place_{OwnerTag{host_.instance(), uuid_}, run_, run_ / "api.sock", {::geteuid(), ::getegid()}};
+    GuestSpec guest_ = [this] {
+        GuestSpec guest;
+        guest.memory = MiB{128};
+        guest.kernel = host_.paths().dataRoot / "kernel";
+        guest.bootArguments = "console=ttyS0";
+        guest.disks = {{.id = "rootfs", .file = host_.paths().dataRoot / "disk", .readOnly = false, .root = true}};
+        return guest;
+    }();
+    std::unique_ptr<test::VmmProcess> process_;
+};
+
+TEST_F(FirecrackerGuestTest, GetsItsMachineDisksAndArguments) {
+    guest_.vcpus = 3;
+    guest_.disks.insert(guest_.disks.begin(),
+                        {.id = "data", .file = guest_.disks[0].file, .readOnly = true, .root = false});
+    launch();
+    boot();
+    ASSERT_TRUE(process_->awaitConsole("fake-guest: ready"));
+    EXPECT_THAT(process_->console(), AllOf(HasSubstr("3 vcpus, 128 MiB"), HasSubstr("drive data, takes no writes"),
+                                           HasSubstr("cmdline console=ttyS0 pci=off root=/dev/vda rw")));
+}
+
+TEST_F(FirecrackerGuestTest, ConfigurationForAnUnattendedStartIsThereForItsUserAlone) {
+    launch();
+    boot();
+    const std::filesystem::path file = configurationFile(place_);
+    struct stat status {};
+    ASSERT_EQ(::stat(file.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777U, 0400U);
+    EXPECT_EQ(status.st_uid, place_.credentials.uid);
+    const auto whole = json::parseObject(readFile(file, 1 << 16).value());
+    EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("kernel_image_path"), guest_.kernel.string());
+    EXPECT_FALSE(whole->getObject("machine-config")->getValue<bool>("smt"));
+    EXPECT_EQ(whole->getArray("drives")->getObject(0)->getValue<std::string>("cache_type"), "Writeback");
+}
+
+TEST_F(FirecrackerGuestTest, RefusedDiskIsInTheErrorWithItsCall) {
+    guest_.disks[0].file = "/nonexistent/disk";
+    launch();
+    const Error error = bootError();
+    EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("PUT /drives/rootfs"), HasSubstr("/nonexistent/disk"),
+                                    HasSubstr("No such file or directory (os error 2)")));
+}
+
+TEST_F(FirecrackerGuestTest, TapThatIsMissingIsInTheErrorWithItsCall) {
+    guest_.nics = {{.id = "eth0", .tap = IfName::parse("lo"), .mac = MacAddress::of(uuid_)}};
+    launch();
+    EXPECT_THAT(bootError().what(), AllOf(HasSubstr("PUT /network-interfaces/eth0"), HasSubstr("provided by lo")));
+}
+
+TEST_F(FirecrackerGuestTest, ProcessThatEndsBeforeItListensEndsTheWaitAtOnce) {
+    writeFileAtomically(place_.controlSocket, "somebody else's", 0600);
+    launch();
+    const auto begin = std::chrono::steady_clock::now();
+    const Error error = bootError();
+    EXPECT_EQ(error.kind(), ErrorKind::Unavailable);
+    EXPECT_THAT(error.what(), HasSubstr("console says why"));
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, plenty / 2) << "it waited for the deadline";
+    ASSERT_TRUE(process_->awaitExit().has_value());
+    EXPECT_THAT(process_->console(), HasSubstr("Check that it is not already used"));
+}
+
+TEST_F(FirecrackerGuestTest, ProcessThatDiesWhileItIsConfiguredEndsTheWaitAtOnce) {
+    launch("die-at=PUT:/drives/rootfs");
+    const auto begin = std::chrono::steady_clock::now();
+    const Error error = bootError();
+    EXPECT_EQ(error.kind(), ErrorKind::Unavailable);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("PUT /drives/rootfs"), HasSubstr("console says why")));
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, plenty / 2) << "it waited for the deadline";
+}
+
+TEST_F(FirecrackerGuestTest, OneThatHangsIsATimeoutWithItsCall) {
+    launch("hang-at=PUT:/actions");
+    const Error error = bootError(500ms);
+    EXPECT_EQ(error.kind(), ErrorKind::Timeout);
+    EXPECT_THAT(error.what(), HasSubstr("PUT /actions"));
+}
+
+TEST_F(FirecrackerGuestTest, SlowAnswersAreWaitedFor) {
+    launch("slow=20");
+    EXPECT_NO_THROW(boot());
+}
+
+TEST_F(FirecrackerGuestTest, LiesAreNotBelieved) {
+    for (const char* lie : {"garbage", "short", "status", "state", "json"}) {
+        launch(std::string("lie=") + lie);
+        const Error error = bootError();
+        EXPECT_EQ(error.kind(), ErrorKind::Unavailable) << lie << ": " << error.what();
+        process_->kill();
+        ASSERT_TRUE(process_->awaitExit().has_value());
+        vmm_.cleanUp(place_);
+    }
+}
+
+TEST_F(FirecrackerGuestTest, FloodOfAnAnswerIsCutOff) {
+    launch("flood=api");
+    EXPECT_EQ(bootError().kind(), ErrorKind::Unavailable);
+}
+
+TEST_F(FirecrackerGuestTest, WhatItsVersionLacksIsRefusedBeforeItsCall) {
+    guest_.nics = {{.id = "eth0", .tap = IfName::parse("tap0"), .mac = MacAddress::of(uuid_), .mtu = 1400}};
+    launch("version=1.15.1");
+    const Error error = bootError();
+    EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr(">= 1.16"), Not(HasSubstr("PUT"))));
+    EXPECT_EQ(error.field(), "nics[0].mtu");
+}
+
+TEST_F(FirecrackerGuestTest, OneThatIsTooOldIsRefused) {
+    launch("version=0.25.2");
+    EXPECT_THAT(bootError().what(), HasSubstr(">= 1.0"));
+}
+
+TEST_F(FirecrackerGuestTest, CompressedKernelIsRefusedAtCreateAndAtStart) {
+    writeFileAtomically(guest_.kernel, "\x1f\x8b packed", 0600);
+    for (const auto& call : std::vector<std::function<void()>>{[&] { vmm_.check(guest_); },
+                                                               [&] { static_cast<void>(vmm_.plan(guest_, place_)); }}) {
+        try {
+            call();
+            ADD_FAILURE() << "it was taken";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::InvalidArgument);
+            EXPECT_EQ(error.field(), "kernel");
+            EXPECT_THAT(error.what(), HasSubstr(guest_.kernel.string()));
+        }
+    }
+}
+
+TEST_F(FirecrackerGuestTest, GuestThatHasNotRunIsNotAsked) {
+    launch();
+    vmm_.boot(place_, guest_, plenty, [this] { return process_->alive(); });
+    process_->kill();
+    ASSERT_TRUE(process_->awaitExit().has_value());
+    vmm_.cleanUp(place_);
+    launch();
+    for (bool there = false; !there;) {
+        ASSERT_TRUE(process_->alive());
+        try {
+            there = vmm_.query(place_, plenty) == GuestState::NotStarted;
+        } catch (const Error& error) {
+            ASSERT_EQ(error.kind(), ErrorKind::Unavailable) << error.what();
+        }
+    }
+    for (const auto& call : std::vector<std::function<void()>>{[&] { vmm_.requestStop(place_, plenty); },
+                                                               [&] { vmm_.pause(place_, plenty); },
+                                                               [&] { vmm_.resume(place_, plenty); }}) {
+        try {
+            call();
+            ADD_FAILURE() << "a guest that has not run took it";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition);
+        }
+    }
+}
+
+TEST_F(FirecrackerGuestTest, FrozenOneIsATimeout) {
+    guest_.bootArguments += " fake.freeze";
+    launch();
+    boot();
+    Error error(ErrorKind::Internal, "no error");
+    try {
+        static_cast<void>(vmm_.query(place_, 100ms));
+    } catch (const Error& found) {
+        error = found;
+    }
+    EXPECT_EQ(error.kind(), ErrorKind::Timeout) << error.what();
+}
+
+TEST_F(FirecrackerGuestTest, FloodedConsoleDoesNotHoldItsApiUp) {
+    guest_.bootArguments += " fake.flood=console";
+    launch();
+    boot();
+    ASSERT_TRUE(process_->awaitConsole(std::string(1023, 'f')));
+    EXPECT_EQ(vmm_.query(place_, plenty), GuestState::Running);
+}
+
+TEST_F(FirecrackerGuestTest, ItsEndByItselfHasItsOwnStatus) {
+    guest_.bootArguments += " fake.exit=148";
+    launch();
+    boot();
+    const std::optional<int> status = process_->awaitExit();
+    ASSERT_TRUE(status.has_value());
+    EXPECT_EQ(WEXITSTATUS(*status), 148);
+}
+
+}  // namespace
+}  // namespace mergen::vmm

@@ -1,0 +1,37 @@
+#include "version.hpp"
+
+#include <charconv>
+
+#include <mergen/sdk/error.hpp>
+
+namespace mergen::vmm {
+
+std::optional<FirecrackerVersion> FirecrackerVersion::parse(std::string_view text) {
+    if (text.starts_with('v')) text.remove_prefix(1);
+    FirecrackerVersion version;
+    for (unsigned* part : {&version.major, &version.minor, &version.patch}) {
+        if (part != &version.major) {
+            if (!text.starts_with('.')) return std::nullopt;
+            text.remove_prefix(1);
+        }
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *part);
+        if (error != std::errc()) return std::nullopt;
+        text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    }
+    if (!text.empty() && text.front() != '-' && text.front() != '+') return std::nullopt;
+    return version;
+}
+
+std::string FirecrackerVersion::str() const {
+    return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
+}
+
+void requireVersion(const FirecrackerVersion& running, const FirecrackerVersion& needed, const std::string& what,
+                    const std::string& field) {
+    if (running >= needed) return;
+    const Error error(ErrorKind::NotSupported, what + " needs Firecracker >= " + std::to_string(needed.major) + "." +
+                                                   std::to_string(needed.minor) + "; this is " + running.str());
+    throw field.empty() ? error : error.about(field);
+}
+
+}  // namespace mergen::vmm

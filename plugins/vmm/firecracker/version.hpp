@@ -1,0 +1,31 @@
+#pragma once
+
+#include <compare>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace mergen::vmm {
+
+/// A release of Firecracker's. What comes after the third number ("-dev") is left out: it has what that release has.
+struct FirecrackerVersion {
+    unsigned major = 0, minor = 0, patch = 0;
+    auto operator<=>(const FirecrackerVersion&) const = default;
+
+    /// "1.17.0", "v1.17.0-dev", or nothing if it is no version.
+    [[nodiscard]] static std::optional<FirecrackerVersion> parse(std::string_view text);
+    [[nodiscard]] std::string str() const;
+};
+
+/// The first with the API that is spoken here.
+inline constexpr FirecrackerVersion oldestVersion{1, 0, 0};
+/// "mtu" of a network interface.
+inline constexpr FirecrackerVersion firstWithMtu{1, 16, 0};
+/// Kernels in the form of a bzImage, as distributions install them.
+inline constexpr FirecrackerVersion firstWithBzImage{1, 17, 0};
+
+/// Throws NotSupported, about `field` unless that is empty: "<what> needs Firecracker >= 1.16; this is 1.15.1".
+void requireVersion(const FirecrackerVersion& running, const FirecrackerVersion& needed, const std::string& what,
+                    const std::string& field);
+
+}  // namespace mergen::vmm

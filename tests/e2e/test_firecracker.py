@@ -1,0 +1,245 @@
+"""A VM under Firecracker, from create to delete. On the fake Firecracker, which runs no guest; what needs a guest's answer
+is shown on a real one where MERGEN_FIRECRACKER_BIN names it."""
+
+import json
+import os
+import signal
+import subprocess
+import unittest
+
+import harness
+from harness import MergenTest
+from waiting import eventually
+
+
+class OnTheFake(MergenTest):
+    """Servers whose `vmm/firecracker` starts the fake."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.program = os.path.join(harness.BUILD.folder, "bin", "firecracker")
+        if not os.path.exists(cls.program):
+            raise unittest.SkipTest(f"there is no fake Firecracker at {cls.program}")
+
+    backends = {"vmm": "firecracker"}
+
+    def setUp(self):
+        self.settings = {"vmm.firecracker": {"binary": self.program, "probe": "false"},
+                         "vm": {"stop_grace": "5s", "kill_grace": "5s"}}
+        super().setUp()
+
+    def await_console(self, vm, text):
+        eventually(lambda: text in vm.console(), f"'{text}' on the console of {vm.id}", [vm.logs()])
+
+    def assert_start_fails(self, vm, status):
+        reply = self.assert_status(status, "POST", f"{vm.path}/start")
+        self.assertEqual(vm.state(), "failed")
+        return reply.json["detail"]
+
+    def causes(self, vm):
+        return [event["cause"] for event in vm.events() if event["cause"]]
+
+
+class Life(OnTheFake):
+    def test_a_vm_lives_from_create_to_delete(self):
+        vm = self.create(vcpu=2, bootArgs="console=ttyS0 one=1")
+        view = vm.view()
+        self.assertEqual(view["vmm"], "firecracker")
+        vm.start()
+        self.assertEqual(vm.state(), "running")
+        self.assert_status(200, "POST", f"{vm.path}/start")  # once more does nothing
+        self.await_console(vm, "fake-guest: ready")
+        console = vm.console()
+        self.assertIn("2 vcpus, 192 MiB", console)
+        # L32, L33, L34: arguments, ip=, MAC.
+        gateway = view["network"]["guestIP"].rsplit(".", 1)[0] + ".1"
+        self.assertIn(f"cmdline console=ttyS0 one=1 ip={view['network']['guestIP']}::{gateway}:255.255.255.0::eth0:off",
+                      console)
+        self.assertIn("network eth0 02:fc:", console.lower())
+        self.assertEqual(os.readlink(f"/proc/{vm.pid()}/exe"), self.program)
+
+        vm.stop()
+        self.assertEqual(vm.state(), "stopped")
+        self.assertIn("fake-guest: shutting down", vm.console())
+        self.assertEqual((vm.view()["lastExit"]["signalled"], vm.view()["lastExit"]["code"]), (False, 0))
+        self.assertIn("the guest shut down", self.causes(vm))
+
+        vm.start()
+        vm.delete()
+
+    def test_the_vmm_runs_as_a_user_of_its_own_with_nothing_of_the_servers(self):
+        vm = self.create_and_start()
+        with open(f"/proc/{vm.pid()}/status", encoding="ascii") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        self.assertGreaterEqual(int(status["Uid"].split()[0]), 1900000000)
+        self.assertEqual(status["NoNewPrivs"], "1")
+        with open(f"/proc/{vm.pid()}/environ", "rb") as file:
+            self.assertEqual(file.read(), b"")
+        self.assertNotEqual(os.readlink(f"/proc/{vm.pid()}/ns/net"), os.readlink("/proc/self/ns/net"))
+        vm.delete()
+
+    def test_a_guest_that_does_not_hear_is_ended(self):
+        vm = self.create_and_start(bootArgs="console=ttyS0 fake.ignore-shutdown")
+        self.await_console(vm, "fake-guest: ready")
+        vm.stop()
+        self.assertIn("fake-guest: hears nothing", vm.console())
+        self.assertIn("the guest did not shut down in time", self.causes(vm))
+        vm.delete()
+
+    def test_a_server_finds_the_vm_of_its_predecessor_and_stops_it(self):
+        vm = self.create_and_start()
+        pid = vm.pid()
+        self.server.kill()
+        self.server.start()
+        self.assertEqual((vm.state(), vm.pid()), ("running", pid))
+        vm.stop()
+        self.assertIn("fake-guest: shutting down", vm.console())
+        vm.delete()
+
+    def test_one_that_ends_by_itself_says_what_its_status_means(self):
+        vm = self.create_and_start(bootArgs="fake.exit=148")
+        vm.await_state("failed")
+        self.assertIn("exit status 148", vm.view()["failure"])
+        self.assertIn("seccomp", vm.view()["failure"])
+        vm.delete()
+
+    def test_one_that_is_killed_makes_the_vm_failed(self):
+        vm = self.create_and_start()
+        pid = vm.pid()
+        self.end_vmm(pid, lambda: os.kill(pid, signal.SIGKILL))
+        vm.await_state("failed")
+        self.assertIn("signal 9", vm.view()["failure"])
+        vm.delete()
+
+
+class Refusals(OnTheFake):
+    def test_what_firecracker_refuses_is_in_the_reply_and_in_the_timeline(self):
+        vm = self.create()
+        disk = os.path.join(self.server.data_root, vm.id, "rootfs.ext4")
+        os.rename(disk, disk + ".away")
+        words = "Error manipulating the backing file: No such file or directory (os error 2)"
+        detail = self.assert_start_fails(vm, 409)
+        self.assertIn("PUT /drives/rootfs", detail)
+        self.assertIn(words, detail)
+        self.assertTrue(any(words in cause for cause in self.causes(vm)), self.causes(vm))
+        self.assertIn(words, vm.view()["failure"])
+        os.rename(disk + ".away", disk)
+        vm.start()
+        vm.delete()
+
+    def test_a_compressed_kernel_is_refused_with_its_name_and_changes_nothing(self):
+        packed = os.path.join(self.server.images, "vmlinuz.gz")
+        with open(packed, "wb") as file:
+            file.write(b"\x1f\x8b\x08 packed")
+        reply = self.assert_status(400, "POST", "/v1/vms", self.body(kernel=packed))
+        self.assertEqual(reply.json["field"], "kernel")
+        self.assertIn(packed, reply.json["detail"])
+        self.assertIn("gzip", reply.json["detail"])
+        self.assertEqual(self.server.api.list(), [])
+        os.unlink(packed)
+
+    def test_one_that_dies_while_it_is_configured_ends_the_start_at_once(self):
+        vm = self.create(bootArgs="fake.die-at=PUT:/drives/rootfs")
+        self.assertIn("PUT /drives/rootfs", self.assert_start_fails(vm, 503))
+        vm.delete()
+
+    def test_a_program_that_is_missing_is_said_and_nothing_is_left(self):
+        self.server.drain()
+        self.server.use_settings({"vmm.firecracker": {"binary": "/nonexistent/firecracker", "probe": "false"}})
+        self.server.start()
+        ready = self.assert_status(503, "GET", "/readyz").json
+        self.assertTrue(any("/nonexistent/firecracker" in part["detail"] for part in ready["components"]), ready)
+        vm = self.create()
+        self.assertIn("/nonexistent/firecracker", self.assert_start_fails(vm, 409))
+        vm.delete()
+
+
+class Configuration(OnTheFake):
+    def test_its_file_is_what_firecracker_takes(self):
+        vm = self.create()
+        reply = self.assert_status(200, "GET", f"{vm.path}/vmm-config")
+        whole = reply.json
+        self.assertEqual(sorted(whole), ["boot-source", "drives", "machine-config", "network-interfaces"])
+        self.assertEqual(whole["machine-config"], {"vcpu_count": 1, "mem_size_mib": 192, "smt": False})
+        for path in (whole["boot-source"]["kernel_image_path"], whole["drives"][0]["path_on_host"]):
+            self.assertTrue(path.startswith(os.path.join(self.server.data_root, vm.id)), path)
+            self.assertTrue(os.path.exists(path), path)
+        self.assertEqual(whole["drives"][0]["is_root_device"], True)
+        self.assertEqual(whole["network-interfaces"][0]["host_dev_name"], vm.view()["network"]["tapName"])
+        with open(vm.view()["paths"]["vmConfigPath"], "rb") as file:
+            self.assertEqual(file.read(), reply.body, "vm.json of the record is the same")
+        self.assert_taken(self.program, reply.body, "fake-guest: ready")
+        vm.delete()
+
+    def assert_taken(self, program, configuration, ready):
+        """`firecracker --config-file` starts a guest with it. Its tap is made for the occasion, as root."""
+        file = os.path.join(self.server.folder, "vm.json")
+        with open(file, "wb") as out:
+            out.write(configuration)
+        process = subprocess.Popen([program, "--no-api", "--config-file", file], stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
+        try:
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if ready in line:
+                    return
+            self.fail(f"{program} does not take it:\n{''.join(lines)}\n{configuration.decode()}")
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+class Choice(OnTheFake):
+    """`vmm = auto`."""
+
+    backends = {"vmm": "auto"}
+
+    def test_auto_is_firecracker_where_its_program_is_and_kvm_is_taken_for_granted(self):
+        vm = self.create_and_start()
+        self.assertEqual(vm.view()["vmm"], "firecracker")
+        self.await_console(vm, "fake-guest: ready")
+        parts = {part["name"]: part for part in self.server.api.get("/readyz")["components"]}
+        self.assertIn("auto: firecracker, because", parts["firecracker"]["detail"])
+        self.assertTrue(parts["qemu"]["ok"])
+        vm.delete()
+
+    def test_auto_is_qemu_without_a_firecracker_and_the_vms_of_the_other_stay(self):
+        vm = self.create()
+        self.server.drain()
+        self.server.use_settings({"vmm.firecracker": {"binary": "/nonexistent/firecracker", "probe": "false"}})
+        self.server.start()
+        parts = {part["name"]: part for part in self.assert_status(503, "GET", "/readyz").json["components"]}
+        self.assertIn("auto: qemu, because", parts["qemu"]["detail"])
+        self.assertIn("/nonexistent/firecracker", parts["qemu"]["detail"])
+        self.assertFalse(parts["firecracker"]["ok"], "a VM needs it")
+        self.assertEqual(vm.view()["vmm"], "firecracker")
+        other = self.create()
+        self.assertEqual(other.view()["vmm"], "qemu")
+        vm.delete()
+        parts = {part["name"]: part for part in self.server.api.get("/readyz")["components"]}
+        self.assertIn("no VM needs it", parts["firecracker"]["detail"])
+        other.delete()
+
+    def test_a_caller_may_choose_among_those_that_are_loaded(self):
+        vm = self.create(vmm="qemu")
+        self.assertEqual(vm.view()["vmm"], "qemu")
+        reply = self.assert_status(400, "POST", "/v1/vms", self.body(vmm="bhyve"))
+        self.assertEqual(reply.json["field"], "vmm")
+        self.assertIn("firecracker, qemu", reply.json["detail"])
+        vm.delete()
+
+
+def real_firecracker():
+    return os.environ.get("MERGEN_FIRECRACKER_BIN", "")
+
+
+@unittest.skipUnless(real_firecracker(), "MERGEN_FIRECRACKER_BIN names no real Firecracker")
+class OnARealOne(Configuration):
+    """The file that the server gives is taken by a real Firecracker, too."""
+
+    def assert_taken(self, program, configuration, ready):
+        whole = json.loads(configuration)
+        self.assertEqual(whole["machine-config"]["smt"], False)
+        super().assert_taken(real_firecracker(), configuration, "Successfully started microvm")
