@@ -3,6 +3,8 @@
 
 #include <mergen/server/config.hpp>
 
+#include "server_test_support.hpp"
+
 namespace mergen::server {
 namespace {
 
@@ -29,14 +31,25 @@ std::vector<PluginInfo> found() {
             plugin("network", "other", {{"needed", MERGEN_KEY_STRING, true, "", "Needed."}})};
 }
 
-std::vector<std::string> problemsOf(std::string_view text, const std::vector<PluginInfo>& plugins = found()) {
+struct Resolved {
+    ServerConfig config;
+    std::vector<std::string> problems, notes;
+};
+
+Resolved resolve(const ConfigInput& input, const std::vector<PluginInfo>& plugins = found()) {
+    Resolved result;
     Problems problems;
-    const ServerConfig config = parseConfig(text, {"/plugins", "/libexec"}, problems);
+    Notes notes;
+    result.config = parseConfig(input, {"/plugins", "/libexec"}, problems, notes);
     EXPECT_THAT(problems, IsEmpty());
-    checkPluginSections(config, plugins, problems);
-    std::vector<std::string> described;
-    for (const Problem& problem : problems) described.push_back(describe(problem, "f.ini"));
-    return described;
+    resolvePlugins(result.config, plugins, problems, notes);
+    for (const Problem& problem : problems) result.problems.push_back(describe(problem));
+    for (const Note& note : notes) result.notes.push_back(describe(note));
+    return result;
+}
+
+std::vector<std::string> problemsOf(std::string_view text, const std::vector<PluginInfo>& plugins = found()) {
+    return resolve(fileInput(text), plugins).problems;
 }
 
 TEST(PluginSections, InOrderBringNoProblem) {
@@ -73,7 +86,7 @@ TEST(PluginSections, OfPluginsThatAreNotSelectedAreCheckedToo) {
 
 TEST(PluginSections, ASelectedPluginNeedsItsRequiredKeys) {
     EXPECT_THAT(problemsOf("[server]\n"),
-                ElementsAre("f.ini: network.linux.uplink: must be given: The interface that leads outside."));
+                ElementsAre("network.linux.uplink: must be given: The interface that leads outside."));
     EXPECT_THAT(problemsOf("[network.linux]\nforward = true\n"),
                 ElementsAre("f.ini:1: network.linux.uplink: must be given: The interface that leads outside."));
 }

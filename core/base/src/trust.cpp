@@ -76,7 +76,9 @@ fs::path trustedDirectory(const fs::path& directory, const std::string& shown) {
 }
 
 std::string readTrustedFile(const fs::path& file, std::size_t limit, const std::string& shown) {
-    const fs::path real = resolve(file, shown);
+    std::error_code failed;
+    const fs::path real = fs::canonical(file, failed);
+    if (failed) throw Error::fromErrno(failed.value(), "cannot read " + shown);
     // O_NONBLOCK: opening a FIFO must not wait for a writer; it is then refused as no regular file.
     const UniqueFd fd = openFile(real, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     struct stat status {};
