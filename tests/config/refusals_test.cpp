@@ -1,4 +1,5 @@
 // What is refused, and the words for it; see also the suites ConfigRefuses and IniRefuses of the group unit.
+#include <algorithm>
 #include <sys/stat.h>
 
 #include <gmock/gmock.h>
@@ -13,7 +14,12 @@ using testing::HasSubstr;
 
 /// Expects a refusal that says `text`; the same whether the configuration is only looked at or served.
 void expectRefusal(const std::vector<std::string>& arguments, const std::string& text,
-                   const std::vector<std::string>& variables = {}) {
+                   std::vector<std::string> variables = {}) {
+    // A server that is not refused at once would make its folders: not those of this host.
+    const TempDir state;
+    const bool placed = std::ranges::any_of(
+        variables, [](const std::string& variable) { return variable.starts_with("MERGEN_STATE_DIR="); });
+    if (!placed) variables.push_back("MERGEN_STATE_DIR=" + state.path().string());
     for (const char* const mode : {"--check-config", "--print-config", ""}) {
         std::vector<std::string> all = arguments;
         if (*mode != '\0') all.emplace_back(mode);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <concepts>
 
 namespace mergen::engine {
 
@@ -10,7 +11,8 @@ template <typename T>
 class Adjustable {
 public:
     // Implicit both ways, so that it stands where a plain T stood.
-    Adjustable(T value) noexcept : value_(value) {}
+    template <std::convertible_to<T> Value>
+    Adjustable(Value value) noexcept : value_(static_cast<T>(value)) {}
     Adjustable(const Adjustable& other) noexcept : value_(static_cast<T>(other)) {}
     Adjustable& operator=(const Adjustable& other) noexcept {
         value_.store(static_cast<T>(other), std::memory_order_relaxed);
