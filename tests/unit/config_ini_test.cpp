@@ -5,41 +5,43 @@
 namespace mergen::server {
 namespace {
 
+const Origin file{Origin::Kind::File, "f.ini", 0, 1};
+
 std::vector<std::string> describeAll(std::string_view text) {
     Problems problems;
-    static_cast<void>(parseIni(text, problems));
+    static_cast<void>(parseIni(text, file, problems));
     std::vector<std::string> lines;
-    for (const Problem& problem : problems) lines.push_back(describe(problem, "f.ini"));
+    for (const Problem& problem : problems) lines.push_back(describe(problem));
     return lines;
 }
 
 TEST(Ini, KeepsSectionsKeysValuesAndLines) {
     Problems problems;
     const auto sections =
-        parseIni("# head\n\n[server]\n  listen =  :80 \r\n;x\nthreads=4\n[storage.files]\n", problems);
+        parseIni("# head\n\n[server]\n  listen =  :80 \r\n;x\nthreads=4\n[storage.files]\n", file, problems);
     EXPECT_TRUE(problems.empty());
     ASSERT_EQ(sections.size(), 2U);
     EXPECT_EQ(sections[0].name, "server");
-    EXPECT_EQ(sections[0].line, 3U);
+    EXPECT_EQ(sections[0].origin.line, 3U);
     ASSERT_EQ(sections[0].entries.size(), 2U);
     EXPECT_EQ(sections[0].entries[0].key, "listen");
     EXPECT_EQ(sections[0].entries[0].value, ":80");
-    EXPECT_EQ(sections[0].entries[0].line, 4U);
-    EXPECT_EQ(sections[0].entries[1].line, 6U);
+    EXPECT_EQ(sections[0].entries[0].origin.line, 4U);
+    EXPECT_EQ(sections[0].entries[1].origin.line, 6U);
     EXPECT_EQ(sections[1].name, "storage.files");
     EXPECT_TRUE(sections[1].entries.empty());
 }
 
 TEST(Ini, AnEmptyTextHasNoSections) {
     Problems problems;
-    EXPECT_TRUE(parseIni("", problems).empty());
-    EXPECT_TRUE(parseIni("\xef\xbb\xbf# a byte order mark\n", problems).empty());
+    EXPECT_TRUE(parseIni("", file, problems).empty());
+    EXPECT_TRUE(parseIni("\xef\xbb\xbf# a byte order mark\n", file, problems).empty());
     EXPECT_TRUE(problems.empty());
 }
 
 TEST(Ini, AValueKeepsEverythingThatFollowsTheFirstEqualsSign) {
     Problems problems;
-    const auto sections = parseIni("[a]\nb = c=d # e ; ${f} \"g\"\nempty =\n", problems);
+    const auto sections = parseIni("[a]\nb = c=d # e ; ${f} \"g\"\nempty =\n", file, problems);
     ASSERT_TRUE(problems.empty());
     EXPECT_EQ(sections[0].entries[0].value, "c=d # e ; ${f} \"g\"");
     EXPECT_EQ(sections[0].entries[1].value, "");
@@ -107,10 +109,10 @@ TEST(Ini, RefusesAFileBeyondTheLimitAndReadsOneAtIt) {
     std::string text = "[a]\nb = 1\n#";
     text.append(maxIniBytes - text.size(), 'x');
     Problems problems;
-    EXPECT_EQ(parseIni(text, problems).size(), 1U);
+    EXPECT_EQ(parseIni(text, file, problems).size(), 1U);
     EXPECT_TRUE(problems.empty());
     text += 'x';
-    EXPECT_TRUE(parseIni(text, problems).empty());
+    EXPECT_TRUE(parseIni(text, file, problems).empty());
     EXPECT_EQ(problems.size(), 1U);
 }
 

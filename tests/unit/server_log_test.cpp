@@ -1,9 +1,12 @@
+#include <array>
 #include <chrono>
+#include <cstdlib>
 #include <fcntl.h>
 #include <limits>
 #include <thread>
 #include <unistd.h>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <mergen/base/fd.hpp>
@@ -37,6 +40,26 @@ TEST(LogLine, JsonHasTimeLevelEventAndTypedFields) {
 TEST(LogLine, TextHasLevelTimeEventAndQuotesWhereNeeded) {
     EXPECT_EQ(line(LogFormat::Text, {{"plain", "a/b:1"}, {"blank", "x y"}, {"empty", ""}, {"equals", "a=b"}, {"n", 7}}),
               R"([WARN] 2026-11-22T00:00:00.123Z a.b plain=a/b:1 blank="x y" empty="" equals="a=b" n=7)");
+}
+
+TEST(LogLine, ConsoleIsTextWithTheColourOfTheLevelIfAsked) {
+    const auto console = [](LogLevel level, bool coloured) {
+        const LogField fields[] = {{"plain", "a/b:1"}, {"blank", "x y"}, {"quote", "a\"b"}, {"equals", "a=b"}};
+        return formatLogLine(LogFormat::Console, level, time0, "a.b", fields, coloured);
+    };
+    const std::string rest = R"(] 2026-11-22T00:00:00.123Z a.b plain=a/b:1 blank="x y" quote="a\"b" equals="a=b")";
+    EXPECT_EQ(console(LogLevel::Info, false), "[INFO" + rest);
+    EXPECT_EQ(console(LogLevel::Info, true), "[\x1b[34mINFO\x1b[0m" + rest);
+    EXPECT_EQ(console(LogLevel::Warning, true), "[\x1b[33mWARN\x1b[0m" + rest);
+    EXPECT_EQ(console(LogLevel::Error, true), "[\x1b[31mERROR\x1b[0m" + rest);
+    EXPECT_EQ(console(LogLevel::Debug, true), "[\x1b[36mDEBUG\x1b[0m" + rest);
+}
+
+TEST(LogLine, NoOtherFormatHasColours) {
+    for (const LogFormat format : {LogFormat::Json, LogFormat::Text}) {
+        const std::string made = formatLogLine(format, LogLevel::Error, time0, "a.b", {}, /*coloured=*/true);
+        EXPECT_EQ(made.find('\x1b'), std::string::npos) << made;
+    }
 }
 
 TEST(LogLine, NothingInAValueEndsTheLineOrMovesTheTerminal) {
@@ -152,6 +175,42 @@ TEST(ServerLog, LeavesOutWhatIsBelowItsLevel) {
     EXPECT_EQ(written.find("no."), std::string::npos);
     EXPECT_NE(written.find("[WARN]"), std::string::npos);
     EXPECT_NE(written.find("[ERROR]"), std::string::npos);
+}
+
+TEST(ServerLog, TakesAnotherFormatAndLevelWhileItIsUsed) {
+    const TempDir dir;
+    const auto file = dir.path() / "log";
+    const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    ServerLog log(fd.get(), LogFormat::Json, LogLevel::Warning);
+    log.info("before");
+    log.configure(LogFormat::Text, LogLevel::Debug);
+    log.debug("after");
+    EXPECT_THAT(contentOf(file), testing::MatchesRegex("\\[DEBUG\\] [^ ]+ after\n"));
+}
+
+TEST(ServerLog, ATerminalGetsColoursUnlessTheEnvironmentSaysNoAndNothingElseDoes) {
+    const UniqueFd master(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+    ASSERT_TRUE(master) << "needs a pseudo-terminal";
+    ASSERT_EQ(::grantpt(master.get()), 0);
+    ASSERT_EQ(::unlockpt(master.get()), 0);
+    const UniqueFd terminal(::open(::ptsname(master.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));
+    ASSERT_TRUE(terminal);
+    ::unsetenv("NO_COLOR");
+    EXPECT_TRUE(wantsColours(terminal.get()));
+    const TempDir dir;
+    const UniqueFd file(::open((dir.path() / "log").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    EXPECT_FALSE(wantsColours(file.get()));
+    ::setenv("NO_COLOR", "1", /*overwrite=*/1);
+    EXPECT_FALSE(wantsColours(terminal.get()));
+    ::unsetenv("NO_COLOR");
+
+    ServerLog log(terminal.get(), LogFormat::Console, LogLevel::Info);
+    log.info("a.b");
+    std::array<char, 256> buffer{};
+    const ssize_t got = ::read(master.get(), buffer.data(), buffer.size());
+    ASSERT_GT(got, 0);
+    EXPECT_THAT(std::string(buffer.data(), static_cast<std::size_t>(got)),
+                testing::StartsWith("[\x1b[34mINFO\x1b[0m] "));
 }
 
 TEST(ServerLog, ALineThatCannotBeWrittenIsDroppedAndCounted) {

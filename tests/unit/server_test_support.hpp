@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include <mergen/sdk/log.hpp>
+#include <mergen/server/config_input.hpp>
 
 namespace mergen::server {
 
@@ -35,6 +36,7 @@ public:
 
     std::filesystem::path write(const std::string& name, std::string_view content) const {
         std::ofstream(path_ / name) << content;
+        ::chmod((path_ / name).c_str(), 0644);  // whatever the umask: mergend takes no file that others can write
         return path_ / name;
     }
 
@@ -45,6 +47,13 @@ private:
 inline std::string contentOf(const std::filesystem::path& file) {
     std::ifstream stream(file);
     return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+/// A configuration that is one file, "f.ini", and nothing else.
+inline ConfigInput fileInput(std::string_view text) {
+    ConfigInput input;
+    input.files = {{"f.ini", std::string(text)}};
+    return input;
 }
 
 /// Keeps the names of the events.

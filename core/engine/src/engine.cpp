@@ -45,6 +45,15 @@ Engine::Impl::Guard::~Guard() {
     impl_.drained_.notify_all();
 }
 
+void Engine::Impl::reconfigure(const EngineConfig& next) noexcept {
+    config_.maxVms = next.maxVms;
+    config_.startTimeout = next.startTimeout;
+    config_.stopGrace = next.stopGrace;
+    config_.killGrace = next.killGrace;
+    config_.controlTimeout = next.controlTimeout;
+    config_.consoleLimit = next.consoleLimit;
+}
+
 bool Engine::Impl::drain(std::chrono::milliseconds limit) {
     std::unique_lock lock(drainMutex_);
     draining_ = true;
@@ -596,6 +605,9 @@ std::vector<ComponentHealth> Engine::health() const {
 }
 const EngineConfig& Engine::config() const noexcept {
     return impl_->config();
+}
+void Engine::reconfigure(const EngineConfig& next) noexcept {
+    impl_->reconfigure(next);
 }
 
 }  // namespace mergen::engine

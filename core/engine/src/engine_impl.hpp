@@ -46,6 +46,7 @@ public:
     [[nodiscard]] std::string vmConfig(const std::string& id) const;
     [[nodiscard]] std::vector<ComponentHealth> health() const;
     [[nodiscard]] const EngineConfig& config() const noexcept { return config_; }
+    void reconfigure(const EngineConfig& next) noexcept;
 
 private:
     /// Counts an operation as in progress for drain(); throws Unavailable once that has begun.
@@ -140,7 +141,7 @@ private:
     void watchExits(const std::stop_token& stop);
     void queueExit(const Uuid& uuid);
 
-    const EngineConfig config_;
+    EngineConfig config_;  // after the constructor only its Adjustables change
     const Backends backends_;
     Log& log_;
     Registry registry_;

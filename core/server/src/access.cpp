@@ -42,8 +42,7 @@ Access loadAccess(const ServerConfig& config, Problems& problems) {
     const ServerSection& server = config.server;
     Access access;
     const auto problem = [&](const std::string& key, const std::string& reason) {
-        const auto line = config.lines.find(key);
-        problems.push_back({line == config.lines.end() ? 0 : line->second, key, reason, {}});
+        problems.push_back({config.origins.at(key), key, reason, {}});
     };
     try {
         if (!server.tokenFile.empty()) access.tokens = std::make_shared<api::TokenFile>(server.tokenFile);

@@ -29,8 +29,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* defaultFile = "/etc/mergen/mergen.ini";
-
 int usageError(const std::string& text) {
     std::cerr << "mergend: " << printable(text) << "\nTry 'mergend --help'.\n";
     return exitCode::usage;
@@ -86,6 +84,15 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
     return text;
 }
 
+int refuse(const Problems& problems) {
+    for (const Problem& problem : problems) std::cerr << describe(problem) << '\n';
+    return exitCode::config;
+}
+
+void printNotes(const Notes& notes) {
+    for (const Note& note : notes) std::cerr << "note: " << describe(note) << '\n';
+}
+
 }  // namespace
 
 int Application::execute(int argc, char** argv) {
@@ -100,14 +107,23 @@ int Application::execute(int argc, char** argv) {
 void Application::defineOptions(Poco::Util::OptionSet& options) {
     using Poco::Util::Option;
     Poco::Util::Application::defineOptions(options);  // not ServerApplication's: --daemon, --umask, --pidfile
-    options.addOption(
-        Option("config", "",
-               "the configuration file; without it " + std::string(defaultFile) + " if that exists, else the defaults")
-            .argument("FILE"));
+    options.addOption(Option("config", "",
+                             "the configuration file; without it " + std::string(defaultConfigFile) +
+                                 " if that exists, else the defaults")
+                          .argument("FILE"));
+    options.addOption(Option("conf-dir", "",
+                             "the folder whose *.ini are read after that file, in byte order of names; without it "
+                             "conf.d beside the file, if that exists")
+                          .argument("FOLDER"));
+    options.addOption(Option("set", "", "give one key a value, over what file, conf.d and environment say",
+                             /*required=*/false)
+                          .repeatable(true)
+                          .argument("SECTION.KEY=VALUE"));
     options.addOption(Option("check-config", "",
-                             "check the configuration file and every plugin, print all that is wrong, "
+                             "check the configuration and every plugin, print all that is wrong, "
                              "touch nothing, and end: 0 if all is well, else 1"));
-    options.addOption(Option("print-config", "", "print the configuration in force as an INI file, and end"));
+    options.addOption(Option("print-config", "",
+                             "print the configuration in force as an INI file with the origin of each value, and end"));
     options.addOption(Option("list-plugins", "", "print the plugins found with their settings, and end"));
     options.addOption(Option("new-token", "",
                              "print a new token for the API and, on a second line, what belongs into the token_file to "
@@ -119,7 +135,15 @@ void Application::defineOptions(Poco::Util::OptionSet& options) {
 
 void Application::handleOption(const std::string& name, const std::string& value) {
     if (name == "config") {
-        file_ = fs::absolute(value);
+        places_.file = fs::absolute(value);
+        return;
+    }
+    if (name == "conf-dir") {
+        places_.directory = fs::absolute(value);
+        return;
+    }
+    if (name == "set") {
+        places_.assignments.push_back(value);
         return;
     }
     if (name == "new-token") {
@@ -148,12 +172,7 @@ int Application::main(const std::vector<std::string>& arguments) {
     if (!arguments.empty()) return usageError("'" + arguments.front() + "' is no option");
     if (mode_ == Mode::NewToken) return printNewToken();
     if (mode_ != Mode::Serve) Signals::unblock();
-    try {
-        load();
-    } catch (const Error& error) {
-        std::cerr << error.what() << '\n';
-        return exitCode::config;
-    }
+    config_ = load(problems_, notes_);
     switch (mode_) {
         case Mode::CheckConfig:
             return checkConfig();
@@ -170,21 +189,16 @@ int Application::main(const std::vector<std::string>& arguments) {
     return serve();
 }
 
-void Application::load() {
-    std::string text;
-    std::error_code ignored;
-    if (file_ || fs::exists(defaultFile, ignored)) {
-        shown_ = file_.value_or(defaultFile);
-        text = readConfigFile(shown_);
-    } else {
-        shown_ = "(defaults)";
-    }
-    config_ = parseConfig(text, Installation::current(), problems_);
+ServerConfig Application::load(Problems& problems, Notes& notes) {
+    const ConfigInput input = readConfigInput(places_, problems);
+    shown_ = nameOf(input);
+    return parseConfig(input, Installation::current(), problems, notes);
 }
 
-int Application::refuse(const Problems& problems) const {
-    for (const Problem& problem : problems) std::cerr << describe(problem, shown_) << '\n';
-    return exitCode::config;
+std::vector<pluginhost::PluginInfo> Application::resolve(pluginhost::PluginHost& host) {
+    std::vector<pluginhost::PluginInfo> found = host.scan();
+    resolvePlugins(config_, found, problems_, notes_);
+    return found;
 }
 
 int Application::serve() {
@@ -192,7 +206,9 @@ int Application::serve() {
     ServerLog log(STDERR_FILENO, config_.log.format, config_.log.level);
     Signals signals;
     Server server(config_, log);
-    log.info("server.starting", {{"version", version()}, {"pid", ::getpid()}, {"config", shown_.string()}});
+    server.onReload([&log](const ServerConfig& now) { log.configure(now.log.format, now.log.level); });
+    log.info("server.starting", {{"version", version()}, {"pid", ::getpid()}, {"config", shown_}});
+    writeNotes(notes_, log);
     try {
         if (const Problems problems = server.prepare(); !problems.empty()) return refuse(problems);
         if (!server.start([&signals] { return signals.stopRequested(); })) {
@@ -204,10 +220,11 @@ int Application::serve() {
         return exitCode::startFailed;
     }
     while (signals.wait() == Signals::Event::Hangup) {
-        server.reloadTokens();
-        log.info("server.hangup", {{"effect", "a changed configuration is read at the next start"}});
+        log.info("config.reload.started");
+        server.reloadTokens();  // first, and whatever is wrong with the rest: a token is withdrawn for a reason
+        server.reload([this](Problems& problems, Notes& notes) { return load(problems, notes); });
     }
-    log.info("server.draining", {{"limit_ms", config_.server.drainTimeout.count()}});
+    log.info("server.draining", {{"limit_ms", server.config().server.drainTimeout.count()}});
     if (!server.drain()) {
         log.warning("server.drain.incomplete",
                     {{"effect", "ending with operations in progress; the next start finishes or undoes them"}});
@@ -218,20 +235,18 @@ int Application::serve() {
 }
 
 int Application::checkConfig() {
-    Problems problems = std::move(problems_);
-    static_cast<void>(loadAccess(config_, problems));
+    static_cast<void>(loadAccess(config_, problems_));
     std::vector<std::string> refusals;
-    std::vector<std::string> notes;
+    std::vector<std::string> leftOut;
     try {
         pluginhost::PluginHost host(pluginHostConfig(config_, peekInstance(config_.paths.dataRoot)), nullLog());
-        const auto& found = host.scan();
-        checkPluginSections(config_, found, problems);
+        const std::vector<pluginhost::PluginInfo> found = resolve(host);
         for (const pluginhost::PluginInfo& plugin : found) {
-            if (plugin.state == pluginhost::PluginState::Failed) notes.push_back(plugin.detail);
+            if (plugin.state == pluginhost::PluginState::Failed) leftOut.push_back(plugin.detail);
         }
         for (const auto& [kind, name] : pluginsToLoad(config_, found)) {
             const std::string section = kind + "." + name;
-            const bool faulty = std::ranges::any_of(problems, [&, &kind = kind](const Problem& problem) {
+            const bool faulty = std::ranges::any_of(problems_, [&, &kind = kind](const Problem& problem) {
                 return problem.where.starts_with(section + ".") || problem.where == "backends." + kind;
             });
             if (faulty) continue;  // said already, with its line
@@ -244,17 +259,27 @@ int Application::checkConfig() {
     } catch (const Error& error) {
         refusals.emplace_back(error.what());
     }
-    static_cast<void>(refuse(problems));
-    for (const std::string& text : refusals) std::cerr << shown_.string() << ": " << printable(text, 2000) << '\n';
-    for (const std::string& text : notes) std::cerr << "note: left out: " << printable(text, 2000) << '\n';
-    if (!problems.empty() || !refusals.empty()) return exitCode::config;
-    std::cout << shown_.string() << ": in order\n";
+    static_cast<void>(refuse(problems_));
+    for (const std::string& text : refusals) std::cerr << shown_ << ": " << printable(text, 2000) << '\n';
+    for (const std::string& text : leftOut) std::cerr << "note: left out: " << printable(text, 2000) << '\n';
+    printNotes(notes_);
+    if (!problems_.empty() || !refusals.empty()) return exitCode::config;
+    std::cout << shown_ << ": in order\n";
     return exitCode::success;
 }
 
 int Application::printConfig() {
     if (!problems_.empty()) return refuse(problems_);
-    std::cout << render(config_);
+    std::vector<pluginhost::PluginInfo> found;
+    try {
+        pluginhost::PluginHost host(pluginHostConfig(config_, peekInstance(config_.paths.dataRoot)), nullLog());
+        found = resolve(host);
+    } catch (const Error& error) {  // without plugins there is still the server's own part
+        std::cerr << "note: the plugins are left out: " << printable(error.what(), 2000) << '\n';
+    }
+    printNotes(notes_);
+    if (!problems_.empty()) return refuse(problems_);
+    std::cout << render(config_, found);
     return exitCode::success;
 }
 
@@ -278,10 +303,12 @@ int Application::listPlugins() {
         if (!plugin.detail.empty())
             std::cout << '\n' << plugin.file.string() << ":\n" << wrapped(plugin.detail, "    ");
         if (plugin.keys.empty()) continue;
-        std::cout << "\n[" << plugin.kind << '.' << plugin.name << "]\n";
+        const std::string section = plugin.kind + "." + plugin.name;
+        std::cout << "\n[" << section << "]\n";
         for (const pluginhost::PluginKey& key : plugin.keys) {
             std::cout << "  " << key.key << (key.required ? "" : " = " + key.defaultValue) << "  ("
                       << typeName(key.type) << (key.required ? ", must be given" : "") << ")\n"
+                      << "      " << variableFor(section, key.key) << '\n'
                       << wrapped(key.sentence, "      ");
         }
     }
@@ -311,16 +338,21 @@ int Application::printHelp() const {
     formatter.setWidth(100);
     formatter.setAutoIndent();
     formatter.format(std::cout);
-    std::cout << "\nExit status: " << exitCode::success << " done, " << exitCode::config << " configuration refused, "
-              << exitCode::usage << " wrong option, " << exitCode::startFailed << " start failed, "
-              << exitCode::interrupted << " ended by a second signal.\n"
-              << "\nKeys of the configuration file with their defaults (those of plugins: --list-plugins):\n";
+    std::cout
+        << "\nExit status: " << exitCode::success << " done, " << exitCode::config << " configuration refused, "
+        << exitCode::usage << " wrong option, " << exitCode::startFailed << " start failed, " << exitCode::interrupted
+        << " ended by a second signal.\n"
+        << "\nA value comes from, later ones winning: the default; the configuration file; conf.d; the environment; "
+           "--set.\n"
+        << "SIGHUP reads all of them again.\n"
+        << "\nKeys with their defaults and their environment variables (those of plugins: --list-plugins):\n";
     std::string section;
     for (const ConfigKey& key : configKeys()) {
         if (key.section != section) std::cout << "\n[" << key.section << "]\n";
         section = key.section;
         std::cout << "  " << key.key << " = " << key.defaultValue << "  (" << key.type << ")\n"
-                  << wrapped(key.sentence, "      ");
+                  << "      " << key.variable() << '\n'
+                  << wrapped(key.explanation(), "      ");
     }
     return exitCode::success;
 }

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,16 +32,18 @@ private:
     int printNewToken() const;
     int printHelp() const;
 
-    /// Reads the configuration file, or nothing if none was named and the default one does not exist.
-    void load();
-    int refuse(const Problems& problems) const;
+    /// Reads the configuration from all places and adds what is to be said of it.
+    ServerConfig load(Problems& problems, Notes& notes);
+    /// Looks at the plugins as the server would and gives their settings a place in the configuration.
+    std::vector<pluginhost::PluginInfo> resolve(pluginhost::PluginHost& host);
 
     Mode mode_ = Mode::Serve;
-    std::optional<std::filesystem::path> file_;  ///< as given by --config
-    std::filesystem::path shown_;                ///< what error texts call it
-    std::string tokenName_;                      ///< of --new-token
+    ConfigPlaces places_;
+    std::string shown_;  ///< what error texts call the configuration
+    std::string tokenName_;  ///< of --new-token
     ServerConfig config_;
     Problems problems_;
+    Notes notes_;
 };
 
 }  // namespace mergen::server

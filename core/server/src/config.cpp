@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <optional>
 #include <set>
 #include <utility>
@@ -8,8 +9,9 @@
 #include <mergen/base/file.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
-#include <mergen/sdk/plugin.hpp>
 #include <mergen/server/config.hpp>
+
+#include "environment.hpp"
 
 namespace mergen::server {
 
@@ -25,37 +27,88 @@ constexpr std::array<std::string_view, 7> pluginKinds = {"storage", "supervisor"
 constexpr std::size_t maxSocketBytes = 107;
 constexpr std::size_t maxRunRootBytes = maxSocketBytes - 51;
 
-/// What an operator who writes such a value may not know.
-std::string hintFor(std::string_view value) {
-    if (value.find(" #") != std::string_view::npos || value.find(" ;") != std::string_view::npos) {
-        return " (a comment stands on a line of its own)";
-    }
-    if (value.starts_with('"') || value.starts_with('\'')) return " (values are written without quotes)";
-    return {};
-}
-
 class ConfigParser {
 public:
-    ConfigParser(const Installation& installation, Problems& problems)
-        : installation_(installation), problems_(problems) {}
+    ConfigParser(const Installation& installation, Problems& problems, Notes& notes)
+        : installation_(installation), problems_(problems), notes_(notes) {}
 
-    ServerConfig run(std::string_view text) {
-        for (const ConfigKey& key : configKeys()) {
-            if (std::ranges::find(sectionNames_, key.section) == sectionNames_.end())
-                sectionNames_.push_back(key.section);
-            key.read(config_, key.defaultValue);
-        }
+    ServerConfig run(const ConfigInput& input) {
+        std::vector<IniSection> sections = readLayers(input);
+        readDefaults(sections);
         // [backends] first: what it selects is what an unknown section may have meant.
-        std::vector<IniSection> sections = parseIni(text, problems_);
         std::ranges::stable_partition(sections, [](const IniSection& section) { return section.name == "backends"; });
         for (IniSection& section : sections) readSection(section);
+        noteLoopback();
         resolveDefaults();
         checkTogether();
-        sortByLine(problems_);
+        sortByOrigin(problems_);
         return std::move(config_);
     }
 
 private:
+    /// All that is given, from what is weakest to what wins.
+    std::vector<IniSection> readLayers(const ConfigInput& input) {
+        std::size_t source = 0;
+        std::vector<IniSection> all;
+        const auto append = [&all](std::vector<IniSection> sections) {
+            std::ranges::move(sections, std::back_inserter(all));
+        };
+        for (const ConfigInput::File& file : input.files) {
+            append(parseIni(file.text, {Origin::Kind::File, file.path.string(), 0, ++source}, problems_));
+        }
+        append(readEnvironment(input, ++source, config_.pending, problems_, notes_));
+        ++source;
+        for (const std::string& assignment : input.assignments) readAssignment(assignment, source, all);
+        return all;
+    }
+
+    /// "section.key=value"; the section of a plugin has a '.' itself.
+    void readAssignment(const std::string& text, std::size_t source, std::vector<IniSection>& all) {
+        const Origin origin{Origin::Kind::CommandLine, {}, 0, source};
+        const std::size_t equals = text.find('=');
+        const std::string path(trim(std::string_view(text).substr(0, equals)));
+        const std::size_t dot = path.rfind('.');
+        if (equals == std::string::npos || dot == std::string::npos) {
+            problems_.push_back({origin, {}, "'" + printable(text) + "' is not section.key=value", {}});
+            return;
+        }
+        const std::string value(trim(std::string_view(text).substr(equals + 1)));
+        if (!checkOutsideValue(value, origin, path, problems_, notes_)) return;
+        all.push_back({path.substr(0, dot), origin, {{path.substr(dot + 1), value, origin}}});
+    }
+
+    void readDefaults(const std::vector<IniSection>& sections) {
+        for (const ConfigKey& key : configKeys()) {
+            if (std::ranges::find(sectionNames_, key.section) == sectionNames_.end())
+                sectionNames_.push_back(key.section);
+            key.read(config_, key.defaultValue);
+            config_.origins[key.path()] = {};
+        }
+        const Profile profile = chosenProfile(sections);
+        if (profile != Profile::Mergen) return;
+        for (const ConfigKey& key : configKeys()) {
+            if (key.traits.mergenDefault == nullptr) continue;
+            key.read(config_, key.traits.mergenDefault);
+            config_.origins[key.path()] = {Origin::Kind::Profile, std::string(toString(profile)), 0, 0};
+        }
+    }
+
+    /// Looked for first, as the defaults depend on it. A value that is none is said when its section is read.
+    static Profile chosenProfile(const std::vector<IniSection>& sections) {
+        ServerConfig trial;
+        for (const IniSection& section : sections) {
+            for (const IniEntry& entry : section.entries) {
+                if (section.name != "server" || entry.key != "profile") continue;
+                try {
+                    findKey(section.name, entry.key)->read(trial, entry.value);
+                } catch (const Error&) {
+                    continue;
+                }
+            }
+        }
+        return trial.server.profile;
+    }
+
     void readSection(IniSection& section) {
         if (std::ranges::find(sectionNames_, section.name) != sectionNames_.end()) {
             for (const IniEntry& entry : section.entries) readEntry(section.name, entry);
@@ -65,7 +118,7 @@ private:
         const std::string kind = section.name.substr(0, dot);
         const bool isKind = std::ranges::find(pluginKinds, kind) != pluginKinds.end();
         if (dot != std::string::npos && isKind) {
-            config_.plugins.push_back({kind, section.name.substr(dot + 1), section.line, std::move(section.entries)});
+            addPlugin(kind, section.name.substr(dot + 1), section);
             return;
         }
         std::vector<std::string> candidates = sectionNames_;
@@ -75,25 +128,54 @@ private:
             if (section.name == backendKind) suggestion = candidates.back();
         }
         if (suggestion.empty()) suggestion = nearestWord(section.name, candidates);
-        problems_.push_back({section.line, "[" + section.name + "]", "unknown section", suggestion});
+        problems_.push_back({section.origin, "[" + section.name + "]", "unknown section", suggestion});
+    }
+
+    void addPlugin(const std::string& kind, const std::string& name, IniSection& section) {
+        const auto known = std::ranges::find_if(
+            config_.plugins, [&](const PluginSection& plugin) { return plugin.kind == kind && plugin.name == name; });
+        if (known == config_.plugins.end()) {
+            config_.plugins.push_back({kind, name, section.origin, std::move(section.entries)});
+        } else {
+            std::ranges::move(section.entries, std::back_inserter(known->entries));
+        }
     }
 
     void readEntry(const std::string& section, const IniEntry& entry) {
         const std::string where = section + "." + entry.key;
-        const auto keys = configKeys();
-        const auto known = std::ranges::find_if(
-            keys, [&](const ConfigKey& key) { return key.section == section && key.key == entry.key; });
-        if (known == keys.end()) {
-            problems_.push_back({entry.line, where, "unknown key", nearestKey(section, entry.key)});
+        const ConfigKey* const known = findKey(section, entry.key);
+        if (known == nullptr) {
+            problems_.push_back({entry.origin, where, "unknown key", nearestKey(section, entry.key)});
             return;
         }
-        config_.lines[where] = entry.line;
         try {
             known->read(config_, entry.value);
+            config_.origins[where] = entry.origin;
+            if (where == "server.listen") listenText_ = entry.value;
         } catch (const Error& error) {
+            const std::string reason = error.what() + hintFor(entry.value);
+            if (!entry.origin.strict()) {
+                notes_.push_back(ignored(entry.origin, where, reason));
+                return;
+            }
             faulty_.insert(where);
-            problems_.push_back({entry.line, where, error.what() + hintFor(entry.value), {}});
+            problems_.push_back({entry.origin, where, reason, {}});
         }
+    }
+
+    /// Elsewhere ":8080" means every address of the host.
+    void noteLoopback() {
+        if (!listenText_.starts_with(':')) return;
+        notes_.push_back(
+            {LogLevel::Info, "config.listen.loopback", config_.origins.at("server.listen"),
+             "server.listen: '" + listenText_ + "' means loopback only, " + toString(config_.server.listen)});
+    }
+
+    static const ConfigKey* findKey(std::string_view section, std::string_view name) {
+        for (const ConfigKey& key : configKeys()) {
+            if (key.section == section && key.key == name) return &key;
+        }
+        return nullptr;
     }
 
     /// Of the same section; else the key of that very name in another one.
@@ -201,41 +283,25 @@ private:
         return std::ranges::none_of(keys, [this](const std::string& key) { return faulty_.contains(key); });
     }
 
-    /// About the first of `keys` that stands in the file.
+    /// About the first of `keys` that is given.
     void problem(std::initializer_list<std::string> keys, std::string reason) {
         for (const std::string& key : keys) {
-            if (const auto line = config_.lines.find(key); line != config_.lines.end()) {
-                problems_.push_back({line->second, key, std::move(reason), {}});
-                return;
-            }
+            const Origin& origin = config_.origins.at(key);
+            if (origin.kind <= Origin::Kind::Profile) continue;
+            problems_.push_back({origin, key, std::move(reason), {}});
+            return;
         }
-        problems_.push_back({0, *keys.begin(), std::move(reason), {}});
+        problems_.push_back({{}, *keys.begin(), std::move(reason), {}});
     }
 
     const Installation& installation_;
     Problems& problems_;
+    Notes& notes_;
     ServerConfig config_;
     std::vector<std::string> sectionNames_;
+    std::string listenText_;        // of server.listen, as it is given
     std::set<std::string> faulty_;  // "section.key" whose value was refused
 };
-
-void checkEntries(const PluginSection& section, const pluginhost::PluginInfo& plugin, Problems& problems) {
-    std::vector<std::string> known;
-    for (const pluginhost::PluginKey& key : plugin.keys) known.push_back(key.key);
-    for (const IniEntry& entry : section.entries) {
-        const std::string where = section.kind + "." + section.name + "." + entry.key;
-        const auto key = std::ranges::find(plugin.keys, entry.key, &pluginhost::PluginKey::key);
-        if (key == plugin.keys.end()) {
-            problems.push_back({entry.line, where, "unknown key", nearestWord(entry.key, known)});
-            continue;
-        }
-        try {
-            Settings::check(key->type, entry.value);
-        } catch (const Error& error) {
-            problems.push_back({entry.line, where, error.what() + hintFor(entry.value), {}});
-        }
-    }
-}
 
 }  // namespace
 
@@ -247,9 +313,17 @@ std::vector<std::pair<std::string, std::string>> BackendsSection::all() const {
     return result;
 }
 
+const IniEntry* PluginSection::find(std::string_view key) const {
+    const IniEntry* last = nullptr;
+    for (const IniEntry& entry : entries) {
+        if (entry.key == key) last = &entry;
+    }
+    return last;
+}
+
 std::map<std::string, std::string, std::less<>> PluginSection::settings() const {
     std::map<std::string, std::string, std::less<>> result;
-    for (const IniEntry& entry : entries) result.emplace(entry.key, entry.value);
+    for (const IniEntry& entry : entries) result[entry.key] = entry.value;
     return result;
 }
 
@@ -282,85 +356,16 @@ Installation Installation::current() {
     return around(fs::read_symlink("/proc/self/exe"));
 }
 
-ServerConfig parseConfig(std::string_view text, const Installation& installation, Problems& problems) {
-    return ConfigParser(installation, problems).run(text);
+std::string hintFor(std::string_view value) {
+    if (value.find(" #") != std::string_view::npos || value.find(" ;") != std::string_view::npos) {
+        return " (a comment stands on a line of its own)";
+    }
+    if (value.starts_with('"') || value.starts_with('\'')) return " (values are written without quotes)";
+    return {};
 }
 
-void checkPluginSections(const ServerConfig& config, std::span<const pluginhost::PluginInfo> found,
-                         Problems& problems) {
-    std::vector<std::string> names;
-    for (const pluginhost::PluginInfo& plugin : found) names.push_back(plugin.kind + "." + plugin.name);
-    const auto find = [&](const std::string& kind, const std::string& name) {
-        return std::ranges::find_if(found, [&](const pluginhost::PluginInfo& plugin) {
-            return plugin.kind == kind && plugin.name == name && plugin.state != pluginhost::PluginState::Failed;
-        });
-    };
-    for (const PluginSection& section : config.plugins) {
-        const std::string name = section.kind + "." + section.name;
-        if (const auto plugin = find(section.kind, section.name); plugin != found.end()) {
-            checkEntries(section, *plugin, problems);
-            continue;
-        }
-        // A refused library keeps its section: what refused it is said elsewhere, and is the thing to mend.
-        if (std::ranges::find(names, name) != names.end()) continue;
-        problems.push_back({section.line, "[" + name + "]",
-                            "there is no such plugin in " + config.paths.pluginDir.string(), nearestWord(name, names)});
-    }
-    for (const auto& [kind, name] : config.backends.all()) {
-        const auto plugin = find(kind, name);
-        if (plugin == found.end()) {
-            const auto line = config.lines.find("backends." + kind);
-            const bool refused = std::ranges::find(names, kind + "." + name) != names.end();
-            if (refused || line == config.lines.end()) continue;  // loading it says why
-            std::vector<std::string> ofKind;
-            for (const pluginhost::PluginInfo& each : found) {
-                if (each.kind == kind) ofKind.push_back(each.name);
-            }
-            problems.push_back({line->second, "backends." + kind,
-                                "there is no " + kind + " plugin '" + name + "' in " + config.paths.pluginDir.string(),
-                                nearestWord(name, ofKind)});
-            continue;
-        }
-        const PluginSection* const section = config.findPlugin(kind, name);
-        for (const pluginhost::PluginKey& key : plugin->keys) {
-            if (!key.required) continue;
-            if (section != nullptr &&
-                std::ranges::find(section->entries, key.key, &IniEntry::key) != section->entries.end()) {
-                continue;
-            }
-            problems.push_back({section == nullptr ? 0 : section->line,
-                                kind + "." + name + "." + key.key,
-                                "must be given: " + key.sentence,
-                                {}});
-        }
-    }
-    sortByLine(problems);
-}
-
-std::string render(const ServerConfig& config) {
-    std::string text;
-    std::string section;
-    for (const ConfigKey& key : configKeys()) {
-        if (key.section != section) {
-            section = key.section;
-            text += (text.empty() ? "[" : "\n[") + section + "]\n";
-        }
-        text += key.key + " = " + key.write(config) + "\n";
-    }
-    for (const PluginSection& plugin : config.plugins) {
-        text += "\n[" + plugin.kind + "." + plugin.name + "]\n";
-        for (const IniEntry& entry : plugin.entries) text += entry.key + " = " + entry.value + "\n";
-    }
-    return text;
-}
-
-std::string readConfigFile(const fs::path& file) {
-    std::error_code error;
-    const fs::path real = fs::canonical(file, error);  // readFile() follows no links
-    if (error) throw Error::fromErrno(error.value(), "cannot read the configuration file " + file.string());
-    auto content = readFile(real, maxIniBytes);
-    if (!content) throw Error(ErrorKind::NotFound, "the configuration file " + file.string() + " has gone");
-    return *std::move(content);
+ServerConfig parseConfig(const ConfigInput& input, const Installation& installation, Problems& problems, Notes& notes) {
+    return ConfigParser(installation, problems, notes).run(input);
 }
 
 }  // namespace mergen::server

@@ -65,6 +65,7 @@ struct Row {
     const char* key;
     const char* defaultValue;
     const char* sentence;
+    KeyTraits traits{};
 };
 
 // In each of these, `member` is a generic lambda that gives the member of a ServerConfig, constant or not.
@@ -81,7 +82,8 @@ ConfigKey integer(const Row& row, std::int64_t least, std::int64_t most, auto me
                 auto& target = member(config);
                 target = static_cast<std::remove_reference_t<decltype(target)>>(number);
             },
-            [=](const ServerConfig& config) { return std::to_string(member(config)); }};
+            [=](const ServerConfig& config) { return std::to_string(member(config)); },
+            row.traits};
 }
 
 ConfigKey duration(const Row& row, milliseconds least, milliseconds most, auto member) {
@@ -95,7 +97,8 @@ ConfigKey duration(const Row& row, milliseconds least, milliseconds most, auto m
                 requireWithin(value, time, least, most);
                 member(config) = time;
             },
-            [=](const ServerConfig& config) { return write(member(config)); }};
+            [=](const ServerConfig& config) { return write(member(config)); },
+            row.traits};
 }
 
 ConfigKey size(const Row& row, Bytes least, Bytes most, auto member) {
@@ -109,7 +112,8 @@ ConfigKey size(const Row& row, Bytes least, Bytes most, auto member) {
                 requireWithin(value, bytes, least, most);
                 member(config) = bytes;
             },
-            [=](const ServerConfig& config) { return write(member(config)); }};
+            [=](const ServerConfig& config) { return write(member(config)); },
+            row.traits};
 }
 
 ConfigKey boolean(const Row& row, auto member) {
@@ -121,7 +125,8 @@ ConfigKey boolean(const Row& row, auto member) {
             [=](ServerConfig& config, const std::string& value) {
                 member(config) = readAs(MERGEN_KEY_BOOLEAN, value).boolean("value");
             },
-            [=](const ServerConfig& config) { return std::string(member(config) ? "true" : "false"); }};
+            [=](const ServerConfig& config) { return std::string(member(config) ? "true" : "false"); },
+            row.traits};
 }
 
 fs::path readPath(const std::string& value) {
@@ -145,7 +150,8 @@ ConfigKey path(const Row& row, auto member) {
             [=](ServerConfig& config, const std::string& value) {
                 member(config) = mayBeEmpty && value.empty() ? fs::path() : readPath(value);
             },
-            [=](const ServerConfig& config) { return member(config).string(); }};
+            [=](const ServerConfig& config) { return member(config).string(); },
+            row.traits};
 }
 
 ConfigKey paths(const Row& row, auto member) {
@@ -165,7 +171,8 @@ ConfigKey paths(const Row& row, auto member) {
                 std::string text;
                 for (const fs::path& each : member(config)) text += (text.empty() ? "" : ", ") + each.string();
                 return text;
-            }};
+            },
+            row.traits};
 }
 
 std::string readName(const std::string& value) {
@@ -183,7 +190,8 @@ ConfigKey name(const Row& row, auto member) {
             row.defaultValue,
             row.sentence,
             [=](ServerConfig& config, const std::string& value) { member(config) = readName(value); },
-            [=](const ServerConfig& config) { return member(config); }};
+            [=](const ServerConfig& config) { return member(config); },
+            row.traits};
 }
 
 ConfigKey names(const Row& row, auto member) {
@@ -206,7 +214,8 @@ ConfigKey names(const Row& row, auto member) {
                 std::string text;
                 for (const std::string& each : member(config)) text += (text.empty() ? "" : ", ") + each;
                 return text;
-            }};
+            },
+            row.traits};
 }
 
 /// A value that `parse` makes of its text and `print` turns back.
@@ -217,7 +226,15 @@ ConfigKey custom(const Row& row, const char* type, auto parse, auto print, auto 
             row.defaultValue,
             row.sentence,
             [=](ServerConfig& config, const std::string& value) { member(config) = parse(value); },
-            [=](const ServerConfig& config) { return std::string(print(member(config))); }};
+            [=](const ServerConfig& config) { return std::string(print(member(config))); },
+            row.traits};
+}
+
+Profile readProfile(const std::string& value) {
+    for (const Profile profile : {Profile::MergenFire, Profile::Mergen}) {
+        if (value == toString(profile)) return profile;
+    }
+    throw refusal(value, "is not mergen-fire or mergen");
 }
 
 LogLevel readLogLevel(const std::string& value) {
@@ -227,7 +244,7 @@ LogLevel readLogLevel(const std::string& value) {
 
 LogFormat readLogFormat(const std::string& value) {
     if (const auto format = parseLogFormat(value)) return *format;
-    throw refusal(value, "is not json or text");
+    throw refusal(value, "is not json, text or console");
 }
 
 Ipv4Network readGuestNetwork(const std::string& value) {
@@ -272,11 +289,19 @@ std::vector<ConfigKey> makeKeys() {
     constexpr std::int64_t lastUid = std::numeric_limits<std::uint32_t>::max() - 1;
     return {
         custom(
-            {"server", "listen", "127.0.0.1:8080",
+            {"server", "profile", "mergen-fire",
+             "Whose defaults hold: mergen-fire (those of this file), or mergen: see 'Under mergen' at the keys that "
+             "differ"},
+            "profile", readProfile, [](Profile profile) { return toString(profile); }, MERGEN_MEMBER(server.profile)),
+        custom(
+            {"server",
+             "listen",
+             "127.0.0.1:8080",
              "Address and port of the REST API: ADDRESS:PORT, [IPV6]:PORT, localhost:PORT or :PORT, the last two on "
              "loopback; *:PORT on every IPv4 address of the host, [::]:PORT on every address. Other hosts are served "
              "only with token_file, or with insecure. Port 0: the kernel chooses one; see port_file. Empty: the socket "
-             "only"},
+             "only",
+             {.oldVariable = "MGR_HTTP_ADDR"}},
             "address", parseListen, [](const ListenAddress& address) { return toString(address); },
             MERGEN_MEMBER(server.listen)),
         path(
@@ -290,12 +315,19 @@ std::vector<ConfigKey> makeKeys() {
                 MERGEN_MEMBER(server.maxQueued)),
         size({"server", "max_body", "1MiB", "Largest body of a request, in bytes; a larger one is answered with 413"},
              Bytes{kib}, Bytes{16 * mib}, MERGEN_MEMBER(server.maxBody)),
-        duration({"server", "read_timeout", "10s", "How long a client may stay silent within a request"}, 1s, 5min,
-                 MERGEN_MEMBER(server.readTimeout)),
+        duration({"server",
+                  "read_timeout",
+                  "10s",
+                  "How long a client may stay silent within a request",
+                  {.oldVariable = "MGR_COMMAND_TIMEOUT_SECONDS"}},
+                 1s, 5min, MERGEN_MEMBER(server.readTimeout)),
         duration(
-            {"server", "drain_timeout", "30s",
+            {"server",
+             "drain_timeout",
+             "30s",
              "How long SIGTERM waits for requests and operations in progress. What is not done by then is left to the "
-             "next start, which finishes or undoes it; VMs run on in any case"},
+             "next start, which finishes or undoes it; VMs run on in any case",
+             {.oldVariable = "MGR_SHUTDOWN_TIMEOUT_SECONDS", .mergenDefault = "15s", .reloadable = true}},
             100ms, 1h, MERGEN_MEMBER(server.drainTimeout)),
         custom(
             {"server", "socket", "auto",
@@ -317,21 +349,46 @@ std::vector<ConfigKey> makeKeys() {
                 MERGEN_MEMBER(server.insecure)),
 
         custom(
-            {"log", "level", "info", "The least level that is written: debug, info, warn or error"}, "level",
-            readLogLevel, [](LogLevel level) { return toString(level); }, MERGEN_MEMBER(log.level)),
+            {"log",
+             "level",
+             "info",
+             "The least level that is written: debug, info, warn or error",
+             {.oldVariable = "MGR_LOG_LEVEL", .reloadable = true}},
+            "level", readLogLevel, [](LogLevel level) { return toString(level); }, MERGEN_MEMBER(log.level)),
         custom(
-            {"log", "format", "json", "json: one object a line; text: [LEVEL] TIME event key=value. To standard error"},
+            {"log",
+             "format",
+             "json",
+             "json: one object a line; text: [LEVEL] TIME event key=value; console: the same with the level in colour "
+             "on a terminal, unless NO_COLOR is set. To standard error",
+             {.oldVariable = "MGR_LOG_FORMAT", .mergenDefault = "console", .reloadable = true}},
             "format", readLogFormat, [](LogFormat format) { return toString(format); }, MERGEN_MEMBER(log.format)),
 
-        path({"paths", "config_root", "/etc/firecracker/vm.d", "Folder of the VMs' records"},
+        path({"paths",
+              "config_root",
+              "/etc/firecracker/vm.d",
+              "Folder of the VMs' records",
+              {.oldVariable = "MGR_CONFIG_ROOT", .mergenDefault = "/etc/mergen/vm.d", .belowStateDir = "vm.d"}},
              MERGEN_MEMBER(paths.configRoot)),
-        path({"paths", "data_root", "/var/lib/firecracker",
-              "Folder of the VMs' disks and logs. One mergend works on one data root: a second one is refused"},
+        path({"paths",
+              "data_root",
+              "/var/lib/firecracker",
+              "Folder of the VMs' disks and logs. One mergend works on one data root: a second one is refused",
+              {.oldVariable = "MGR_DATA_ROOT", .mergenDefault = "/var/lib/mergen", .belowStateDir = "data"}},
              MERGEN_MEMBER(paths.dataRoot)),
-        path({"paths", "run_root", "/run/firecracker",
+        path({"paths",
+              "run_root",
+              "/run/firecracker",
               "Folder of sockets and other things that end with a reboot; on tmpfs. At most 56 bytes long, so that the "
-              "sockets below it keep within the kernel's 107"},
+              "sockets below it keep within the kernel's 107",
+              {.oldVariable = "MGR_RUN_ROOT", .mergenDefault = "/run/mergen", .belowStateDir = "run"}},
              MERGEN_MEMBER(paths.runRoot)),
+        path({"paths",
+              "global_hooks_dir",
+              "/etc/firecracker/hooks.d",
+              "Folder of the hooks of all VMs. Nothing runs them yet: what lies there is only said at the start",
+              {.oldVariable = "MGR_GLOBAL_HOOKS_DIR", .mergenDefault = "/etc/mergen/hooks.d"}},
+             MERGEN_MEMBER(paths.globalHooksDir)),
         paths({"paths", "image_roots", "",
                "Folders, with commas between them, below which rootfs, kernel, initrd and data disks of new VMs may "
                "lie; they are opened without following links or crossing mounts (name a mount below a folder here, "
@@ -347,18 +404,29 @@ std::vector<ConfigKey> makeKeys() {
              MERGEN_MEMBER(paths.libexecDir)),
 
         custom(
-            {"network", "guest_cidr", "172.30.0.0/24",
+            {"network",
+             "guest_cidr",
+             "172.30.0.0/24",
              "Network of the guests' addresses, /8 to /30. Host number 1 is the gateway, the first guest gets 2; a /24 "
-             "has room for 253 guests"},
+             "has room for 253 guests",
+             {.oldVariable = "MGR_GUEST_CIDR"}},
             "network", readGuestNetwork, [](const Ipv4Network& network) { return network.str(); },
             MERGEN_MEMBER(network.guestCidr)),
-        integer({"network", "port_start", "20000", "First host port that a VM gets which asks for port 0"}, 1, lastPort,
-                MERGEN_MEMBER(network.portStart)),
-        integer({"network", "port_end", "40000", "Last such port, port_start or more"}, 1, lastPort,
-                MERGEN_MEMBER(network.portEnd)),
+        integer({"network",
+                 "port_start",
+                 "20000",
+                 "First host port that a VM gets which asks for port 0",
+                 {.oldVariable = "MGR_PORT_START"}},
+                1, lastPort, MERGEN_MEMBER(network.portStart)),
+        integer({"network", "port_end", "40000", "Last such port, port_start or more", {.oldVariable = "MGR_PORT_END"}},
+                1, lastPort, MERGEN_MEMBER(network.portEnd)),
 
-        integer({"vm", "max_vms", "10000", "VMs that may exist, stopped ones included; more are refused"}, 1, 100'000,
-                MERGEN_MEMBER(vm.maxVms)),
+        integer({"vm",
+                 "max_vms",
+                 "10000",
+                 "VMs that may exist, stopped ones included; more are refused",
+                 {.reloadable = true}},
+                1, 100'000, MERGEN_MEMBER(vm.maxVms)),
         integer(
             {"vm", "uid_start", "1900000000",
              "First of the uids, and gids of the same number, of which each VM's VMM gets one of its own. Nothing else "
@@ -366,21 +434,35 @@ std::vector<ConfigKey> makeKeys() {
             1000, lastUid, MERGEN_MEMBER(vm.uidStart)),
         integer({"vm", "uid_count", "65536", "How many uids from uid_start on"}, 1, 1'000'000'000,
                 MERGEN_MEMBER(vm.uidCount)),
-        duration({"vm", "start_timeout", "1m", "From the launch of a VMM until it says that the guest runs"}, 1s, 1h,
-                 MERGEN_MEMBER(vm.startTimeout)),
-        duration({"vm", "stop_grace", "10s", "From the guest's Ctrl-Alt-Del to SIGTERM for its VMM"}, 0ms, 1h,
-                 MERGEN_MEMBER(vm.stopGrace)),
-        duration({"vm", "kill_grace", "2s", "From SIGTERM to SIGKILL, and from SIGKILL to giving up"}, 100ms, 10min,
-                 MERGEN_MEMBER(vm.killGrace)),
-        duration({"vm", "control_timeout", "5s", "One question to a VMM over its socket"}, 100ms, 10min,
-                 MERGEN_MEMBER(vm.controlTimeout)),
-        size({"vm", "console_limit", "1MiB", "The newest bytes of each VM's console that are kept"}, Bytes{4 * kib},
-             Bytes{gib}, MERGEN_MEMBER(vm.consoleLimit)),
+        duration({"vm",
+                  "start_timeout",
+                  "1m",
+                  "From the launch of a VMM until it says that the guest runs",
+                  {.reloadable = true}},
+                 1s, 1h, MERGEN_MEMBER(vm.startTimeout)),
+        duration(
+            {"vm", "stop_grace", "10s", "From the guest's Ctrl-Alt-Del to SIGTERM for its VMM", {.reloadable = true}},
+            0ms, 1h, MERGEN_MEMBER(vm.stopGrace)),
+        duration(
+            {"vm", "kill_grace", "2s", "From SIGTERM to SIGKILL, and from SIGKILL to giving up", {.reloadable = true}},
+            100ms, 10min, MERGEN_MEMBER(vm.killGrace)),
+        duration({"vm", "control_timeout", "5s", "One question to a VMM over its socket", {.reloadable = true}}, 100ms,
+                 10min, MERGEN_MEMBER(vm.controlTimeout)),
+        size({"vm",
+              "console_limit",
+              "1MiB",
+              "The newest bytes of each VM's console that are kept",
+              {.reloadable = true}},
+             Bytes{4 * kib}, Bytes{gib}, MERGEN_MEMBER(vm.consoleLimit)),
         integer({"vm", "events_per_vm", "256", "The newest events of each VM's timeline that are kept"}, 16, 100'000,
                 MERGEN_MEMBER(vm.eventsPerVm)),
         custom(
-            {"vm", "unit_prefix", "fc", "Beginning of the unit's name, PREFIX@ID.service, in replies"}, "name",
-            readUnitPrefix, [](const std::string& prefix) { return prefix; }, MERGEN_MEMBER(vm.unitPrefix)),
+            {"vm",
+             "unit_prefix",
+             "fc",
+             "Beginning of the unit's name, PREFIX@ID.service, in replies",
+             {.oldVariable = "MGR_UNIT_PREFIX", .mergenDefault = "mergen"}},
+            "name", readUnitPrefix, [](const std::string& prefix) { return prefix; }, MERGEN_MEMBER(vm.unitPrefix)),
 
         name({"backends", "storage", "files", "Plugin that keeps the records"}, MERGEN_MEMBER(backends.storage)),
         name({"backends", "supervisor", "process", "Plugin that keeps VMM processes"},
@@ -398,6 +480,26 @@ std::vector<ConfigKey> makeKeys() {
 #undef MERGEN_MEMBER
 
 }  // namespace
+
+std::string_view toString(Profile profile) noexcept {
+    return profile == Profile::Mergen ? "mergen" : "mergen-fire";
+}
+
+std::string ConfigKey::variable() const {
+    return variableFor(section, key);
+}
+
+std::string ConfigKey::explanation() const {
+    std::string text = sentence + ".";
+    if (traits.mergenDefault != nullptr) text += std::string(" Under mergen: ") + traits.mergenDefault + ".";
+    if (traits.oldVariable != nullptr) {
+        const bool seconds = std::string_view(traits.oldVariable).ends_with("_SECONDS");
+        text += std::string(" Also taken from ") + traits.oldVariable + (seconds ? ", in seconds." : ".");
+    }
+    if (traits.belowStateDir != nullptr) text += std::string(" Also MERGEN_STATE_DIR/") + traits.belowStateDir + ".";
+    if (traits.reloadable) text += " SIGHUP reloads it.";
+    return text;
+}
 
 std::span<const ConfigKey> configKeys() {
     static const std::vector<ConfigKey> keys = makeKeys();

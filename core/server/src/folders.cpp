@@ -1,6 +1,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <iterator>
 #include <string>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -55,6 +56,17 @@ void checkPassable(const fs::path& folder, std::string_view key) {
     }
 }
 
+/// Hooks that an operator brings along from mergen-fire would be missed in silence.
+void sayHooksThatDoNotRun(const fs::path& folder, Log& log) {
+    std::error_code absent;
+    const fs::directory_iterator entries(folder, absent);
+    const auto files = absent ? 0 : std::distance(begin(entries), end(entries));
+    if (files == 0) return;
+    log.warning(
+        "paths.global_hooks.inert",
+        {{"path", folder.string()}, {"files", files}, {"effect", "no plugin runs hooks yet: none of them is called"}});
+}
+
 }  // namespace
 
 void prepareFolders(const PathsSection& paths, Log& log) {
@@ -74,6 +86,7 @@ void prepareFolders(const PathsSection& paths, Log& log) {
         if (fs::is_directory(root, ignored)) continue;
         log.warning("paths.image_root.missing", {{"path", root.string()}, {"effect", "no VM can use files below it"}});
     }
+    sayHooksThatDoNotRun(paths.globalHooksDir, log);
 }
 
 }  // namespace mergen::server

@@ -29,7 +29,7 @@ bool holdsControlCharacters(std::string_view text) noexcept {
 /// One run over a text; one method per kind of line.
 class Parser {
 public:
-    explicit Parser(Problems& problems) : problems_(problems) {}
+    Parser(const Origin& file, Problems& problems) : here_(file), problems_(problems) {}
 
     std::vector<IniSection> run(std::string_view text) {
         if (text.size() > maxIniBytes) {
@@ -39,7 +39,7 @@ public:
         constexpr std::string_view byteOrderMark = "\xef\xbb\xbf";  // some editors begin a UTF-8 file with it
         if (text.starts_with(byteOrderMark)) text.remove_prefix(byteOrderMark.size());
         for (const std::string& raw : split(text, '\n')) {
-            ++line_;
+            ++here_.line;
             readLine(trim(raw));
         }
         return std::move(sections_);
@@ -68,10 +68,10 @@ private:
         }
         const auto twin = std::ranges::find(sections_, name, &IniSection::name);
         if (twin != sections_.end()) {
-            return problem("[" + name + "]", "the section stands already in line " + std::to_string(twin->line));
+            return problem("[" + name + "]", "the section stands already in line " + std::to_string(twin->origin.line));
         }
         ignored_ = false;
-        sections_.push_back({name, line_, {}});
+        sections_.push_back({name, here_, {}});
     }
 
     void readEntry(std::string_view line) {
@@ -91,9 +91,10 @@ private:
         IniSection& section = sections_.back();
         const auto twin = std::ranges::find(section.entries, key, &IniEntry::key);
         if (twin != section.entries.end()) {
-            return problem(section.name + "." + key, "the key is given already in line " + std::to_string(twin->line));
+            return problem(section.name + "." + key,
+                           "the key is given already in line " + std::to_string(twin->origin.line));
         }
-        section.entries.push_back({key, std::string(value), line_});
+        section.entries.push_back({key, std::string(value), here_});
     }
 
     [[nodiscard]] std::string sectionName() const {
@@ -101,20 +102,26 @@ private:
     }
 
     void problem(std::string where, std::string reason) {
-        problems_.push_back({line_, std::move(where), std::move(reason), {}});
+        problems_.push_back({here_, std::move(where), std::move(reason), {}});
     }
 
+    Origin here_;
     Problems& problems_;
     std::vector<IniSection> sections_;
-    std::size_t line_ = 0;
     bool inSection_ = false;
     bool ignored_ = false;  // the section in which we are was refused
 };
 
 }  // namespace
 
-std::vector<IniSection> parseIni(std::string_view text, Problems& problems) {
-    return Parser(problems).run(text);
+std::vector<IniSection> parseIni(std::string_view text, const Origin& file, Problems& problems) {
+    return Parser(file, problems).run(text);
+}
+
+std::string whyNoIniValue(std::string_view value) {
+    if (!isCleanUtf8(value)) return "the value is not UTF-8 text";
+    if (holdsControlCharacters(value)) return "the value holds control characters";
+    return {};
 }
 
 }  // namespace mergen::server

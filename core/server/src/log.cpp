@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <mutex>
 #include <set>
 #include <system_error>
@@ -99,7 +100,7 @@ std::string cleanName(std::string_view name) {
 
 void appendString(std::string& out, LogFormat format, std::string_view text) {
     const bool plain =
-        format == LogFormat::Text && !text.empty() && text.size() <= maxValueBytes &&
+        format != LogFormat::Json && !text.empty() && text.size() <= maxValueBytes &&
         std::ranges::all_of(text, [](char c) { return c > 0x20 && c < 0x7f && c != '"' && c != '=' && c != '\\'; });
     if (plain) {
         out += text;
@@ -134,6 +135,21 @@ std::string_view upperName(LogLevel level) noexcept {
             return "ERROR";
     }
     return "ERROR";
+}
+
+/// SGR sequence of ECMA-48.
+std::string_view colourOf(LogLevel level) noexcept {
+    switch (level) {
+        case LogLevel::Debug:
+            return "\x1b[36m";  // cyan
+        case LogLevel::Info:
+            return "\x1b[34m";  // blue
+        case LogLevel::Warning:
+            return "\x1b[33m";  // yellow
+        case LogLevel::Error:
+            return "\x1b[31m";  // red
+    }
+    return {};
 }
 
 spdlog::level::level_enum spdlogLevel(LogLevel level) noexcept {
@@ -176,11 +192,19 @@ private:
 }  // namespace
 
 std::string_view toString(LogFormat format) noexcept {
-    return format == LogFormat::Json ? "json" : "text";
+    switch (format) {
+        case LogFormat::Json:
+            return "json";
+        case LogFormat::Text:
+            return "text";
+        case LogFormat::Console:
+            return "console";
+    }
+    return "json";
 }
 
 std::optional<LogFormat> parseLogFormat(std::string_view text) noexcept {
-    for (const LogFormat format : {LogFormat::Json, LogFormat::Text}) {
+    for (const LogFormat format : {LogFormat::Json, LogFormat::Text, LogFormat::Console}) {
         if (text == toString(format)) return format;
     }
     return std::nullopt;
@@ -208,14 +232,19 @@ std::optional<LogLevel> parseLogLevel(std::string_view text) noexcept {
 }
 
 std::string formatLogLine(LogFormat format, LogLevel level, std::chrono::system_clock::time_point time,
-                          std::string_view event, std::span<const LogField> fields) {
+                          std::string_view event, std::span<const LogField> fields, bool coloured) {
     const bool json = format == LogFormat::Json;
     std::string line;
     if (json) {
         line = "{\"time\":\"" + rfc3339(time) + "\",\"level\":\"" + std::string(toString(level)) + "\",\"event\":\"" +
                cleanName(event) + "\"";
     } else {
-        line = "[" + std::string(upperName(level)) + "] " + rfc3339(time) + " " + cleanName(event);
+        const bool colour = coloured && format == LogFormat::Console;
+        line = "[";
+        if (colour) line += colourOf(level);
+        line += upperName(level);
+        if (colour) line += "\x1b[0m";
+        line += "] " + rfc3339(time) + " " + cleanName(event);
     }
     const auto appendField = [&](std::string_view key, const LogField::Value& value) {
         if (json) {
@@ -246,8 +275,15 @@ std::string formatLogLine(LogFormat format, LogLevel level, std::chrono::system_
     return line;
 }
 
+bool wantsColours(int fd) noexcept {
+    const char* const no = std::getenv("NO_COLOR");
+    return ::isatty(fd) == 1 && (no == nullptr || *no == '\0');
+}
+
 ServerLog::ServerLog(int fd, LogFormat format, LogLevel level)
-    : format_(format), logger_(std::make_unique<spdlog::logger>("mergend", std::make_shared<DescriptorSink>(fd))) {
+    : format_(format),
+      coloured_(wantsColours(fd)),
+      logger_(std::make_unique<spdlog::logger>("mergend", std::make_shared<DescriptorSink>(fd))) {
     logger_->set_level(spdlogLevel(level));
     // spdlog catches what a sink throws and comes here; its default handler would print to stderr once a second.
     logger_->set_error_handler([this](const std::string&) { dropped_.fetch_add(1, std::memory_order_relaxed); });
@@ -255,11 +291,17 @@ ServerLog::ServerLog(int fd, LogFormat format, LogLevel level)
 
 ServerLog::~ServerLog() = default;
 
+void ServerLog::configure(LogFormat format, LogLevel level) {
+    format_.store(format, std::memory_order_relaxed);
+    logger_->set_level(spdlogLevel(level));
+}
+
 void ServerLog::write(LogLevel level, std::string_view event, std::span<const LogField> fields) noexcept {
     if (!logger_->should_log(spdlogLevel(level))) return;
     try {
-        logger_->log(spdlogLevel(level), spdlog::string_view_t(formatLogLine(
-                                             format_, level, std::chrono::system_clock::now(), event, fields)));
+        const std::string line = formatLogLine(format_.load(std::memory_order_relaxed), level,
+                                               std::chrono::system_clock::now(), event, fields, coloured_);
+        logger_->log(spdlogLevel(level), spdlog::string_view_t(line));
     } catch (const std::exception&) {  // out of memory while the line was made: nothing can be told about it here
         dropped_.fetch_add(1, std::memory_order_relaxed);
     }

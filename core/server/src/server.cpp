@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <unistd.h>
 #include <utility>
 
@@ -22,6 +23,14 @@ using std::chrono::milliseconds;
 /// itself advises to ignore it.
 void notify(const std::string& state) {
     static_cast<void>(::sd_notify(/*unset_environment=*/0, state.c_str()));
+}
+
+/// For Type=notify-reload, which wants the time at which the reload began beside the word.
+void notifyReloading() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    const std::int64_t microseconds = std::int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000;
+    notify("RELOADING=1\nMONOTONIC_USEC=" + std::to_string(microseconds));
 }
 
 std::vector<api::PluginRow> pluginRows(const std::vector<pluginhost::PluginInfo>& plugins) {
@@ -90,8 +99,10 @@ Problems Server::prepare() {
     instance_ = loadInstance(config_.paths.dataRoot);
     plugins_ = std::make_unique<pluginhost::PluginHost>(pluginHostConfig(config_, instance_), log_);
     Problems problems;
+    Notes notes;
+    resolvePlugins(config_, plugins_->scan(), problems, notes);
     access_ = loadAccess(config_, problems);
-    checkPluginSections(config_, plugins_->scan(), problems);
+    writeNotes(notes, log_);
     return problems;
 }
 
@@ -211,6 +222,69 @@ void Server::reloadTokens() {
     const LogField fields[] = {
         {"file", file}, {"tokens", count}, {"effect", count == 0 ? "no request over TCP is let in any more" : ""}};
     log_.write(count == 0 ? LogLevel::Warning : LogLevel::Info, "api.tokens.reloaded", fields);
+}
+
+void Server::onReload(std::function<void(const ServerConfig&)> action) {
+    onReload_.push_back(std::move(action));
+}
+
+void Server::reload(const Reading& read) {
+    notifyReloading();
+    Problems problems;
+    Notes notes;
+    ServerConfig next = read(problems, notes);
+    // The settings that the libraries which are loaded have; one that was replaced since is none of a reload's
+    // business.
+    const std::vector<pluginhost::PluginInfo> plugins = plugins_->plugins();
+    resolvePlugins(next, plugins, problems, notes);
+    if (problems.empty()) {
+        writeNotes(notes, log_);
+        takeOver(next);
+        sayWaiting(next, plugins);
+        log_.info("config.reload.done");
+    } else {
+        for (const Problem& problem : problems) log_.error("config.reload.problem", {{"message", describe(problem)}});
+        log_.error("config.reload.refused", {{"problems", problems.size()}, {"effect", "nothing has changed"}});
+    }
+    notify("READY=1");
+}
+
+void Server::takeOver(const ServerConfig& next) {
+    // No rule of parseConfig() is over a key that is reloadable and one that is not, so that the mixture is in order.
+    std::vector<const ConfigKey*> changed;
+    for (const ConfigKey& key : configKeys()) {
+        if (!key.traits.reloadable) continue;
+        if (key.write(config_) != key.write(next)) changed.push_back(&key);
+        key.read(config_, key.write(next));
+        config_.origins[key.path()] = next.origins.at(key.path());
+    }
+    engine_->reconfigure(engineConfig(config_, instance_));
+    for (const auto& action : onReload_) action(config_);
+    for (const ConfigKey* const key : changed) {
+        log_.info("config.reloaded", {{"key", key->path()},
+                                      {"value", key->write(config_)},
+                                      {"source", describe(config_.origins.at(key->path()))}});
+    }
+}
+
+void Server::sayWaiting(const ServerConfig& next, std::span<const pluginhost::PluginInfo> plugins) {
+    const auto say = [this](const std::string& key, const std::string& now, const std::string& then) {
+        if (now == then) return;
+        log_.warning("config.reload.waits",
+                     {{"key", key}, {"in_force", now}, {"given", then}, {"effect", "holds from the next start on"}});
+    };
+    for (const ConfigKey& key : configKeys()) say(key.path(), key.write(config_), key.write(next));
+    for (const pluginhost::PluginInfo& plugin : plugins) {
+        if (plugin.state != pluginhost::PluginState::Ready) continue;
+        const auto given = next.settingsOf(plugin.kind, plugin.name);
+        for (const pluginhost::PluginKey& key : plugin.keys) {
+            const auto now = plugin.settings.find(key.key);
+            const auto then = given.find(key.key);
+            say(plugin.kind + "." + plugin.name + "." + key.key,
+                now == plugin.settings.end() ? key.defaultValue : now->second,
+                then == given.end() ? key.defaultValue : then->second);
+        }
+    }
 }
 
 bool Server::drain() {

@@ -59,7 +59,7 @@ void Signals::run() {
         if (::read(signals_.get(), &info, sizeof info) != sizeof info) continue;
         const std::lock_guard lock(mutex_);
         if (info.ssi_signo == SIGHUP) {
-            ++hangups_;
+            hangup_ = true;
         } else {
             if (stop_) ::_exit(exitCode::interrupted);
             stop_ = true;
@@ -70,9 +70,9 @@ void Signals::run() {
 
 Signals::Event Signals::wait() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return stop_ || hangups_ > 0; });
+    changed_.wait(lock, [this] { return stop_ || hangup_; });
     if (stop_) return Event::Stop;
-    --hangups_;
+    hangup_ = false;
     return Event::Hangup;
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include <mergen/engine/adjustable.hpp>
 #include <mergen/engine/vm.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/log.hpp>
@@ -21,7 +22,8 @@
 
 namespace mergen::engine {
 
-/// All that the engine is told once. `[vm]`, `[network]` and `[paths]` of the INI file stand behind it.
+/// All that the engine is told. `[vm]`, `[network]` and `[paths]` of the INI file stand behind it. What is Adjustable
+/// can change later, by reconfigure(): an operation in progress sees that at its next step.
 struct EngineConfig {
     std::string instance;  ///< Host::instance()
     std::filesystem::path configRoot, dataRoot, runRoot;
@@ -30,12 +32,13 @@ struct EngineConfig {
     std::uint16_t portStart = 20000, portEnd = 40000;  ///< inclusive
     std::uint32_t uidStart = 1900000000,
                   uidCount = 65536;  ///< one uid, and gid of the same number, per VM; only as root
-    std::size_t maxVms = 10000;
-    std::chrono::milliseconds startTimeout{60000};   ///< launch to the VMM's "the guest runs"
-    std::chrono::milliseconds stopGrace{10000};      ///< Ctrl-Alt-Del to SIGTERM
-    std::chrono::milliseconds killGrace{2000};       ///< SIGTERM to SIGKILL, and SIGKILL to giving up
-    std::chrono::milliseconds controlTimeout{5000};  ///< one question to a VMM
-    Bytes consoleLimit{1U << 20U};
+    using Duration = Adjustable<std::chrono::milliseconds>;
+    Adjustable<std::size_t> maxVms{10000};
+    Duration startTimeout{std::chrono::seconds(60)};   ///< launch to the VMM's "the guest runs"
+    Duration stopGrace{std::chrono::seconds(10)};      ///< Ctrl-Alt-Del to SIGTERM
+    Duration killGrace{std::chrono::seconds(2)};       ///< SIGTERM to SIGKILL, and SIGKILL to giving up
+    Duration controlTimeout{std::chrono::seconds(5)};  ///< one question to a VMM
+    Adjustable<Bytes> consoleLimit{Bytes{1U << 20U}};  ///< of VMs that start from now on
     std::size_t eventsPerVm = 256;
     std::string unitPrefix = "fc";  ///< for the name of the unit in the `systemd` block
     std::string vmm;                ///< name of the VMM backend for new VMs
@@ -104,6 +107,8 @@ public:
     [[nodiscard]] std::vector<ComponentHealth> health() const;
 
     [[nodiscard]] const EngineConfig& config() const noexcept;
+    /// Takes over what is Adjustable in `next`, and nothing else of it.
+    void reconfigure(const EngineConfig& next) noexcept;
 
 private:
     class Impl;

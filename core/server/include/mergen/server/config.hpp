@@ -14,16 +14,23 @@
 #include <mergen/pluginhost/plugin_host.hpp>
 #include <mergen/sdk/log.hpp>
 #include <mergen/sdk/types.hpp>
+#include <mergen/server/config_input.hpp>
 #include <mergen/server/ini.hpp>
 #include <mergen/server/listen.hpp>
 #include <mergen/server/log.hpp>
 #include <mergen/server/problem.hpp>
 
-/// The configuration of mergend: one INI file, parsed whole into the structs of this header, checked whole, then used.
+/// The configuration of mergend: files, environment and command line, parsed whole into the structs of this header,
+/// checked whole, then used.
 namespace mergen::server {
+
+/// Whose defaults hold.
+enum class Profile : std::uint8_t { MergenFire, Mergen };
+[[nodiscard]] std::string_view toString(Profile profile) noexcept;
 
 /// `[server]`
 struct ServerSection {
+    Profile profile = Profile::MergenFire;
     ListenAddress listen;
     unsigned threads = 0;
     std::size_t maxQueued = 0;
@@ -45,7 +52,7 @@ struct LogSection {
 
 /// `[paths]`
 struct PathsSection {
-    std::filesystem::path configRoot, dataRoot, runRoot, pluginDir, libexecDir;
+    std::filesystem::path configRoot, dataRoot, runRoot, globalHooksDir, pluginDir, libexecDir;
     std::vector<std::filesystem::path> imageRoots;
 };
 
@@ -77,13 +84,23 @@ struct BackendsSection {
     [[nodiscard]] std::vector<std::pair<std::string, std::string>> all() const;
 };
 
-/// `[kind.name]`: what is given for one plugin. Its keys stand in the plugin's manifest: see checkPluginSections().
+/// `[kind.name]`: what is given for one plugin. Its keys stand in the plugin's manifest: see resolvePlugins().
 struct PluginSection {
     std::string kind, name;
-    std::size_t line = 0;
+    Origin origin;  ///< where the plugin is named first
+    /// From all origins, in the order of reading: the last one of a key holds.
     std::vector<IniEntry> entries;
 
+    [[nodiscard]] std::string title() const { return kind + "." + name; }
+    /// The one that holds, or null if the key is not given.
+    [[nodiscard]] const IniEntry* find(std::string_view key) const;
     [[nodiscard]] std::map<std::string, std::string, std::less<>> settings() const;
+};
+
+/// A variable of the environment that may be a plugin's setting: which one, only the plugins found can tell.
+struct PendingVariable {
+    Origin origin;
+    std::string value;
 };
 
 struct ServerConfig {
@@ -94,15 +111,28 @@ struct ServerConfig {
     VmSection vm;
     BackendsSection backends;
     std::vector<PluginSection> plugins;
-    std::map<std::string, std::size_t, std::less<>> lines;  ///< "section.key" → where it stands in the file, if it does
+    std::map<std::string, Origin, std::less<>> origins;  ///< of each key's value, by ConfigKey::path()
+    std::vector<PendingVariable> pending;                ///< empty after resolvePlugins()
 
     /// Where the API's unix socket is to stand; empty: there is none.
     [[nodiscard]] std::filesystem::path socketPath() const;
-    /// The section of this plugin, or null if the file has none.
+    /// The section of this plugin, or null if nothing is given for it.
     [[nodiscard]] const PluginSection* findPlugin(std::string_view kind, std::string_view name) const;
-    /// What is given for this plugin; empty if the file has no section for it.
+    /// What is given for this plugin; empty if nothing is.
     [[nodiscard]] std::map<std::string, std::string, std::less<>> settingsOf(std::string_view kind,
                                                                              std::string_view name) const;
+};
+
+/// What only some keys have.
+struct KeyTraits {
+    /// The variable's name in the older programs; if it ends with _SECONDS, its value has no unit.
+    const char* oldVariable = nullptr;
+    /// The default under `profile = mergen`, where it is another.
+    const char* mergenDefault = nullptr;
+    /// The folder's name below MERGEN_STATE_DIR.
+    const char* belowStateDir = nullptr;
+    /// Whether a SIGHUP puts a new value in force; the others wait for the next start.
+    bool reloadable = false;
 };
 
 /// One key of the server's own sections: the only place where its type, default, bounds and meaning stand. The reader,
@@ -114,8 +144,20 @@ struct ConfigKey {
     std::string sentence;                                         ///< what it means, its unit and its bounds
     std::function<void(ServerConfig&, const std::string&)> read;  ///< throws Error(InvalidArgument) with the rule
     std::function<std::string(const ServerConfig&)> write;        ///< the value as read() takes it
+    KeyTraits traits{};
+
+    /// "section.key"
+    [[nodiscard]] std::string path() const { return section + "." + key; }
+    /// MERGEN_<SECTION>_<KEY>
+    [[nodiscard]] std::string variable() const;
+    /// The sentence and what the traits add to it: as `--help` and config/mergen.ini have it.
+    [[nodiscard]] std::string explanation() const;
 };
 [[nodiscard]] std::span<const ConfigKey> configKeys();
+
+/// The environment variable of a setting of `section`, which for a plugin is "kind.name": MERGEN_ and both in upper
+/// case, each character that is neither letter nor digit as '_'. Two settings can share one: see resolvePlugins().
+[[nodiscard]] std::string variableFor(std::string_view section, std::string_view key);
 
 /// Where the program finds what was installed with it; the defaults of plugin_dir and libexec_dir.
 struct Installation {
@@ -128,18 +170,24 @@ struct Installation {
     [[nodiscard]] static Installation current();
 };
 
-/// Reads the server's sections; appends everything that is wrong to `problems` and then gives a configuration that must
-/// not be used. Sections of plugins are only collected. Looks at nothing but the text.
-[[nodiscard]] ServerConfig parseConfig(std::string_view text, const Installation& installation, Problems& problems);
+/// Reads the server's sections from all layers: default < profile < file < conf.d < environment < --set. Appends
+/// everything that is wrong to `problems`, in the order of reading, and then gives a configuration that must not be
+/// used. A bad value is a problem also where another one replaces it, save in a variable of the older programs (MGR_…):
+/// it is passed over with a note. Settings of plugins are only collected. Looks at nothing but `input`.
+[[nodiscard]] ServerConfig parseConfig(const ConfigInput& input, const Installation& installation, Problems& problems,
+                                       Notes& notes);
 
-/// Compares the plugins' sections with what the plugins found declare: unknown plugin, unknown key, wrong type, a
-/// setting that must be given and is not (of the selected plugins only).
-void checkPluginSections(const ServerConfig& config, std::span<const pluginhost::PluginInfo> found, Problems& problems);
+/// Brings what is given for plugins together with what the plugins found declare: gives the pending variables their
+/// meaning, then looks for unknown plugins, unknown keys, wrong types, and a setting that must be given and is not (of
+/// the selected plugins only). A variable that two settings could mean is a problem, one that none means a note.
+void resolvePlugins(ServerConfig& config, std::span<const pluginhost::PluginInfo> found, Problems& problems,
+                    Notes& notes);
 
-/// The whole configuration as an INI text that parses to the same one.
-[[nodiscard]] std::string render(const ServerConfig& config);
+/// The whole configuration as an INI text that parses to the same one; before each value, as a comment, its origin.
+/// With every setting of the plugins in `found`.
+[[nodiscard]] std::string render(const ServerConfig& config, std::span<const pluginhost::PluginInfo> found = {});
 
-/// A configuration file's text. A link to it is followed. Throws Error that names the file.
-[[nodiscard]] std::string readConfigFile(const std::filesystem::path& file);
+/// What a value that cannot be read may owe to habits from other formats: " (values are written without quotes)".
+[[nodiscard]] std::string hintFor(std::string_view value);
 
 }  // namespace mergen::server

@@ -10,7 +10,8 @@ namespace mergen::server {
 ///
 /// Throws Error(PermissionDenied) if a base folder belongs to neither root nor us, if others may write to it, or if, as
 /// root, a folder on the way to data_root or run_root cannot be passed by the VMs' uids: better here than as a VM that
-/// does not start. Warns of image roots that do not exist.
+/// does not start. Warns of image roots that do not exist, and of global hooks, which nothing
+/// runs yet.
 void prepareFolders(const PathsSection& paths, Log& log);
 
 }  // namespace mergen::server

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include <mergen/server/origin.hpp>
 #include <mergen/server/problem.hpp>
 
 namespace mergen::server {
@@ -12,12 +13,12 @@ namespace mergen::server {
 /// `key = value` as it stands in the file.
 struct IniEntry {
     std::string key, value;
-    std::size_t line = 0;
+    Origin origin;
 };
 
 struct IniSection {
     std::string name;
-    std::size_t line = 0;
+    Origin origin;
     std::vector<IniEntry> entries;
 };
 
@@ -30,7 +31,11 @@ struct IniSection {
 ///
 /// Appends to `problems`: text that is not UTF-8 or holds control characters, a line that is none of the above, a key
 /// outside any section, a section or key given twice, more than 256 KiB. What is in order is returned all the same.
-[[nodiscard]] std::vector<IniSection> parseIni(std::string_view text, Problems& problems);
+/// `file` is the origin of the whole text; sections and entries get it with their line.
+[[nodiscard]] std::vector<IniSection> parseIni(std::string_view text, const Origin& file, Problems& problems);
+
+/// Why a value from elsewhere could not stand in such a file, or empty if it could: what is in force can be printed.
+[[nodiscard]] std::string whyNoIniValue(std::string_view value);
 
 /// The most that a configuration file may have, in bytes.
 inline constexpr std::size_t maxIniBytes = 256U << 10U;

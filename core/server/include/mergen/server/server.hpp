@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,8 +28,8 @@ namespace mergen::server {
 /// The house, put together: base folders, the lock on the data root, plugins, engine, API; taken apart in reverse. VMs
 /// outlive it in every case. Threads: one.
 ///
-/// Story: prepare() → start() → (serves) → drain(). The destructor undoes as much of that as was done, so that a failed
-/// start leaves nothing but folders and the instance mark.
+/// Story: prepare() → start() → (serves, reload()s) → drain(). The destructor undoes as much of that as was done, so
+/// that a failed start leaves nothing but folders and the instance mark.
 class Server {
 public:
     /// `log` is borrowed.
@@ -38,8 +39,7 @@ public:
     Server& operator=(const Server&) = delete;
 
     /// Makes the base folders, takes the data root and looks at the plugins, the token file and the socket's group.
-    /// Gives what is wrong with the plugins' sections of the configuration file and with those two; throws Error for
-    /// all else.
+    /// Gives what is wrong with the plugins' settings and with those two; throws Error for all else.
     [[nodiscard]] Problems prepare();
 
     /// Loads and starts the selected plugins, recovers, and serves. Between these steps it asks `stopRequested` and
@@ -48,6 +48,20 @@ public:
 
     /// Reads the token file again, if there is one. If it cannot be used, says why in the log and keeps the old tokens.
     void reloadTokens();
+
+    /// Reads a whole new configuration (as parseConfig() gives it).
+    using Reading = std::function<ServerConfig(Problems&, Notes&)>;
+    /// Puts in force what can change while the server runs (KeyTraits::reloadable), calls what onReload() was given,
+    /// and logs a line for each key that changed: taken over, or waiting for the next start. If anything is wrong with
+    /// the new configuration, that is logged whole and nothing changes. After start() only.
+    void reload(const Reading& read);
+
+    /// `action` is called with the configuration in force by every reload() whose configuration is in order: for what
+    /// keeps a part of it, or a file of its own that is read again. It must not throw.
+    void onReload(std::function<void(const ServerConfig&)> action);
+
+    /// In force.
+    [[nodiscard]] const ServerConfig& config() const noexcept { return config_; }
 
     /// Takes no more requests, waits for what is in progress, at most drain_timeout, and takes the house apart. False
     /// if something did not end in time: it still uses this object, so the caller may only end the process.
@@ -59,9 +73,12 @@ private:
     void serve();
     void logAccess() const;
     void removePortFile() noexcept;
+    void takeOver(const ServerConfig& next);
+    void sayWaiting(const ServerConfig& next, std::span<const pluginhost::PluginInfo> plugins);
 
-    const ServerConfig config_;
+    ServerConfig config_;
     Log& log_;
+    std::vector<std::function<void(const ServerConfig&)>> onReload_;
     std::string instance_;
     Access access_;
     bool portFileWritten_ = false;

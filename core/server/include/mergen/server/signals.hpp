@@ -12,8 +12,8 @@ namespace mergen::server {
 /// and then: a thread made earlier takes a SIGTERM with its default action, and the server dies undrained.
 ///
 /// The first SIGTERM or SIGINT asks for an end; a second one ends the process at once with exitCode::interrupted, which
-/// every record can stand: recovery at the next start goes on from there. SIGHUP asks for nothing, as there is nothing
-/// to reload; it is taken so that it ends nothing.
+/// every record can stand: recovery at the next start goes on from there. SIGHUP asks for the configuration to be read
+/// again; several that come before that began are one.
 class Signals {
 public:
     /// Blocks them in the calling thread and all that it makes, and ignores SIGPIPE. First thing in main().
@@ -38,9 +38,9 @@ private:
     UniqueFd signals_, wake_;
     mutable std::mutex mutex_;
     std::condition_variable changed_;
-    bool stop_ = false;     // guarded by mutex_
-    unsigned hangups_ = 0;  // guarded by mutex_
-    std::thread thread_;    // last: it uses all of the above
+    bool stop_ = false;    // guarded by mutex_
+    bool hangup_ = false;  // guarded by mutex_
+    std::thread thread_;   // last: it uses all of the above
 };
 
 }  // namespace mergen::server
