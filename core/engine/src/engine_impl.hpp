@@ -31,6 +31,7 @@ public:
     // reconcile.cpp
     void recover();
     void onExit(const ProcessStatus& status) noexcept override;
+    void onRestart(const OwnerTag& owner) noexcept override;
 
     // engine.cpp
     bool drain(std::chrono::milliseconds limit);

@@ -201,7 +201,7 @@ void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
         op.note("note", std::string("the guest cannot be asked to shut down: ") + error.what());
     }
     for (const int signal : {SIGTERM, SIGKILL}) {
-        static_cast<void>(backends_.supervisor.signal(owner, signal));
+        static_cast<void>(backends_.supervisor.signal(owner, signal, op.name()));
         if (ended(config_.killGrace)) {
             op.note("note", std::string("ended by ") + (signal == SIGTERM ? "SIGTERM" : "SIGKILL"));
             return;
@@ -224,7 +224,7 @@ std::string Engine::Impl::lastWords(const VmRecord& record) const {
 
 void Engine::Impl::killVmm(const VmRecord& record) {
     const OwnerTag owner = tagOf(record);
-    static_cast<void>(backends_.supervisor.signal(owner, SIGKILL));
+    static_cast<void>(backends_.supervisor.signal(owner, SIGKILL, "recover"));
     if (backends_.supervisor.waitExit(owner, config_.killGrace).state == ProcessState::Running) {
         throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
     }

@@ -281,10 +281,14 @@ void Engine::Impl::removeStrays() {
 }
 
 void Engine::Impl::onExit(const ProcessStatus& status) noexcept {
+    onRestart(status.owner);
+}
+
+void Engine::Impl::onRestart(const OwnerTag& owner) noexcept {
     try {
-        queueExit(status.owner.vm);
+        queueExit(owner.vm);
     } catch (const std::exception& error) {
-        log_.error("vm.exit.missed", {{"vm", "?"}, {"cause", error.what()}});
+        log_.error("vm.exit.missed", {{"uuid", owner.vm.str()}, {"cause", error.what()}});
     }
 }
 
