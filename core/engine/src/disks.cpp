@@ -20,6 +20,11 @@ namespace {
 /// Says whose a data folder is. A folder of the same id that an earlier VM left (retainData) has another UUID in it.
 constexpr auto ownerFile = ".owner";
 
+/// Says that a folder's VM is known to nobody after its server; in it the path of the data disk, if there is one.
+constexpr auto transientFile = ".transient";
+
+constexpr std::string_view asideMark = ".aside-";
+
 UniqueFd openImage(const EngineConfig& config, const fs::path& path, int flags, const std::string& field) {
     try {
         UniqueFd fd = openBeneath(config.imageRoots, path, flags);
@@ -36,7 +41,7 @@ UniqueFd openImage(const EngineConfig& config, const fs::path& path, int flags, 
 
 /// Where a data folder is made and unmade, whole and out of sight. The UUID is in it: it can be nobody else's.
 fs::path asideFolder(const EngineConfig& config, const VmRecord& record) {
-    return config.dataRoot / (".aside-" + record.uuid.str());
+    return config.dataRoot / (std::string(asideMark) + record.uuid.str());
 }
 
 /// The UUID of the VM whose data folder this is; empty if it is none.
@@ -64,6 +69,17 @@ void changeOwner(const UniqueFd& fd, uid_t uid, gid_t gid, const fs::path& shown
         throw Error::fromErrno(errno, "cannot change the owner of " + shown.string());
 }
 
+/// A data disk, to root.
+void giveBack(const EngineConfig& config, const std::optional<fs::path>& disk) {
+    if (!disk) return;
+    try {
+        const UniqueFd fd = openBeneath(config.imageRoots, *disk, O_RDWR);
+        changeOwner(fd, ::geteuid(), ::getegid(), *disk);
+    } catch (const Error& error) {
+        if (error.kind() != ErrorKind::NotFound) throw;  // taken away by its owner: nothing to give back
+    }
+}
+
 }  // namespace
 
 OpenedImages openImages(const EngineConfig& config, const CreateRequest& request) {
@@ -82,13 +98,16 @@ std::optional<Uuid> ownerOfDisks(const EngineConfig& config, const RecordId& id)
     }
 }
 
-void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images) {
+void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images, bool durable) {
     const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
     const fs::path aside = asideFolder(config, record);
     const Credentials& user = record.credentials;
     if (fs::exists(fs::symlink_status(folder))) throw folderTaken(folder);
     makeDirectories(aside, 0750);
     writeFileDurably(aside / ownerFile, record.uuid.str() + "\n", 0640);
+    if (!durable) {
+        writeFileDurably(aside / transientFile, record.dataDisk.value_or("").string(), 0640);
+    }
     // Root's folder, which the VM's group, that is its uid, may pass through to its own disk and nothing else.
     if (user.gid != ::getegid() && ::lchown(aside.c_str(), ::geteuid(), user.gid) != 0) {
         throw Error::fromErrno(errno, "cannot give the data folder to the VM's group");
@@ -103,6 +122,34 @@ void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedI
         throw Error::fromErrno(errno, "cannot rename " + aside.string() + " to " + folder.string());
     }
     syncDirectory(config.dataRoot);
+}
+
+std::vector<DataFolder> listDisks(const EngineConfig& config) {
+    std::vector<DataFolder> folders;
+    for (const std::string& name : listDirectory(config.dataRoot)) {
+        DataFolder folder{.path = config.dataRoot / name, .vm = {}, .whole = !name.starts_with(asideMark)};
+        try {
+            folder.vm = Uuid::parse(folder.whole ? ownerOf(folder.path) : name.substr(asideMark.size()));
+            if (const auto disk = readFile(folder.path / transientFile, 4096)) {
+                folder.transient = true;
+                if (!disk->empty()) folder.dataDisk = *disk;
+            }
+        } catch (const Error&) {
+            continue;  // no folder of a VM
+        }
+        folders.push_back(std::move(folder));
+    }
+    return folders;
+}
+
+void removeLeftDisks(const EngineConfig& config, const DataFolder& folder) {
+    giveBack(config, folder.dataDisk);
+    if (!folder.whole) {
+        static_cast<void>(removeTree(folder.path));
+        return;
+    }
+    VmRecord record(RecordId::parse(folder.path.filename().string()), folder.vm);
+    removeDisks(config, record);
 }
 
 void removeDisks(const EngineConfig& config, const VmRecord& record) {
@@ -121,6 +168,7 @@ void removeDisks(const EngineConfig& config, const VmRecord& record) {
 void surrenderDisks(const EngineConfig& config, const VmRecord& record) {
     const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
     if (ownerOf(folder) != record.uuid.str()) return;
+    static_cast<void>(removeTree(folder / transientFile));
     for (const fs::path& path : {folder / "rootfs.ext4", folder / "kernel", folder}) {
         if (::lchown(path.c_str(), ::geteuid(), ::getegid()) != 0 && errno != ENOENT) {
             throw Error::fromErrno(errno, "cannot take back " + path.string());
@@ -141,13 +189,7 @@ void lendDataDisk(const EngineConfig& config, const VmRecord& record) {
 }
 
 void takeBackDataDisk(const EngineConfig& config, const VmRecord& record) {
-    if (!record.dataDisk) return;
-    try {
-        const UniqueFd fd = openBeneath(config.imageRoots, *record.dataDisk, O_RDWR);
-        changeOwner(fd, ::geteuid(), ::getegid(), *record.dataDisk);
-    } catch (const Error& error) {
-        if (error.kind() != ErrorKind::NotFound) throw;  // taken away by its owner: nothing to give back
-    }
+    giveBack(config, record.dataDisk);
 }
 
 void makeRunDirectory(const EngineConfig& config, const VmRecord& record) {

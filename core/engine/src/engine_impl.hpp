@@ -18,11 +18,9 @@
 
 namespace mergen::engine {
 
-/// "exit status 1", "signal 9 (Killed)".
-[[nodiscard]] std::string describeExit(const ExitStatus& exit);
-
 /// The engine's parts in one place. engine.cpp has what is asked from outside, lifecycle.cpp the steps of create,
-/// start, stop and delete, reconcile.cpp what happens after a restart of the server and after the end of a VMM.
+/// start, stop, pause, resume and delete, reconcile.cpp what happens after a restart of the server and after the end of
+/// a VMM.
 class Engine::Impl final : public ExitListener {
 public:
     Impl(EngineConfig config, Backends backends, Log& log);
@@ -38,11 +36,12 @@ public:
     Created create(const CreateRequest& request);
     VmView start(const std::string& id);
     VmView stop(const std::string& id);
+    VmView pause(const std::string& id);
+    VmView resume(const std::string& id);
     void remove(const std::string& id, bool retainData);
     [[nodiscard]] std::shared_ptr<Vm> need(const std::string& id) const;
     [[nodiscard]] VmView view(const Vm& vm) const;
     [[nodiscard]] std::vector<VmView> list() const;
-    [[nodiscard]] std::string readConsole(const VmRecord& record, std::size_t limit) const;
     [[nodiscard]] std::vector<ComponentHealth> health() const;
     [[nodiscard]] const EngineConfig& config() const noexcept { return config_; }
 
@@ -60,6 +59,12 @@ private:
     };
 
     // engine.cpp
+    /// Stops and removes every VM; false if that takes longer than to `deadline`.
+    bool removeAll(SteadyTime deadline);
+    /// Calls `action`, which throws nothing, for each number below `count` on threads of its own. Returns when all are
+    /// through, or at `deadline`, with how many are not; those go on behind it, and the engine's end waits for them.
+    std::size_t workOff(std::size_t count, std::size_t atOnce, SteadyTime deadline,
+                        const std::function<void(std::size_t)>& action);
     /// Runs one operation from its "started" to its "ok" or "failed" event, undoing on failure.
     void run(const std::shared_ptr<Vm>& vm, const std::string& name, const std::function<void(Operation&)>& body);
     /// The same of an operation that holds its VM already.
@@ -92,32 +97,52 @@ private:
     /// Throws AlreadyExists if another program has come to listen on a port of the VM since it was created: published,
     /// the port would be taken from that program.
     void refuseBusyPorts(const VmRecord& record) const;
+    /// Throws NotSupported about "restartPolicy" if it cannot be kept with this plan.
+    static void refuseUnattended(const VmRecord& record, const LaunchPlan& plan);
     void stopVm(Operation& op);
-    /// All of a stop after its intent; leaves the VM in `final`.
-    void completeStop(Operation& op, VmState final, const std::string& failure);
+    void pauseVm(Operation& op);
+    void resumeVm(Operation& op);
+    /// pause and resume: from the one state to the other.
+    void freeze(Operation& op, VmState from, VmState to);
+    /// All of a stop after its intent; leaves the VM in `final`. `lost`: what is said of its end if the supervisor
+    /// knows nothing of it.
+    void completeStop(Operation& op, VmState final, const std::string& failure, const std::optional<VmEnd>& lost = {});
+    /// Takes over how a process that is Exited ended.
+    static void noteEnd(VmRecord& record, const ProcessStatus& process);
     void removeVm(Operation& op, bool retainData);
-    /// Ends the VMM if it runs: asks the guest, then SIGTERM, then SIGKILL. Throws Timeout if it outlives all three.
+    /// Ends the VMM if it runs, and its restarts: asks the guest, then SIGTERM, then SIGKILL. Throws Timeout if it
+    /// outlives all three.
     void endGuest(Operation& op, const VmRecord& record);
-    void killVmm(const VmRecord& record);
+    /// Ends it by SIGKILL, which `by` sends, and forgets it.
+    void killVmm(const VmRecord& record, const std::string& by);
     /// How the VMM ended, if it did, and what it printed last: "; ..." to be added to an error's text.
     [[nodiscard]] std::string lastWords(const VmRecord& record) const;
-    /// Every step of taking a VM off the host, each run whatever the ones before did. Fills `lastExit`.
-    void tearDown(Operation& op, VmRecord& record);
+    /// Every step of taking a VM off the host but its end, each run whatever the ones before did.
+    void tearDown(Operation& op, const VmRecord& record);
     void forgetVm(Vm& vm);
 
     // reconcile.cpp
     void loadRecords();
     void addRecord(const StoredRecord& stored);
-    /// The VMs that data folders say they belong to.
-    [[nodiscard]] std::set<Uuid> ownersOfDisks() const;
-    void reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
+    /// What one VM needs after a restart of the server, while `op` holds it.
+    void reconcile(Operation& op, const ProcessStatus& process);
+    /// reconcile() with its events, and whatever fails said.
+    void recoverOne(Operation& op, const ProcessStatus& process);
     void adoptRunning(Operation& op, const ProcessStatus& process);
     void settleEnded(Operation& op, const ProcessStatus& process);
     void finishOrUndoStart(Operation& op, const ProcessStatus& process);
     /// Whether a corrupt record hides which things on the host are its VM's.
     [[nodiscard]] bool strangersPossible() const;
-    void removeStrays();
+    /// Removes what bears this instance's tag and belongs to none of `known`.
+    void removeStrays(const std::set<Uuid>& known);
+    /// Puts what the VM's parent did by the restart policy into the timeline, as far as it is not there yet.
+    void tellRestarts(Vm& vm, const ProcessStatus& process);
+    /// run(), or, if another operation holds the VM, afterExit() once more when it is free.
+    void runOrAskAgain(const std::shared_ptr<Vm>& vm, const std::string& name,
+                       const std::function<void(Operation&)>& body);
+    /// After an end or a restart.
     void afterExit(const Uuid& uuid);
+    void afterRestart(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
     void watchExits(const std::stop_token& stop);
     void queueExit(const Uuid& uuid);
 
@@ -134,8 +159,10 @@ private:
 
     std::mutex exitMutex_;
     std::condition_variable_any exitQueued_;
-    std::deque<Uuid> exits_;    // guarded by exitMutex_
-    std::jthread exitWatcher_;  // last: it ends before what it uses
+    std::deque<Uuid> exits_;  // guarded by exitMutex_
+    // Last: they end before what they use.
+    std::jthread exitWatcher_;
+    std::vector<std::jthread> workers_;  // of recover() and drain()
 };
 
 }  // namespace mergen::engine

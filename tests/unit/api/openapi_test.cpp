@@ -98,6 +98,7 @@ TEST(OpenApi, EverySchemaHasTheMembersThatRepliesHave) {
     EXPECT_EQ(document.schemas["Network"], membersOf(vm->getObject("network")));
     EXPECT_EQ(document.schemas["Paths"], membersOf(vm->getObject("paths")));
     EXPECT_EQ(document.schemas["LastExit"], membersOf(vm->getObject("lastExit")));
+    EXPECT_EQ(document.schemas["LastEnd"], membersOf(vm->getObject("lastEnd")));
     EXPECT_EQ(document.schemas["Operation"], membersOf(vm->getObject("operation")));
     EXPECT_EQ(document.schemas["Event"], membersOf(eventView({})));
     EXPECT_EQ(document.schemas["Plugin"], membersOf(pluginView({})));
@@ -107,7 +108,8 @@ TEST(OpenApi, EverySchemaHasTheMembersThatRepliesHave) {
 TEST(OpenApi, EveryMemberOfCreateIsDescribed) {
     EXPECT_EQ(readDocument().schemas["CreateVm"],
               (std::set<std::string>{"id", "name", "rootfs", "kernel", "dataDisk", "vcpu", "memMiB", "ports",
-                                     "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks"}));
+                                     "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks",
+                                     "restartPolicy", "maxRestarts"}));
 }
 
 }  // namespace

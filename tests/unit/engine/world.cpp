@@ -204,6 +204,7 @@ public:
         });
     }
     GuestState query(const VmmPlace& place, std::chrono::milliseconds) const override {
+        if (world_.onQuery) world_.onQuery(place.owner.vm);
         const std::lock_guard lock(world_.mutex_);
         const auto found = world_.guests.find(place.owner.vm);
         if (found == world_.guests.end()) throw Error(ErrorKind::Unavailable, "nobody listens");
@@ -336,6 +337,14 @@ std::string World::contradictions(const Engine& engine) const {
         if (!fs::exists(vm.paths.dataDir / "rootfs.ext4")) say(vm.id + " has no disk");
         if (!records.contains(vm.id)) say(vm.id + " has no record");
         if (!addresses.insert(vm.guestAddress).second) say("two VMs have " + vm.guestAddress);
+        if (runs && process->second.pid != 0 && vm.restartPolicy != RestartPolicy::No && !restartable.contains(uuid)) {
+            say("the restart policy of " + vm.id + " does not hold");
+        }
+        const auto guest = guests.find(uuid);
+        if (guest != guests.end() && up && (guest->second == GuestState::Paused) != (vm.state == VmState::Paused)) {
+            say(vm.id + " is " + std::string(toString(vm.state)) + ", and its guest " +
+                std::string(toString(guest->second)));
+        }
         for (const PortBinding& port : vm.ports) {
             if (!ports.insert(port.host).second) say("two VMs have port " + std::to_string(port.host));
         }

@@ -59,6 +59,8 @@ public:
     /// Called with the name of each effect before and after it happens ("network.attach", "after"): throws to make it
     /// fail. Every call of the engine into a backend that changes something goes through here.
     std::function<void(const std::string& effect, const std::string& moment)> onEffect;
+    /// Called by every question to a VMM, under no lock: may keep it waiting.
+    std::function<void(const Uuid& vm)> onQuery;
     /// A run of the VMM of this VM ends; by its policy it waits then for startAgain().
     void end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent = {});
     void startAgain(const Uuid& vm);

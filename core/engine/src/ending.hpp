@@ -1,0 +1,24 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include <mergen/engine/vm.hpp>
+#include <mergen/sdk/supervisor.hpp>
+
+/// What the end of a VMM means.
+namespace mergen::engine {
+
+/// "exit status 1", "signal 9 (Killed)".
+[[nodiscard]] std::string describeExit(const ExitStatus& exit);
+
+/// Of a run whose exit status is known. `sent` as of ProcessStatus; `note` says why it could not be executed.
+[[nodiscard]] VmEnd endOf(const ExitStatus& exit, const std::optional<SentSignal>& sent, const std::string& note);
+/// Of the last run of a process that is Exited.
+[[nodiscard]] VmEnd endOf(const ProcessStatus& process);
+/// Of one that nobody saw; `why` as a sentence.
+[[nodiscard]] VmEnd lostEnd(std::string why);
+/// Of a guest that did what `operation` asked of it.
+[[nodiscard]] VmEnd obeyed(VmEnd end, const std::string& operation);
+
+}  // namespace mergen::engine
