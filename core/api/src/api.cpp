@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::uint64_t defaultTail = 64U << 10U;  // bytes of a console
 constexpr std::uint64_t maxTail = 16U << 20U;
+constexpr std::uint64_t maxLines = 100'000;
 constexpr std::string_view idPlaceholder = "{id}";
 
 Answer json200(const Poco::JSON::Object& body) {
@@ -64,8 +65,10 @@ const std::vector<Route>& Api::routes() {
         {"DELETE", "/v1/vms/{id}", false, {"retainData"}, Names::Vm, &Api::remove},
         {"POST", "/v1/vms/{id}/start", false, {}, Names::Vm, &Api::start},
         {"POST", "/v1/vms/{id}/stop", false, {}, Names::Vm, &Api::stop},
+        {"POST", "/v1/vms/{id}/pause", false, {}, Names::Vm, &Api::pause},
+        {"POST", "/v1/vms/{id}/resume", false, {}, Names::Vm, &Api::resume},
         {"GET", "/v1/vms/{id}/events", false, {}, Names::Vm, &Api::events},
-        {"GET", "/v1/vms/{id}/console", false, {"tail"}, Names::Vm, &Api::console},
+        {"GET", "/v1/vms/{id}/console", false, {"tail", "lines"}, Names::Vm, &Api::console},
         {"GET", "/v1/vms/{id}/vmm-config", false, {}, Names::Vm, &Api::vmConfig},
     };
     return table;
@@ -174,16 +177,29 @@ Result Api::stop(const Call& call) const {
     return change(call.id, "stopped", [&] { service_.stop(call.id); });
 }
 
+Result Api::pause(const Call& call) const {
+    return change(call.id, "paused", [&] { service_.pause(call.id); });
+}
+
+Result Api::resume(const Call& call) const {
+    return change(call.id, "resumed", [&] { service_.resume(call.id); });
+}
+
 Result Api::events(const Call& call) const {
     return json200(*itemsOf(service_.events(call.id), eventView));
 }
 
 Result Api::console(const Call& call) const {
-    const auto tail = call.query.find("tail");
-    const std::uint64_t limit =
-        tail == call.query.end() ? defaultTail : parseNumber(tail->first, tail->second, 1, maxTail);
+    const auto number = [&](const std::string& name, std::uint64_t most) -> std::optional<std::size_t> {
+        const auto given = call.query.find(name);
+        if (given == call.query.end()) return std::nullopt;
+        return static_cast<std::size_t>(parseNumber(given->first, given->second, 1, most));
+    };
+    engine::ConsoleTail tail;
+    tail.lines = number("lines", maxLines);
+    tail.bytes = number("tail", maxTail).value_or(tail.lines ? maxTail : defaultTail);
     // The guest's own bytes, control characters and all: a browser must not take them for anything but text.
-    return Answer{200, "text/plain; charset=utf-8", service_.console(call.id, static_cast<std::size_t>(limit)), {}};
+    return Answer{200, "text/plain; charset=utf-8", service_.console(call.id, tail), {}};
 }
 
 Result Api::vmConfig(const Call& call) const {

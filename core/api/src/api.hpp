@@ -64,6 +64,8 @@ private:
     [[nodiscard]] Result remove(const Call& call) const;
     [[nodiscard]] Result start(const Call& call) const;
     [[nodiscard]] Result stop(const Call& call) const;
+    [[nodiscard]] Result pause(const Call& call) const;
+    [[nodiscard]] Result resume(const Call& call) const;
     [[nodiscard]] Result events(const Call& call) const;
     [[nodiscard]] Result console(const Call& call) const;
     [[nodiscard]] Result vmConfig(const Call& call) const;

@@ -26,13 +26,14 @@ constexpr std::size_t maxValueBytes = 4096;      // of a variable
 constexpr std::size_t maxBootBytes = 1500;       // the kernel takes 2048 on x86, and the engine adds to them
 constexpr std::size_t maxDocument = 64U << 10U;  // of metadata and hooks as text
 constexpr std::size_t maxHooks = 32;             // of one event
+constexpr std::int64_t maxRestarts = 1'000'000;
 
 /// Less than json::Limits allows: the record made of a body has members of its own, and must be read back.
 constexpr json::Limits limits{.bytes = 1U << 20U, .depth = 24, .members = 4096, .stringBytes = maxDocument};
 
-constexpr std::array members{"id",       "name",     "rootfs", "kernel",   "initrd",   "dataDisk",
-                             "vcpu",     "memMiB",   "ports",  "httpPort", "metadata", "autoStart",
-                             "bootArgs", "extraEnv", "tags",   "hooks",    "vmm"};
+constexpr std::array members{"id",     "name",  "rootfs",   "kernel",        "initrd",     "dataDisk", "vcpu",
+                             "memMiB", "ports", "httpPort", "metadata",      "autoStart",  "bootArgs", "extraEnv",
+                             "tags",   "hooks", "vmm",      "restartPolicy", "maxRestarts"};
 
 [[noreturn]] void refuse(const std::string& field, const std::string& text) {
     throw Error(ErrorKind::InvalidArgument, field + ": " + text).about(field);
@@ -150,6 +151,19 @@ std::map<std::string, std::string> environmentOf(json::Reader& body) {
     return variables;
 }
 
+RestartPolicy restartPolicyOf(json::Reader& body) {
+    const std::string text = body.string("restartPolicy", maxNameBytes).value_or("no");
+    const auto policy = parseRestartPolicy(text);
+    if (!policy) refuse("restartPolicy", inQuotes(text) + " is none of no, on-failure, always");
+    return *policy;
+}
+
+unsigned maxRestartsOf(json::Reader& body, RestartPolicy policy) {
+    const auto number = body.integer("maxRestarts", 0, maxRestarts);
+    if (number && policy == RestartPolicy::No) refuse("maxRestarts", "has no meaning without a restartPolicy");
+    return static_cast<unsigned>(number.value_or(0));
+}
+
 std::optional<std::string> bootArgumentsOf(json::Reader& body) {
     const std::optional<std::string> text = body.string("bootArgs", maxBootBytes);
     if (!text || text->empty()) return std::nullopt;
@@ -215,6 +229,8 @@ CreateRequest parseCreateBody(std::string_view text) {
     request.httpPort = static_cast<std::uint16_t>(body.integer("httpPort", 0, 65535).value_or(0));
     request.metadata = documentOf("metadata", body.object("metadata"));
     request.autoStart = body.boolean("autoStart").value_or(false);
+    request.restartPolicy = restartPolicyOf(body);
+    request.maxRestarts = maxRestartsOf(body, request.restartPolicy);
     request.bootArguments = bootArgumentsOf(body);
     request.extraEnv = environmentOf(body);
     request.tags = tagsOf(body);

@@ -21,6 +21,12 @@ void EngineService::start(const std::string& id) {
 void EngineService::stop(const std::string& id) {
     engine_.stop(id);
 }
+void EngineService::pause(const std::string& id) {
+    engine_.pause(id);
+}
+void EngineService::resume(const std::string& id) {
+    engine_.resume(id);
+}
 void EngineService::remove(const std::string& id, bool retainData) {
     engine_.remove(id, retainData);
 }
@@ -33,8 +39,8 @@ std::vector<engine::VmView> EngineService::list() const {
 std::vector<engine::Event> EngineService::events(const std::string& id) const {
     return engine_.events(id);
 }
-std::string EngineService::console(const std::string& id, std::size_t limit) const {
-    return engine_.console(id, limit);
+std::string EngineService::console(const std::string& id, const engine::ConsoleTail& tail) const {
+    return engine_.console(id, tail);
 }
 std::string EngineService::vmConfig(const std::string& id) const {
     return engine_.vmConfig(id);

@@ -88,6 +88,21 @@ Var exitBlock(const std::optional<ExitStatus>& exit) {
     return block;
 }
 
+Var endBlock(const std::optional<engine::VmEnd>& end) {
+    if (!end) return {};
+    const auto code = [&](bool signalled) {
+        return end->exit && end->exit->signalled == signalled ? Var(end->exit->code) : Var();
+    };
+    auto block = json::object();
+    block->set("by", std::string(engine::toString(end->by)));
+    block->set("status", code(false));
+    block->set("signal", code(true));
+    block->set("operation", orNull(end->operation));
+    block->set("at", rfc3339(end->at));
+    block->set("detail", end->detail);
+    return block;
+}
+
 Var holderBlock(const std::optional<engine::Holder>& holder) {
     if (!holder) return {};
     auto block = json::object();
@@ -112,6 +127,8 @@ Object::Ptr summary(const engine::VmView& vm, const std::string& unitPrefix) {
     body->set("state", std::string(engine::toString(vm.state)));
     body->set("failure", orNull(vm.failure));
     body->set("lastExit", exitBlock(vm.lastExit));
+    body->set("lastEnd", endBlock(vm.lastEnd));
+    body->set("restarts", vm.restarts);
     body->set("operation", holderBlock(vm.holder));
     body->set("vmm", vm.vmm);
     body->set("vcpu", vm.vcpus);
@@ -123,6 +140,8 @@ Object::Ptr summary(const engine::VmView& vm, const std::string& unitPrefix) {
     body->set("bootArgs", vm.bootArguments);
     body->set("httpPort", static_cast<unsigned>(vm.httpPort));
     body->set("autoStart", vm.autoStart);
+    body->set("restartPolicy", std::string(toString(vm.restartPolicy)));
+    body->set("maxRestarts", vm.maxRestarts);
     body->set("systemd", systemdBlock(vm, unitPrefix));
     body->set("firecracker", firecracker);
     body->set("network", networkBlock(vm));

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <sstream>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +21,13 @@ namespace {
 /// Says whose a data folder is. A folder of the same id that an earlier VM left (retainData) has another UUID in it.
 constexpr auto ownerFile = ".owner";
 
+/// Says that a folder's VM is known to nobody after its server; in it the path of the data disk, if there is one.
+constexpr auto transientFile = ".transient";
+/// Bytes that it has at most: a path and three numbers.
+constexpr std::size_t transientLimit = 8192;
+
+constexpr std::string_view asideMark = ".aside-";
+
 UniqueFd openImage(const EngineConfig& config, const fs::path& path, int flags, const std::string& field) {
     try {
         UniqueFd fd = openBeneath(config.imageRoots, path, flags);
@@ -36,7 +44,7 @@ UniqueFd openImage(const EngineConfig& config, const fs::path& path, int flags, 
 
 /// Where a data folder is made and unmade, whole and out of sight. The UUID is in it: it can be nobody else's.
 fs::path asideFolder(const EngineConfig& config, const VmRecord& record) {
-    return config.dataRoot / (".aside-" + record.uuid.str());
+    return config.dataRoot / (std::string(asideMark) + record.uuid.str());
 }
 
 /// The UUID of the VM whose data folder this is; empty if it is none.
@@ -93,6 +101,24 @@ void checkDataDisk(const EngineConfig& config, const UniqueFd& fd, const fs::pat
         .about("dataDisk");
 }
 
+/// What the folder of a VM whose record does not survive the server says of its data disk: "UID GID MODE PATH" as they
+/// were before it was lent, or nothing.
+std::string dataDiskLine(const VmRecord& record, const OpenedImages& images) {
+    if (!record.dataDisk) return {};
+    const struct stat status = inspect(images.dataDisk, *record.dataDisk);
+    return std::to_string(status.st_uid) + " " + std::to_string(status.st_gid) + " " +
+           std::to_string(status.st_mode & 07777U) + " " + record.dataDisk->string();
+}
+
+void readDataDiskLine(const std::string& line, DataFolder& folder) {
+    std::istringstream words(line);
+    DiskOwner owner;
+    std::string path;
+    if (!(words >> owner.uid >> owner.gid >> owner.mode >> std::ws) || !std::getline(words, path)) return;
+    folder.dataDisk = path;
+    folder.dataDiskOwner = owner;
+}
+
 void copyImage(const UniqueFd& source, const fs::path& target, mode_t mode, const Credentials& user,
                const std::string& field) {
     try {
@@ -125,13 +151,14 @@ std::optional<Uuid> ownerOfDisks(const EngineConfig& config, const RecordId& id)
     }
 }
 
-void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images) {
+void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images, bool durable) {
     const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
     const fs::path aside = asideFolder(config, record);
     const Credentials& user = record.credentials;
     if (fs::exists(fs::symlink_status(folder))) throw folderTaken(folder);
     makeDirectories(aside, 0750);
     writeFileDurably(aside / ownerFile, record.uuid.str() + "\n", 0640);
+    if (!durable) writeFileDurably(aside / transientFile, dataDiskLine(record, images), 0640);
     // Root's folder, which the VM's group, that is its uid, may pass through to its own disk and nothing else.
     if (user.gid != ::getegid() && ::lchown(aside.c_str(), ::geteuid(), user.gid) != 0) {
         throw Error::fromErrno(errno, "cannot give the data folder to the VM's group");
@@ -150,6 +177,37 @@ void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedI
     syncDirectory(config.dataRoot);
 }
 
+std::vector<DataFolder> listDisks(const EngineConfig& config) {
+    std::vector<DataFolder> folders;
+    for (const std::string& name : listDirectory(config.dataRoot)) {
+        DataFolder folder{.path = config.dataRoot / name, .vm = {}, .whole = !name.starts_with(asideMark)};
+        try {
+            folder.vm = Uuid::parse(folder.whole ? ownerOf(folder.path) : name.substr(asideMark.size()));
+            if (const auto line = readFile(folder.path / transientFile, transientLimit)) {
+                folder.transient = true;
+                readDataDiskLine(*line, folder);
+            }
+        } catch (const Error&) {
+            continue;  // no folder of a VM
+        }
+        folders.push_back(std::move(folder));
+    }
+    return folders;
+}
+
+void removeLeftDisks(const EngineConfig& config, const DataFolder& folder) {
+    if (!folder.whole) {  // a disk is lent after such a folder is whole, and is back before it is taken apart
+        static_cast<void>(removeTree(folder.path));
+        return;
+    }
+    VmRecord record(RecordId::parse(folder.path.filename().string()), folder.vm);
+    record.dataDisk = folder.dataDisk;
+    record.dataDiskOwner = folder.dataDiskOwner;
+    if (const auto user = userOfDisks(config, record.id)) record.credentials = *user;
+    takeBackDataDisk(config, record);
+    removeDisks(config, record);
+}
+
 void removeDisks(const EngineConfig& config, const VmRecord& record) {
     const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
     const fs::path aside = asideFolder(config, record);
@@ -166,6 +224,7 @@ void removeDisks(const EngineConfig& config, const VmRecord& record) {
 void surrenderDisks(const EngineConfig& config, const VmRecord& record) {
     const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
     if (ownerOf(folder) != record.uuid.str()) return;
+    static_cast<void>(removeTree(folder / transientFile));
     for (const fs::path& path : {folder / "rootfs.ext4", folder / "initrd", folder / "kernel", folder}) {
         if (::lchown(path.c_str(), ::geteuid(), ::getegid()) != 0 && errno != ENOENT) {
             throw Error::fromErrno(errno, "cannot take back " + path.string());

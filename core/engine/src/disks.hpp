@@ -1,5 +1,9 @@
 #pragma once
 
+#include <filesystem>
+#include <optional>
+#include <vector>
+
 #include <mergen/base/fd.hpp>
 
 #include "documents.hpp"
@@ -20,16 +24,33 @@ struct OpenedImages {
 
 /// Makes `<data>/<id>` with the copies and the folder for logs. Throws AlreadyExists if there is such a folder of
 /// another VM, for instance one whose data was retained, and Conflict about the member whose file was changed while it
-/// was copied.
-void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images);
+/// was copied. `durable`: whether the record survives the server; if not, the folder says so, for it may be all that is
+/// left of the VM.
+void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images, bool durable);
 
 /// The UUID of the VM whose data folder `<data>/<id>` is; nothing if there is none or it does not say.
 [[nodiscard]] std::optional<Uuid> ownerOfDisks(const EngineConfig& config, const RecordId& id);
 
+/// A data folder and whose it is.
+struct DataFolder {
+    std::filesystem::path path;
+    Uuid vm;
+    bool whole = true;                                ///< false: it was being made or removed
+    bool transient = false;                           ///< made for a VM whose record did not survive its server
+    std::optional<std::filesystem::path> dataDisk{};  ///< of such a VM: what it may have been lent
+    std::optional<DiskOwner> dataDiskOwner{};         ///< whose that was before
+};
+
+/// All data folders.
+[[nodiscard]] std::vector<DataFolder> listDisks(const EngineConfig& config);
+
+/// Removes one of them, with its data disk given back.
+void removeLeftDisks(const EngineConfig& config, const DataFolder& folder);
+
 /// Removes `<data>/<id>` if it is this VM's: never what an earlier VM of the same id left. Does nothing if it is gone.
 void removeDisks(const EngineConfig& config, const VmRecord& record);
 
-/// Makes what stays of a deleted VM root's alone: its uid is the next VM's.
+/// Makes what stays of a deleted VM root's alone: its uid is the next VM's. It is nobody's left-over any more.
 void surrenderDisks(const EngineConfig& config, const VmRecord& record);
 
 /// Who owns the VM's root disk, for a record that does not say; nothing if it has none.

@@ -20,6 +20,7 @@ using Poco::JSON::Object;
 constexpr std::int64_t metaFormat = 1;
 constexpr std::string_view defaultBootArguments = "console=ttyS0 reboot=k panic=1 pci=off";
 constexpr std::size_t longText = 64U << 10U;
+constexpr std::int64_t maxRestartsLimit = 1'000'000;
 
 Object::Ptr stringMap(const std::map<std::string, std::string>& map) {
     Object::Ptr object = json::object();
@@ -51,6 +52,16 @@ Object::Ptr pathsObject(const VmPaths& paths) {
     object->set("lockPath", paths.lock.string());
     object->set("dataDir", paths.dataDir.string());
     object->set("logsDir", paths.logsDir.string());
+    return object;
+}
+
+Object::Ptr endObject(const VmEnd& end) {
+    Object::Ptr object = json::object();
+    object->set("by", std::string(toString(end.by)));
+    if (end.exit) object->set(end.exit->signalled ? "signal" : "status", end.exit->code);
+    object->set("operation", end.operation);
+    object->set("at", rfc3339(end.at));
+    object->set("detail", end.detail);
     return object;
 }
 
@@ -87,6 +98,8 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     meta->set("ports", portArray(vm.ports));
     meta->set("httpPort", static_cast<int>(vm.httpPort));
     meta->set("autoStart", vm.autoStart);
+    meta->set("restartPolicy", std::string(toString(vm.restartPolicy)));
+    meta->set("maxRestarts", vm.maxRestarts);
     if (vm.bootArguments) meta->set("bootArgs", *vm.bootArguments);
     meta->set("extraEnv", stringMap(vm.extraEnv));
     meta->set("network", vm.network.str());
@@ -104,6 +117,8 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
         exit->set("at", rfc3339(vm.lastExit->at));
         meta->set("lastExit", exit);
     }
+    if (vm.lastEnd) meta->set("lastEnd", endObject(*vm.lastEnd));
+    meta->set("restarts", vm.restarts);
     meta->set("metadata", vm.metadata.empty() ? json::object() : json::parseObject(vm.metadata));
     meta->set("tags", stringMap(vm.tags));
     meta->set("paths", pathsObject(pathsOf(config, vm.id, vm.uuid)));
@@ -147,6 +162,27 @@ std::string renderEnv(const EngineConfig& config, const VmRecord& vm) {
     std::string text;
     for (const auto& [key, value] : env) text += key + "=" + inSingleQuotes(value) + "\n";
     return text;
+}
+
+}  // namespace
+
+namespace {
+
+VmEnd readEnd(json::Reader& reader) {
+    VmEnd end;
+    const std::string by = reader.requiredString("by", 20);
+    const auto known = parseEndedBy(by);
+    if (!known) throw Error(ErrorKind::InvalidArgument, reader.pathOf("by") + ": '" + printable(by) + "' is not known");
+    end.by = *known;
+    end.operation = reader.string("operation", 40).value_or("");
+    end.at = parseRfc3339(reader.requiredString("at", 40));
+    end.detail = reader.string("detail", longText).value_or("");
+    if (const auto signal = reader.integer("signal", 0, 255)) {
+        end.exit = ExitStatus{true, static_cast<int>(*signal), end.at};
+    } else if (const auto status = reader.integer("status", 0, 255)) {
+        end.exit = ExitStatus{false, static_cast<int>(*status), end.at};
+    }
+    return end;
 }
 
 }  // namespace
@@ -319,6 +355,13 @@ VmRecord fromDocuments(const Record& documents) {
     std::ranges::sort(vm.ports);
     vm.httpPort = static_cast<std::uint16_t>(meta.integer("httpPort", 0, 65535).value_or(0));
     vm.autoStart = meta.boolean("autoStart").value_or(false);
+    const std::string policy = meta.string("restartPolicy", 20).value_or("no");
+    const auto knownPolicy = parseRestartPolicy(policy);
+    if (!knownPolicy) {
+        throw Error(ErrorKind::InvalidArgument, "restartPolicy: '" + printable(policy) + "' is not known");
+    }
+    vm.restartPolicy = *knownPolicy;
+    vm.maxRestarts = static_cast<unsigned>(meta.integer("maxRestarts", 0, maxRestartsLimit).value_or(0));
     vm.bootArguments = meta.string("bootArgs", longText);
     vm.extraEnv = meta.stringMap("extraEnv", 1000, longText);
     vm.tags = meta.stringMap("tags", 1000, longText);
@@ -341,6 +384,11 @@ VmRecord fromDocuments(const Record& documents) {
         status.at = parseRfc3339(reader.requiredString("at", 40));
         vm.lastExit = status;
     }
+    if (const auto end = meta.object("lastEnd")) {
+        json::Reader reader(*end, "lastEnd");
+        vm.lastEnd = readEnd(reader);
+    }
+    vm.restarts = static_cast<unsigned>(meta.integer("restarts", 0, 0xffffffff).value_or(0));
     if (const auto metadata = meta.object("metadata"); metadata && metadata->size() > 0) {
         vm.metadata = json::render(*metadata);
     }

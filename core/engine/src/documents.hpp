@@ -44,6 +44,8 @@ struct VmRecord {
     MiB memory{};
     std::uint16_t httpPort = 0;
     bool autoStart = false;
+    RestartPolicy restartPolicy = RestartPolicy::No;
+    unsigned maxRestarts = 0;
     std::optional<std::string> bootArguments;  // as given
     std::map<std::string, std::string> extraEnv, tags;
     std::string metadata;  // text of a JSON object; empty: none
@@ -58,6 +60,8 @@ struct VmRecord {
 
     std::string bootId;  // boot of the host in which it was last started
     std::optional<ExitStatus> lastExit;
+    std::optional<VmEnd> lastEnd;
+    unsigned restarts = 0;  // of the run that ended last; while it runs its parent counts
 };
 
 /// The UUID that an id is, if it is one.

@@ -1,7 +1,7 @@
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
-#include <fcntl.h>
-#include <string.h>
+#include <condition_variable>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,15 +10,10 @@
 #include <mergen/base/text.hpp>
 #include <mergen/engine/engine.hpp>
 
+#include "console.hpp"
 #include "engine_impl.hpp"
 
 namespace mergen::engine {
-
-std::string describeExit(const ExitStatus& exit) {
-    if (!exit.signalled) return "exit status " + std::to_string(exit.code);
-    const char* name = ::sigdescr_np(exit.code);
-    return "signal " + std::to_string(exit.code) + (name != nullptr ? " (" + std::string(name) + ")" : "");
-}
 
 Engine::Impl::Impl(EngineConfig config, Backends backends, Log& log)
     : config_(std::move(config)), backends_(std::move(backends)), log_(log), identities_(config_, backends_.network) {
@@ -30,6 +25,7 @@ Engine::Impl::Impl(EngineConfig config, Backends backends, Log& log)
 
 Engine::Impl::~Impl() {
     backends_.supervisor.setExitListener(nullptr);
+    workers_.clear();
     exitWatcher_ = {};
 }
 
@@ -55,9 +51,54 @@ void Engine::Impl::reconfigure(const EngineConfig& next) noexcept {
 }
 
 bool Engine::Impl::drain(std::chrono::milliseconds limit) {
-    std::unique_lock lock(drainMutex_);
-    draining_ = true;
-    return drained_.wait_for(lock, limit, [&] { return running_ == 0; });
+    const SteadyTime deadline = std::chrono::steady_clock::now() + limit;
+    {
+        std::unique_lock lock(drainMutex_);
+        draining_ = true;
+        if (!drained_.wait_until(lock, deadline, [&] { return running_ == 0; })) return false;
+    }
+    return backends_.storage.traits().durable || removeAll(deadline);
+}
+
+bool Engine::Impl::removeAll(SteadyTime deadline) {
+    const auto vms = registry_.all();
+    if (vms.empty()) return true;
+    log_.warning("engine.vms.removed",
+                 {{"vms", vms.size()}, {"cause", "the storage keeps no records: nobody would know of them any more"}});
+    constexpr std::size_t atOnce = 16;  // most of the time each waits for a guest to shut down
+    return workOff(vms.size(), atOnce, deadline, [this, vms](std::size_t at) {
+               try {
+                   run(vms[at], "delete", [&](Operation& op) { removeVm(op, /*retainData=*/false); });
+               } catch (const std::exception& error) {
+                   log_.error("vm.remove.failed", {{"vm", vms[at]->id.str()}, {"cause", error.what()}});
+               }
+           }) == 0;
+}
+
+std::size_t Engine::Impl::workOff(std::size_t count, std::size_t atOnce, SteadyTime deadline,
+                                  const std::function<void(std::size_t)>& action) {
+    struct Work {
+        std::function<void(std::size_t)> action;
+        std::atomic<std::size_t> next{0};
+        std::mutex mutex;
+        std::condition_variable done;
+        std::size_t left = 0;  // guarded by mutex
+    };
+    const auto work = std::make_shared<Work>();  // shared with those that go on behind this call
+    work->action = action;
+    work->left = count;
+    for (std::size_t i = 0; i < std::min(atOnce, count); ++i) {
+        workers_.emplace_back([work, count] {
+            for (std::size_t at = work->next++; at < count; at = work->next++) {
+                work->action(at);
+                const std::lock_guard lock(work->mutex);
+                if (--work->left == 0) work->done.notify_all();
+            }
+        });
+    }
+    std::unique_lock lock(work->mutex);
+    work->done.wait_until(lock, deadline, [&] { return work->left == 0; });
+    return work->left;
 }
 
 void Engine::Impl::run(const std::shared_ptr<Vm>& vm, const std::string& name,
@@ -76,18 +117,22 @@ void Engine::Impl::run(const std::shared_ptr<Vm>& vm, const std::string& name,
 void Engine::Impl::runOrPostpone(const std::shared_ptr<Vm>& vm, const std::string& name,
                                  const std::function<void(Operation&)>& body) {
     Operation op(vm, name, log_, [this](const Uuid& uuid) { queueExit(uuid); });
+    runHeldOrPostpone(op, [&] { body(op); });
+}
+
+void Engine::Impl::runHeldOrPostpone(Operation& op, const std::function<void()>& body) {
     try {
-        op.lock(lockFile(*vm), OwnerTag{config_.instance, vm->uuid});
+        op.lock(lockFile(op.vm()), tagOf(op.record()));
     } catch (const Error& error) {
         if (error.kind() != ErrorKind::Conflict) throw;
         postpone(op, error);
         return;
     }
     {
-        const std::lock_guard lock(vm->mutex);
-        vm->postponed = false;
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().postponed = false;
     }
-    runHeld(op, [&] { body(op); });
+    runHeld(op, body);
 }
 
 void Engine::Impl::runHeld(Operation& op, const std::function<void()>& body) {
@@ -180,12 +225,9 @@ VmmBackend& Engine::Impl::vmmOf(const VmRecord& record) const {
     return *found->second;
 }
 
-std::string Engine::Impl::describeEnd(const VmRecord& record, const ExitStatus& exit) const {
-    std::string text = describeExit(exit);
-    if (const auto vmm = backends_.vmms.find(record.vmm); vmm != backends_.vmms.end()) {
-        if (const std::string meaning = vmm->second->exitMeaning(exit); !meaning.empty()) text += " (" + meaning + ")";
-    }
-    return text;
+const VmmBackend* Engine::Impl::findVmm(const VmRecord& record) const noexcept {
+    const auto found = backends_.vmms.find(record.vmm);
+    return found == backends_.vmms.end() ? nullptr : found->second;
 }
 
 std::shared_ptr<Vm> Engine::Impl::need(const std::string& id) const {
@@ -236,6 +278,8 @@ Created Engine::Impl::create(const CreateRequest& request) {
     record.memory = request.memory;
     record.httpPort = request.httpPort;
     record.autoStart = request.autoStart;
+    record.restartPolicy = request.restartPolicy;
+    record.maxRestarts = request.maxRestarts;
     record.bootArguments = request.bootArguments;
     record.extraEnv = request.extraEnv;
     record.tags = request.tags;
@@ -252,11 +296,15 @@ Created Engine::Impl::create(const CreateRequest& request) {
     Rollback undo;
     undo.add([&] { identities_.release(record); });
     try {
+        const VmmBackend& vmm = vmmOf(record);
         GuestSpec guest = guestSpec(config_, record, backends_.network.traits().touchesHost);
+        if (record.restartPolicy != RestartPolicy::No)
+            refuseUnattended(record, vmm.plan(guest, vmmPlace(config_, record)));
         guest.kernel = request.kernel;  // its own copy is not made yet, and its kind is looked at
-        vmmOf(record).check(guest);
+        vmm.check(guest);
     } catch (const Error& error) {
-        throw error.about(requestMember(error.field()));
+        // Where the VMM's program is missing, a VM can be made all the same, and its start says so.
+        if (error.kind() != ErrorKind::FailedPrecondition) throw error.about(requestMember(error.field()));
     }
 
     const auto vm = std::make_shared<Vm>(record, config_.eventsPerVm);
@@ -422,6 +470,20 @@ VmView Engine::Impl::stop(const std::string& id) {
     return view(*vm);
 }
 
+VmView Engine::Impl::pause(const std::string& id) {
+    const Guard guard(*this);
+    const auto vm = need(id);
+    run(vm, "pause", [&](Operation& op) { pauseVm(op); });
+    return view(*vm);
+}
+
+VmView Engine::Impl::resume(const std::string& id) {
+    const Guard guard(*this);
+    const auto vm = need(id);
+    run(vm, "resume", [&](Operation& op) { resumeVm(op); });
+    return view(*vm);
+}
+
 void Engine::Impl::remove(const std::string& id, bool retainData) {
     const Guard guard(*this);
     const auto vm = need(id);
@@ -435,10 +497,12 @@ void Engine::Impl::remove(const std::string& id, bool retainData) {
 
 VmView Engine::Impl::view(const Vm& vm) const {
     VmView view;
+    Vm::Restarts restarts;
     VmRecord record = [&] {
         const std::lock_guard lock(vm.mutex);
         view.holder = vm.holder;
         view.pid = vm.pid;
+        restarts = vm.restarts;
         return vm.record;
     }();
     view.id = record.id.str();
@@ -470,6 +534,15 @@ VmView Engine::Impl::view(const Vm& vm) const {
     view.hooks = record.hooks;
     view.paths = pathsOf(config_, record.id, record.uuid);
     view.lastExit = record.lastExit;
+    view.restartPolicy = record.restartPolicy;
+    view.maxRestarts = record.maxRestarts;
+    // The record is behind while the VM runs, and ahead when it has ended.
+    view.restarts = std::max(record.restarts, restarts.count);
+    view.lastEnd = record.lastEnd;
+    if (restarts.lastEnd && (!view.lastEnd || view.lastEnd->at < restarts.lastEnd->at)) {
+        view.lastEnd = restarts.lastEnd;
+        view.lastExit = restarts.lastEnd->exit;
+    }
     view.socketPresent = view.pid != 0 && ::access(view.paths.socket.c_str(), F_OK) == 0;
     return view;
 }
@@ -479,24 +552,6 @@ std::vector<VmView> Engine::Impl::list() const {
     for (const auto& vm : registry_.all()) views.push_back(view(*vm));
     std::ranges::stable_sort(views, std::ranges::greater{}, &VmView::createdAt);
     return views;
-}
-
-std::string Engine::Impl::readConsole(const VmRecord& record, std::size_t limit) const {
-    const std::filesystem::path newest = pathsOf(config_, record.id, record.uuid).logsDir / "console.log";
-    std::string text;
-    // The supervisor keeps the older half under the name with ".1".
-    for (const std::filesystem::path& file : {std::filesystem::path(newest.string() + ".1"), newest}) {
-        const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-        struct stat status {};
-        if (!fd || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
-        const auto size = static_cast<std::size_t>(status.st_size);
-        const std::size_t skip = size > limit ? size - limit : 0;
-        std::string part(size - skip, '\0');
-        const ssize_t got = ::pread(fd.get(), part.data(), part.size(), static_cast<off_t>(skip));
-        part.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-        text += part;
-    }
-    return text.size() > limit ? text.substr(text.size() - limit) : text;
 }
 
 std::vector<ComponentHealth> Engine::Impl::health() const {
@@ -577,6 +632,12 @@ VmView Engine::start(const std::string& id) {
 VmView Engine::stop(const std::string& id) {
     return impl_->stop(id);
 }
+VmView Engine::pause(const std::string& id) {
+    return impl_->pause(id);
+}
+VmView Engine::resume(const std::string& id) {
+    return impl_->resume(id);
+}
 void Engine::remove(const std::string& id, bool retainData) {
     impl_->remove(id, retainData);
 }
@@ -589,13 +650,9 @@ std::vector<VmView> Engine::list() const {
 std::vector<Event> Engine::events(const std::string& id) const {
     return impl_->need(id)->timeline.events();
 }
-std::string Engine::console(const std::string& id, std::size_t limit) const {
+std::string Engine::console(const std::string& id, const ConsoleTail& tail) const {
     const auto vm = impl_->need(id);
-    const VmRecord record = [&] {
-        const std::lock_guard lock(vm->mutex);
-        return vm->record;
-    }();
-    return impl_->readConsole(record, limit);
+    return readConsole(pathsOf(config(), vm->id, vm->uuid).console(), tail);
 }
 std::string Engine::vmConfig(const std::string& id) const {
     return impl_->vmConfig(id);

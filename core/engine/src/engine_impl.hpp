@@ -19,11 +19,9 @@
 
 namespace mergen::engine {
 
-/// "exit status 1", "signal 9 (Killed)".
-[[nodiscard]] std::string describeExit(const ExitStatus& exit);
-
 /// The engine's parts in one place. engine.cpp has what is asked from outside, lifecycle.cpp the steps of create,
-/// start, stop and delete, reconcile.cpp what happens after a restart of the server and after the end of a VMM.
+/// start, stop, pause, resume and delete, reconcile.cpp what happens after a restart of the server and after the end of
+/// a VMM.
 class Engine::Impl final : public ExitListener {
 public:
     Impl(EngineConfig config, Backends backends, Log& log);
@@ -32,17 +30,19 @@ public:
     // reconcile.cpp
     void recover();
     void onExit(const ProcessStatus& status) noexcept override;
+    void onRestart(const OwnerTag& owner) noexcept override;
 
     // engine.cpp
     bool drain(std::chrono::milliseconds limit);
     Created create(const CreateRequest& request);
     VmView start(const std::string& id);
     VmView stop(const std::string& id);
+    VmView pause(const std::string& id);
+    VmView resume(const std::string& id);
     void remove(const std::string& id, bool retainData);
     [[nodiscard]] std::shared_ptr<Vm> need(const std::string& id) const;
     [[nodiscard]] VmView view(const Vm& vm) const;
     [[nodiscard]] std::vector<VmView> list() const;
-    [[nodiscard]] std::string readConsole(const VmRecord& record, std::size_t limit) const;
     [[nodiscard]] std::string vmConfig(const std::string& id) const;
     [[nodiscard]] std::vector<ComponentHealth> health() const;
     [[nodiscard]] const EngineConfig& config() const noexcept { return config_; }
@@ -62,13 +62,20 @@ private:
     };
 
     // engine.cpp
+    /// Stops and removes every VM; false if that takes longer than to `deadline`.
+    bool removeAll(SteadyTime deadline);
+    /// Calls `action`, which throws nothing, for each number below `count` on threads of its own. Returns when all are
+    /// through, or at `deadline`, with how many are not; those go on behind it, and the engine's end waits for them.
+    std::size_t workOff(std::size_t count, std::size_t atOnce, SteadyTime deadline,
+                        const std::function<void(std::size_t)>& action);
     /// Runs one operation from its "started" to its "ok" or "failed" event, undoing on failure.
     void run(const std::shared_ptr<Vm>& vm, const std::string& name, const std::function<void(Operation&)>& body);
     /// run() of what the server does by itself. While another program holds the VM's lock file it is postponed: noted,
     /// tried again every second, and before anything else that is asked for.
     void runOrPostpone(const std::shared_ptr<Vm>& vm, const std::string& name,
                        const std::function<void(Operation&)>& body);
-    /// The same of an operation that holds its VM already.
+    void runHeldOrPostpone(Operation& op, const std::function<void()>& body);
+    /// run() of an operation that holds its VM already.
     void runHeld(Operation& op, const std::function<void()>& body);
     /// Removes what a create that failed has made; false if something stays, and the VM with it.
     bool discardUnfinished(Vm& vm);
@@ -95,8 +102,8 @@ private:
     /// The same before a start, as another file may lie there by now. The disk's owner until now.
     DiskOwner claimDataDisk(const VmRecord& record);
     [[nodiscard]] VmmBackend& vmmOf(const VmRecord& record) const;
-    /// describeExit() and what the VM's VMM says that it means: "exit status 153 (it refused its arguments)".
-    [[nodiscard]] std::string describeEnd(const VmRecord& record, const ExitStatus& exit) const;
+    /// Null if it is not loaded.
+    [[nodiscard]] const VmmBackend* findVmm(const VmRecord& record) const noexcept;
     [[nodiscard]] ComponentHealth vmmHealth(const std::string& name, ComponentHealth found) const;
     [[nodiscard]] OwnerTag tagOf(const VmRecord& record) const { return {config_.instance, record.uuid}; }
     [[nodiscard]] std::filesystem::path lockFile(const Vm& vm) const { return pathsOf(config_, vm.id, vm.uuid).lock; }
@@ -107,37 +114,57 @@ private:
     /// Throws AlreadyExists if another program has come to listen on a port of the VM since it was created: published,
     /// the port would be taken from that program.
     void refuseBusyPorts(const VmRecord& record) const;
+    /// Throws NotSupported about "restartPolicy" if it cannot be kept with this plan.
+    static void refuseUnattended(const VmRecord& record, const LaunchPlan& plan);
     void stopVm(Operation& op);
-    /// All of a stop after its intent; leaves the VM in `final`.
-    void completeStop(Operation& op, VmState final, const std::string& failure);
+    void pauseVm(Operation& op);
+    void resumeVm(Operation& op);
+    /// pause and resume: from the one state to the other.
+    void freeze(Operation& op, VmState from, VmState to);
+    /// All of a stop after its intent; leaves the VM in `final`. `lost`: what is said of its end if the supervisor
+    /// knows nothing of it.
+    void completeStop(Operation& op, VmState final, const std::string& failure, const std::optional<VmEnd>& lost = {});
+    /// Takes over how a process that is Exited ended.
+    static void noteEnd(VmRecord& record, const ProcessStatus& process);
     void removeVm(Operation& op, bool retainData);
-    /// Ends the VMM if it runs: asks the guest, then SIGTERM, then SIGKILL. Throws Timeout if it outlives all three.
+    /// Ends the VMM if it runs, and its restarts: asks the guest, then SIGTERM, then SIGKILL. Throws Timeout if it
+    /// outlives all three.
     void endGuest(Operation& op, const VmRecord& record);
-    void killVmm(const VmRecord& record);
+    /// Ends it by SIGKILL, which `by` sends, and forgets it.
+    void killVmm(const VmRecord& record, const std::string& by);
     /// How the VMM ended, if it did, and what it printed last: "; ..." to be added to an error's text.
     [[nodiscard]] std::string lastWords(const VmRecord& record) const;
-    /// Every step of taking a VM off the host, each run whatever the ones before did. Fills `lastExit`.
-    void tearDown(Operation& op, VmRecord& record);
+    /// Every step of taking a VM off the host but its end, each run whatever the ones before did.
+    void tearDown(Operation& op, const VmRecord& record);
     void forgetVm(Vm& vm);
 
     // reconcile.cpp
     void loadRecords();
     void addRecord(const StoredRecord& stored);
-    /// The VMs that data folders say they belong to.
-    [[nodiscard]] std::set<Uuid> ownersOfDisks() const;
-    /// reconcile() whose failure is logged and noted.
+    /// recoverOne() of a VM that nobody holds yet; whoever does settles it first.
     void settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
-    void reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
+    /// What one VM needs after a restart of the server, while `op` holds it.
+    void reconcile(Operation& op, const ProcessStatus& process);
+    /// reconcile() with its events, and whatever fails said.
+    void recoverOne(Operation& op, const ProcessStatus& process);
     void adoptRunning(Operation& op, const ProcessStatus& process);
     void settleEnded(Operation& op, const ProcessStatus& process);
     void finishOrUndoStart(Operation& op, const ProcessStatus& process);
     /// Whether a corrupt record hides which things on the host are its VM's.
     [[nodiscard]] bool strangersPossible() const;
-    void removeStrays();
     void postpone(Operation& op, const Error& why);
     /// Settles what was postponed, as far as it can be now.
     void retryPostponed();
+    /// Removes what bears this instance's tag and belongs to none of `known`.
+    void removeStrays(const std::set<Uuid>& known);
+    /// Puts what the VM's parent did by the restart policy into the timeline, as far as it is not there yet.
+    void tellRestarts(Vm& vm, const ProcessStatus& process);
+    /// runOrPostpone(), or, if another operation holds the VM, afterExit() once more when it is free.
+    void runOrAskAgain(const std::shared_ptr<Vm>& vm, const std::string& name,
+                       const std::function<void(Operation&)>& body);
+    /// After an end or a restart.
     void afterExit(const Uuid& uuid);
+    void afterRestart(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
     void watchExits(const std::stop_token& stop);
     void queueExit(const Uuid& uuid);
 
@@ -157,7 +184,9 @@ private:
     std::condition_variable_any exitQueued_;
     std::deque<Uuid> exits_;    // guarded by exitMutex_
     std::set<Uuid> postponed_;  // guarded by exitMutex_
-    std::jthread exitWatcher_;  // last: it ends before what it uses
+    // Last: they end before what they use.
+    std::jthread exitWatcher_;
+    std::vector<std::jthread> workers_;  // of recover() and drain()
 };
 
 }  // namespace mergen::engine

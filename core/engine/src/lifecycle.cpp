@@ -1,11 +1,13 @@
-// The steps of create, start, stop and delete. Each operation first writes its intent, then does steps that are
-// idempotent and undoable, then writes the outcome: whatever happens in between, recover() reads the intent and
-// finishes or undoes.
+// The steps of create, start, stop, pause, resume and delete. Each operation first writes its intent, then does steps
+// that are idempotent and undoable, then writes the outcome: whatever happens in between, recover() reads the intent
+// and finishes or undoes.
 #include <signal.h>
 
 #include <mergen/base/process.hpp>
 #include <mergen/base/text.hpp>
 
+#include "console.hpp"
+#include "ending.hpp"
 #include "engine_impl.hpp"
 
 namespace mergen::engine {
@@ -18,7 +20,8 @@ constexpr auto deleteRetainingData = "delete-retaining-data";
 void Engine::Impl::createVm(Operation& op, const OpenedImages& images) {
     op.step("record", [&] { persist(op.vm(), intent(op, op.record(), VmState::Creating)); });
     op.step(
-        "disks", [&] { makeDisks(config_, op.record(), images); }, [&] { removeDisks(config_, op.record()); });
+        "disks", [&] { makeDisks(config_, op.record(), images, backends_.storage.traits().durable); },
+        [&] { removeDisks(config_, op.record()); });
     op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Created)); });
 }
 
@@ -62,6 +65,7 @@ void Engine::Impl::startVm(Operation& op) {
             VmRecord next = intent(op, before, VmState::Starting);
             next.bootId = bootId();
             next.dataDiskOwner = diskOwner;
+            next.restarts = 0;
             persist(op.vm(), std::move(next));
         });
         op.step(
@@ -78,6 +82,7 @@ void Engine::Impl::startVm(Operation& op) {
             "launch",
             [&] {
                 const LaunchPlan plan = vmm.plan(guest, place);
+                refuseUnattended(before, plan);
                 ProcessSpec spec;
                 spec.owner = owner;
                 spec.arguments = plan.arguments;
@@ -87,12 +92,17 @@ void Engine::Impl::startVm(Operation& op) {
                 spec.taps = plan.taps;
                 spec.credentials = before.credentials;
                 spec.groups = plan.groups;
-                spec.console = pathsOf(config_, before.id, before.uuid).logsDir / "console.log";
+                spec.console = pathsOf(config_, before.id, before.uuid).console();
                 spec.consoleLimit = config_.consoleLimit;
+                spec.restart = {before.restartPolicy, before.maxRestarts, plan.unattended, plan.stale};
                 backends_.supervisor.forget(owner);  // the exit of an earlier run
+                {
+                    const std::lock_guard lock(op.vm().mutex);
+                    op.vm().restarts = {};
+                }
                 process = backends_.supervisor.launch(spec);
             },
-            [&] { killVmm(before); });
+            [&] { killVmm(before, op.name()); });
         op.step("boot", [&] {
             const auto alive = [&] { return backends_.supervisor.status(owner).state == ProcessState::Running; };
             try {
@@ -104,16 +114,27 @@ void Engine::Impl::startVm(Operation& op) {
         op.step(
             "publish", [&] { backends_.network.publish(network); }, [&] { backends_.network.unpublish(network); });
         op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Running)); });
+        // Only now: what the server still boots must not be started again beside it.
+        if (before.restartPolicy != RestartPolicy::No) {
+            op.step("restarts", [&] { backends_.supervisor.permitRestarts(owner, true); });
+        }
     } catch (const Error& error) {
         op.undoAll();
         // Where not even the intent could be written, nothing has happened and the VM is what it was.
-        if (op.record().state == VmState::Starting) {
+        if (op.record().state != before.state) {
             persistBestEffort(op.vm(), settled(op.record(), VmState::Failed, error.what()));
         }
         throw;
     }
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = process.pid;
+}
+
+void Engine::Impl::refuseUnattended(const VmRecord& record, const LaunchPlan& plan) {
+    if (record.restartPolicy == RestartPolicy::No || !plan.unattended.empty()) return;
+    throw Error(ErrorKind::NotSupported, "restartPolicy is '" + std::string(toString(record.restartPolicy)) +
+                                             "', but the VMM '" + record.vmm + "' cannot be started without the server")
+        .about("restartPolicy");
 }
 
 void Engine::Impl::refuseBusyPorts(const VmRecord& record) const {
@@ -146,13 +167,78 @@ void Engine::Impl::stopVm(Operation& op) {
     completeStop(op, VmState::Stopped, {});
 }
 
-void Engine::Impl::completeStop(Operation& op, VmState final, const std::string& failure) {
+void Engine::Impl::pauseVm(Operation& op) {
+    freeze(op, VmState::Running, VmState::Paused);
+}
+
+void Engine::Impl::resumeVm(Operation& op) {
+    freeze(op, VmState::Paused, VmState::Running);
+}
+
+void Engine::Impl::freeze(Operation& op, VmState from, VmState to) {
+    const VmRecord before = op.record();
+    if (before.state == to) {
+        op.note("skipped", "it is " + std::string(toString(to)) + " already");
+        return;
+    }
+    const std::string vm = "VM '" + before.id.str() + "'";
+    if (before.state != from) {
+        throw Error(ErrorKind::FailedPrecondition,
+                    vm + " is " + std::string(toString(before.state)) + " and cannot " + op.name());
+    }
+    VmmBackend& vmm = vmmOf(before);
+    if (!vmm.traits().pause) {
+        throw Error(ErrorKind::NotSupported, "the VMM '" + before.vmm + "' of " + vm + " cannot pause a guest");
+    }
+    const ProcessStatus process = backends_.supervisor.status(tagOf(before));
+    if (process.pid == 0) {
+        throw Error(ErrorKind::FailedPrecondition, vm + " has ended or waits to be started again");
+    }
+    const VmmPlace place = vmmPlace(config_, before);
+    const auto set = [&](VmState state) {
+        if (state == VmState::Paused) {
+            vmm.pause(place, config_.controlTimeout);
+        } else {
+            vmm.resume(place, config_.controlTimeout);
+        }
+    };
+    try {
+        op.step("intent", [&] { persist(op.vm(), intent(op, before, from)); });
+        op.step(
+            "guest", [&] { set(to); }, [&] { set(from); });
+        op.step("commit", [&] { persist(op.vm(), settled(op.record(), to)); });
+    } catch (const Error&) {
+        op.undoAll();
+        persistBestEffort(op.vm(), settled(op.record(), from, before.failure));
+        throw;
+    }
+    const std::lock_guard lock(op.vm().mutex);
+    op.vm().restarts.whenPaused = process.restarts;
+}
+
+void Engine::Impl::completeStop(Operation& op, VmState final, const std::string& failure,
+                                const std::optional<VmEnd>& lost) {
     VmRecord record = op.record();
     // Until the VMM has ended, its wire and its files must stay: only then is anything taken away (T10).
     op.step("guest", [&] { endGuest(op, record); });
+    const ProcessStatus process = backends_.supervisor.status(tagOf(record));
+    noteEnd(record, process);
+    if (lost && process.state == ProcessState::Absent) record.lastEnd = lost;
     tearDown(op, record);
     op.rethrowFirst();
     op.step("commit", [&] { persistIfRoom(op, settled(std::move(record), final, failure)); });
+    // After the record has it: until then the supervisor is the only one that knows how the VMM ended.
+    op.attempt("forget", [&] { backends_.supervisor.forget(process.owner); });
+}
+
+void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) {
+    if (process.state != ProcessState::Exited) return;
+    if (process.exit && process.exit == record.lastExit) return;  // noted before the server was killed
+    record.restarts = process.restarts;
+    record.lastEnd = endOf(process, findVmm(record));
+    if (process.exit) record.lastExit = process.exit;
+    const bool asked = record.state == VmState::Stopping || record.state == VmState::Deleting;
+    if (asked && record.lastEnd->by == EndedBy::Guest) record.lastEnd = obeyed(*record.lastEnd, record.operation);
 }
 
 void Engine::Impl::removeVm(Operation& op, bool retainData) {
@@ -169,11 +255,12 @@ void Engine::Impl::removeVm(Operation& op, bool retainData) {
         }
         op.step("guest", [&] { endGuest(op, record); });
         tearDown(op, record);
+        op.attempt("forget", [&] { backends_.supervisor.forget(tagOf(record)); });
         op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
         op.rethrowFirst();
     } else if (!op.vm().nameless) {
         // Nothing of the record can be relied on but whose it is: all that bears its tag goes.
-        op.attempt("guest", [&] { killVmm(record); });
+        op.attempt("guest", [&] { killVmm(record, op.name()); });
         op.attempt("network", [&] { backends_.network.removeStray(tagOf(record)); });
         op.attempt("run-directory", [&] { removeRunDirectory(config_, record.uuid); });
         op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
@@ -189,6 +276,12 @@ void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
     const auto ended = [&](std::chrono::milliseconds limit) {
         return backends_.supervisor.waitExit(owner, limit).state != ProcessState::Running;
     };
+    // First of all: whatever ends it from here on must not be taken for a failure to be repaired.
+    backends_.supervisor.permitRestarts(owner, false);
+    if (backends_.supervisor.status(owner).pid == 0 && ended(config_.killGrace)) {
+        op.note("note", "nothing of it was running");
+        return;
+    }
     try {
         VmmBackend& vmm = vmmOf(record);
         const VmmPlace place = vmmPlace(config_, record);
@@ -204,7 +297,7 @@ void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
         op.note("note", std::string("the guest cannot be asked to shut down: ") + error.what());
     }
     for (const int signal : {SIGTERM, SIGKILL}) {
-        static_cast<void>(backends_.supervisor.signal(owner, signal));
+        static_cast<void>(backends_.supervisor.signal(owner, signal, op.name()));
         if (ended(config_.killGrace)) {
             op.note("note", std::string("ended by ") + (signal == SIGTERM ? "SIGTERM" : "SIGKILL"));
             return;
@@ -217,31 +310,28 @@ std::string Engine::Impl::lastWords(const VmRecord& record) const {
     std::string words;
     const ProcessStatus process = backends_.supervisor.status(tagOf(record));
     if (process.state == ProcessState::Exited) {
-        words += process.exit ? "; the VMM ended with " + describeEnd(record, *process.exit) : "; " + process.note;
+        words +=
+            process.exit ? "; the VMM ended with " + describeExit(*process.exit, findVmm(record)) : "; " + process.note;
     }
     constexpr std::size_t enough = 400;
-    const std::string console = readConsole(record, enough);
+    const std::string console = readConsole(pathsOf(config_, record.id, record.uuid).console(), {.bytes = enough});
     if (!console.empty()) words += "; its last output: " + printable(trim(console), enough);
     return words;
 }
 
-void Engine::Impl::killVmm(const VmRecord& record) {
+void Engine::Impl::killVmm(const VmRecord& record, const std::string& by) {
     const OwnerTag owner = tagOf(record);
-    static_cast<void>(backends_.supervisor.signal(owner, SIGKILL));
+    backends_.supervisor.permitRestarts(owner, false);
+    static_cast<void>(backends_.supervisor.signal(owner, SIGKILL, by));
     if (backends_.supervisor.waitExit(owner, config_.killGrace).state == ProcessState::Running) {
         throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
     }
     backends_.supervisor.forget(owner);
 }
 
-void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
+void Engine::Impl::tearDown(Operation& op, const VmRecord& record) {
     const NetworkSpec network = networkSpec(config_, record);
-    const OwnerTag owner = tagOf(record);
     op.attempt("network", [&] { backends_.network.detach(network); });
-    op.attempt("forget", [&] {
-        if (const auto exit = backends_.supervisor.status(owner).exit) record.lastExit = exit;
-        backends_.supervisor.forget(owner);
-    });
     op.attempt("run-directory", [&] {
         if (const auto vmm = backends_.vmms.find(record.vmm); vmm != backends_.vmms.end()) {
             vmm->second->cleanUp(vmmPlace(config_, record));

@@ -1,6 +1,7 @@
 // What is true after a restart of the server, and after the end of a VMM: the record says what was meant, the host says
 // what is, and the two are brought together. Memory is never asked.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <map>
 #include <set>
@@ -11,6 +12,7 @@
 #include <mergen/base/process.hpp>
 #include <mergen/base/text.hpp>
 
+#include "ending.hpp"
 #include "engine_impl.hpp"
 
 namespace mergen::engine {
@@ -34,30 +36,53 @@ std::optional<Uuid> ownerOf(const EngineConfig& config, const RecordId& id) {
 }  // namespace
 
 void Engine::Impl::recover() {
+    const SteadyTime begin = std::chrono::steady_clock::now();
     loadRecords();
-
     std::map<Uuid, ProcessStatus> processes;
     for (ProcessStatus& process : backends_.supervisor.list()) processes.emplace(process.owner.vm, std::move(process));
 
-    const auto vms = registry_.all();
-    std::atomic<std::size_t> next{0};
-    {
-        std::vector<std::jthread> workers;
-        for (std::size_t i = 0; i < std::min(adopters, vms.size()); ++i) {
-            workers.emplace_back([&] {
-                for (std::size_t at = next++; at < vms.size(); at = next++) {
-                    const auto process = processes.find(vms[at]->uuid);
-                    settle(vms[at], process == processes.end() ? ProcessStatus{} : process->second);
-                }
-            });
-        }
+    // Each VM is held from before anybody can ask for it until it has been looked at.
+    struct Task {
+        std::unique_ptr<Operation> op;
+        ProcessStatus process;
+    };
+    const auto tasks = std::make_shared<std::vector<Task>>();
+    std::set<Uuid> known;
+    for (const std::shared_ptr<Vm>& vm : registry_.all()) {
+        known.insert(vm->uuid);
+        if (vm->record.state == VmState::Corrupt) continue;
+        const auto process = processes.find(vm->uuid);
+        tasks->push_back(
+            {std::make_unique<Operation>(vm, "recover", log_, [this](const Uuid& uuid) { queueExit(uuid); }),
+             process == processes.end() ? ProcessStatus{} : std::move(process->second)});
     }
-    removeStrays();
+    const std::size_t pending = workOff(tasks->size(), adopters, begin + config_.recoverLimit, [this, tasks](auto at) {
+        Task& task = tasks->at(at);
+        try {
+            const Guard guard(*this);
+            recoverOne(*task.op, task.process);
+        } catch (const Error& error) {  // the server is being stopped already: the next one looks at it
+            log_.warning("vm.recover.left", {{"vm", task.op->vm().id.str()}, {"cause", error.what()}});
+        }
+        task.op.reset();
+    });
+    removeStrays(known);
     removeStrayLocks(config_.runRoot, config_.instance,
                      [&](const std::string& id) { return registry_.find(id) != nullptr; });
     exitWatcher_ = std::jthread([this](const std::stop_token& stop) { watchExits(stop); });
     // A VMM that ended between list() and here has sent its event already, and the queue has it.
-    log_.info("engine.recovered", {{"vms", vms.size()}});
+    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
+    log_.write(pending == 0 ? LogLevel::Info : LogLevel::Warning, "engine.recovered",
+               std::array<LogField, 3>{LogField{"vms", known.size()}, {"pending", pending}, {"took_ms", took.count()}});
+}
+
+void Engine::Impl::recoverOne(Operation& op, const ProcessStatus& process) {
+    try {
+        reconcile(op, process);
+    } catch (const std::exception& error) {
+        log_.error("vm.recover.failed", {{"vm", op.vm().id.str()}, {"cause", error.what()}});
+        noteFailure(op.vm(), error.what());
+    }
 }
 
 void Engine::Impl::loadRecords() {
@@ -112,42 +137,32 @@ void Engine::Impl::addRecord(const StoredRecord& stored) {
 }
 
 void Engine::Impl::settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {
-    const auto failed = [&](const std::exception& error) {
-        log_.error("vm.recover.failed", {{"vm", vm->id.str()}, {"cause", error.what()}});
-        noteFailure(*vm, error.what());
-    };
+    std::optional<Operation> op;
     try {
-        reconcile(vm, process);
-    } catch (const Error& error) {
-        const bool held = [&] {
-            const std::lock_guard lock(vm->mutex);
-            return vm->holder.has_value();
-        }();
-        if (error.kind() != ErrorKind::Conflict || !held) failed(error);  // who holds the VM has settled it first
-    } catch (const std::exception& error) {
-        failed(error);
+        op.emplace(vm, "recover", log_, [this](const Uuid& uuid) { queueExit(uuid); });
+    } catch (const Error&) {
+        return;  // who holds the VM settles it first, or has deleted it
     }
+    recoverOne(*op, process);
 }
 
-void Engine::Impl::reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {
-    const VmRecord record = [&] {
-        const std::lock_guard lock(vm->mutex);
-        return vm->record;
-    }();
+void Engine::Impl::reconcile(Operation& op, const ProcessStatus& process) {
+    const VmRecord record = op.record();
     const VmState state = record.state;
-    if (state == VmState::Corrupt) return;
     if ((state == VmState::Created || state == VmState::Stopped || state == VmState::Failed) &&
         process.state == ProcessState::Absent && !backends_.network.inspect(networkSpec(config_, record)).has_value()) {
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().postponed = false;
         return;  // at rest, as its record says
     }
-    runOrPostpone(vm, "recover", [&](Operation& op) {
+    runHeldOrPostpone(op, [&] {
         switch (state) {
             case VmState::Creating:
                 op.step("undo-create", [&] {
-                    removeDisks(config_, op.record());
-                    static_cast<void>(backends_.storage.erase(vm->id));
+                    removeDisks(config_, record);
+                    static_cast<void>(backends_.storage.erase(record.id));
                 });
-                forgetVm(*vm);
+                forgetVm(op.vm());
                 return;
             case VmState::Starting:
                 finishOrUndoStart(op, process);
@@ -169,7 +184,7 @@ void Engine::Impl::reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus&
             case VmState::Created:
             case VmState::Stopped:
             case VmState::Failed:
-                completeStop(op, state, op.record().failure);
+                completeStop(op, state, record.failure);
                 return;
             case VmState::Corrupt:
                 return;
@@ -180,17 +195,24 @@ void Engine::Impl::reconcile(const std::shared_ptr<Vm>& vm, const ProcessStatus&
 void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
     const VmRecord record = op.record();
     const NetworkSpec network = networkSpec(config_, record);
+    tellRestarts(op.vm(), process);
+    if (!record.operation.empty()) op.note("note", "the server ended during '" + record.operation + "'");
     op.step("adopt", [&] {
+        const bool waits = process.pid == 0;
+        std::optional<GuestState> guest;
         try {
-            const GuestState guest = vmmOf(record).query(vmmPlace(config_, record), adoptionTimeout);
-            const VmState seen = guest == GuestState::Paused ? VmState::Paused : VmState::Running;
-            if (seen != record.state) persist(op.vm(), settled(record, seen));
+            if (!waits) guest = vmmOf(record).query(vmmPlace(config_, record), adoptionTimeout);
         } catch (const Error& error) {
             // It is alive, so it is not ours to end: the operator sees it and may stop it.
             op.note("note", std::string("the VMM runs but does not answer: ") + error.what());
         }
+        if (waits) op.note("note", "the VMM has ended and is about to be started again");
+        VmState seen = record.state;
+        if (guest || waits) seen = guest == GuestState::Paused ? VmState::Paused : VmState::Running;
+        if (seen != record.state || !record.operation.empty()) persist(op.vm(), settled(record, seen, record.failure));
         const std::lock_guard lock(op.vm().mutex);
         op.vm().pid = process.pid;
+        op.vm().restarts.whenPaused = process.restarts;
     });
     // Whatever somebody did to the host's rules while the server was down: made whole again, and a no-op otherwise.
     op.attempt("network", [&] {
@@ -200,26 +222,76 @@ void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
         }
         backends_.network.publish(network);
     });
+    if (record.restartPolicy != RestartPolicy::No) {
+        op.attempt("restarts", [&] { backends_.supervisor.permitRestarts(tagOf(record), true); });
+    }
     op.rethrowFirst();
 }
 
 void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
     const VmRecord record = op.record();
+    tellRestarts(op.vm(), process);
     if (process.exit) {
-        const bool guestEnded = !process.exit->signalled && process.exit->code == 0;
-        op.note("note", "the VMM ended with " + describeEnd(record, *process.exit));
-        completeStop(op, guestEnded ? VmState::Stopped : VmState::Failed,
-                     guestEnded ? "" : "the VMM ended with " + describeEnd(record, *process.exit));
+        const VmEnd end = endOf(process, findVmm(record));
+        std::string cause = end.detail;
+        if (process.exhausted) {
+            cause += "; it had been started again " + std::to_string(record.maxRestarts) +
+                     " times in a row, as often as maxRestarts allows";
+        }
+        op.note("note", cause);
+        const bool stopped = end.by == EndedBy::Guest && !process.exhausted;
+        completeStop(op, stopped ? VmState::Stopped : VmState::Failed, stopped ? "" : cause);
         return;
     }
     if (record.bootId != bootId()) {
         op.note("note", "the host was restarted");
-        completeStop(op, VmState::Stopped, {});
+        completeStop(op, VmState::Stopped, {}, lostEnd("the host was restarted"));
         return;
     }
     const std::string why = process.note.empty() ? "the VMM is gone and left no exit status" : process.note;
     op.note("note", why);
-    completeStop(op, VmState::Failed, why);
+    completeStop(op, VmState::Failed, why, lostEnd(why));
+}
+
+void Engine::Impl::tellRestarts(Vm& vm, const ProcessStatus& process) {
+    const std::vector<PastRun> runs = backends_.supervisor.pastRuns(OwnerTag{config_.instance, vm.uuid});
+    const VmmBackend* const vmm = [&] {
+        const std::lock_guard lock(vm.mutex);
+        return findVmm(vm.record);
+    }();
+    const auto tell = [&](const std::string& operation, const std::string& outcome, SystemTime at, std::string cause) {
+        Event event;
+        event.at = at;
+        event.vm = vm.id.str();
+        event.operation = operation;
+        event.operationId = Uuid::random().str();
+        event.outcome = outcome;
+        event.cause = std::move(cause);
+        log_.warning("vm." + operation, {{"vm", vm.id.str()}, {"cause", event.cause}});
+        vm.timeline.append(std::move(event));
+    };
+    for (const PastRun& run : runs) {
+        const VmEnd end = endOf(run.exit, run.sent, run.note, vmm);
+        bool ended = false;
+        bool restarted = false;
+        {
+            const std::lock_guard lock(vm.mutex);
+            ended = run.number > vm.restarts.endsTold;
+            restarted = run.restartedAt && run.number > vm.restarts.restartsTold;
+            if (ended) vm.restarts.endsTold = run.number;
+            if (restarted) vm.restarts.restartsTold = run.number;
+            vm.restarts.lastEnd = end;
+        }
+        const std::string attempt = "restart " + std::to_string(run.attempt) + " in a row";
+        if (ended) {
+            tell("exit", "note", run.exit.at,
+                 end.detail + "; " + attempt + " follows in " + std::to_string(run.delay.count()) + " ms");
+        }
+        if (restarted) tell("restart", "ok", *run.restartedAt, attempt + ", because " + end.detail);
+    }
+    const std::lock_guard lock(vm.mutex);
+    vm.restarts.count = process.restarts;
+    if (process.state == ProcessState::Running) vm.pid = process.pid;
 }
 
 void Engine::Impl::finishOrUndoStart(Operation& op, const ProcessStatus& process) {
@@ -233,10 +305,9 @@ void Engine::Impl::finishOrUndoStart(Operation& op, const ProcessStatus& process
         }
         if (guest == GuestState::Running || guest == GuestState::Paused) {
             adoptRunning(op, process);
-            op.step("finish-start", [&] { persist(op.vm(), settled(op.record(), VmState::Running)); });
             return;
         }
-        op.step("kill", [&] { killVmm(record); });  // its guest has not run: nothing is lost
+        op.step("kill", [&] { killVmm(record, op.name()); });  // its guest has not run: nothing is lost
     }
     op.note("note", "the server ended during the start, which is undone");
     completeStop(op, VmState::Stopped, {});
@@ -249,29 +320,26 @@ bool Engine::Impl::strangersPossible() const {
     });
 }
 
-std::set<Uuid> Engine::Impl::ownersOfDisks() const {
-    std::set<Uuid> owners;
-    for (const std::string& name : listDirectory(config_.dataRoot)) {
-        try {
-            const auto owner = engine::ownerOfDisks(config_, RecordId::parse(name));
-            if (owner) owners.insert(*owner);
-        } catch (const Error&) {
-            continue;  // no folder of a VM
-        }
-    }
-    return owners;
-}
-
-void Engine::Impl::removeStrays() {
+void Engine::Impl::removeStrays(const std::set<Uuid>& known) {
     if (strangersPossible()) {
         log_.warning("engine.strays.kept", {{"cause", "a record cannot be read: what is on the host may be its VM's"}});
         return;
     }
     // A VM whose disks are there and whose record is not: somebody took the records away, or named another folder for
-    // them. Killing it would lose what it does; it is told of and left.
-    const std::set<Uuid> disks = backends_.storage.traits().durable ? ownersOfDisks() : std::set<Uuid>();
+    // them. Killing it would lose what it does; it is told of and left. If its record was never meant to survive its
+    // server, the disks say so, and they are as stray as the rest.
+    std::vector<DataFolder> left;
+    std::set<Uuid> disks;
+    for (DataFolder& folder : listDisks(config_)) {
+        if (known.contains(folder.vm)) continue;
+        if (folder.transient || (!folder.whole && !backends_.storage.traits().durable)) {
+            left.push_back(std::move(folder));
+        } else if (folder.whole) {
+            disks.insert(folder.vm);
+        }
+    }
     const auto isStray = [&](const OwnerTag& owner) {
-        if (owner.instance != config_.instance || registry_.findByUuid(owner.vm) != nullptr) return false;
+        if (owner.instance != config_.instance || known.contains(owner.vm)) return false;
         if (!disks.contains(owner.vm)) return true;
         log_.error("engine.vm.without_record", {{"owner", owner.str()},
                                                 {"effect", "it is left alone: its disks are in the data root"},
@@ -289,7 +357,7 @@ void Engine::Impl::removeStrays() {
     for (const ProcessStatus& process : backends_.supervisor.list()) {
         if (!isStray(process.owner)) continue;
         clear(process.owner, "process " + std::to_string(process.pid), [&] {
-            killVmm(VmRecord(RecordId::parse(process.owner.vm.str()), process.owner.vm));
+            killVmm(VmRecord(RecordId::parse(process.owner.vm.str()), process.owner.vm), "recover");
             removeRunDirectory(config_, process.owner.vm);
         });
     }
@@ -299,13 +367,28 @@ void Engine::Impl::removeStrays() {
         for (const std::string& object : finding.objects) objects += (objects.empty() ? "" : ", ") + object;
         clear(finding.owner, objects, [&] { backends_.network.removeStray(finding.owner); });
     }
+    for (const DataFolder& folder : left) {
+        const OwnerTag owner{config_.instance, folder.vm};
+        clear(owner, folder.path.string(), [&] {
+            // Not while something uses them that could not be ended.
+            if (backends_.supervisor.status(owner).state == ProcessState::Running) {
+                throw Error(ErrorKind::FailedPrecondition, "its VMM still runs");
+            }
+            removeRunDirectory(config_, folder.vm);
+            removeLeftDisks(config_, folder);
+        });
+    }
 }
 
 void Engine::Impl::onExit(const ProcessStatus& status) noexcept {
+    onRestart(status.owner);
+}
+
+void Engine::Impl::onRestart(const OwnerTag& owner) noexcept {
     try {
-        queueExit(status.owner.vm);
+        queueExit(owner.vm);
     } catch (const std::exception& error) {
-        log_.error("vm.exit.missed", {{"vm", "?"}, {"cause", error.what()}});
+        log_.error("vm.exit.missed", {{"uuid", owner.vm.str()}, {"cause", error.what()}});
     }
 }
 
@@ -398,26 +481,49 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
         }
     }
     const ProcessStatus process = backends_.supervisor.status(OwnerTag{config_.instance, uuid});
-    if (process.state == ProcessState::Running) return;
+    if (process.state == ProcessState::Running) {
+        afterRestart(vm, process);
+        return;
+    }
+    runOrAskAgain(vm, "exit", [&](Operation& op) {
+        switch (op.record().state) {
+            case VmState::Running:
+            case VmState::Paused:
+                settleEnded(op, process);
+                return;
+            case VmState::Stopping:
+                completeStop(op, VmState::Stopped, {});
+                return;
+            case VmState::Deleting:
+                removeVm(op, /*retainData=*/false);
+                return;
+            default:
+                op.note("skipped", "nothing of it was running");
+                return;
+        }
+    });
+}
+
+void Engine::Impl::afterRestart(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {
+    tellRestarts(*vm, process);
+    const auto needsNews = [&] {
+        const std::lock_guard lock(vm->mutex);
+        return vm->record.state == VmState::Paused && process.pid != 0 && process.restarts > vm->restarts.whenPaused;
+    };
+    if (!needsNews()) return;
+    runOrAskAgain(vm, "restart", [&](Operation& op) {
+        // The new run's guest was never paused.
+        if (needsNews()) op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Running)); });
+    });
+}
+
+void Engine::Impl::runOrAskAgain(const std::shared_ptr<Vm>& vm, const std::string& name,
+                                 const std::function<void(Operation&)>& body) {
     bool ours = false;
     try {
-        runOrPostpone(vm, "exit", [&](Operation& op) {
+        runOrPostpone(vm, name, [&](Operation& op) {
             ours = true;
-            switch (op.record().state) {
-                case VmState::Running:
-                case VmState::Paused:
-                    settleEnded(op, process);
-                    return;
-                case VmState::Stopping:
-                    completeStop(op, VmState::Stopped, {});
-                    return;
-                case VmState::Deleting:
-                    removeVm(op, /*retainData=*/false);
-                    return;
-                default:
-                    op.note("skipped", "nothing of it was running");
-                    return;
-            }
+            body(op);
         });
     } catch (const Error& error) {
         if (ours || error.kind() != ErrorKind::Conflict) throw;
@@ -427,7 +533,7 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
             vm->exitPending = vm->holder.has_value();
             return vm->exitPending;
         }();
-        if (!held) queueExit(uuid);
+        if (!held) queueExit(vm->uuid);
     }
 }
 

@@ -33,6 +33,15 @@ struct Vm {
     bool postponed = false;    // what it is on the host is yet to be settled: another program holds its lock file
     bool erased = false;       // deleted; whoever waited for it finds nothing
     int pid = 0;
+
+    /// What its parent has done by the restart policy since the launch, as far as it was told here. Of a VM that runs;
+    /// the record has it of one that has ended.
+    struct Restarts {
+        unsigned endsTold = 0, restartsTold = 0;  // numbers of runs of which the timeline has an event
+        unsigned count = 0;
+        unsigned whenPaused = 0;  // `count` at the last pause: a later run is not paused
+        std::optional<VmEnd> lastEnd;
+    } restarts;
 };
 
 /// All VMs by id. Threads: any.

@@ -16,7 +16,8 @@ class Timeline {
 public:
     explicit Timeline(std::size_t limit) : limit_(limit) {}
 
-    /// Gives `event` its sequence number, its time and who asked (AskedBy of this thread), and keeps it.
+    /// Gives `event` its sequence number, who asked (AskedBy of this thread) and, unless it has one, its time; keeps
+    /// it.
     Event append(Event event);
     [[nodiscard]] std::vector<Event> events() const;
 

@@ -26,6 +26,27 @@ std::string_view toString(VmState state) noexcept {
     return found == names.end() ? "unknown" : found->second;
 }
 
+namespace {
+constexpr std::array<std::pair<EndedBy, std::string_view>, 5> endNames{{
+    {EndedBy::Guest, "guest"},
+    {EndedBy::Vmm, "vmm"},
+    {EndedBy::Mergen, "mergen"},
+    {EndedBy::Other, "other"},
+    {EndedBy::Lost, "lost"},
+}};
+}  // namespace
+
+std::string_view toString(EndedBy by) noexcept {
+    const auto* found = std::ranges::find(endNames, by, &decltype(endNames)::value_type::first);
+    return found == endNames.end() ? "unknown" : found->second;
+}
+
+std::optional<EndedBy> parseEndedBy(std::string_view text) noexcept {
+    const auto* found = std::ranges::find(endNames, text, &decltype(endNames)::value_type::second);
+    if (found == endNames.end()) return std::nullopt;
+    return found->first;
+}
+
 std::optional<VmState> parseVmState(std::string_view text) noexcept {
     const auto* found = std::ranges::find(names, text, &decltype(names)::value_type::second);
     if (found == names.end()) return std::nullopt;

@@ -44,6 +44,37 @@ InheritedTap toTap(const std::string& text) {
     return {IfName::parse(text.substr(0, equals)), toNumber<int>("--tap", text.substr(equals + 1), 3, 63)};
 }
 
+std::chrono::milliseconds toMilliseconds(std::string_view option, std::string_view text) {
+    constexpr std::int64_t day = 24 * 3600 * 1000;
+    return std::chrono::milliseconds(toNumber<std::int64_t>(option, text, 0, day));
+}
+
+/// The same of the options about restarts.
+bool takeRestart(Command& command, const std::string& option, const std::string& value) {
+    RestartPlan& restart = command.spec.restart;
+    if (option == "--restart") {
+        const auto policy = parseRestartPolicy(value);
+        if (!policy) refuse(option, "'" + printable(value) + "' is none of no, on-failure, always");
+        restart.policy = *policy;
+    } else if (option == "--max-restarts") {
+        restart.maxRestarts = toNumber<unsigned>(option, value, 0, std::numeric_limits<unsigned>::max());
+    } else if (option == "--again") {
+        if (restart.arguments.empty()) toPath(option, value);
+        restart.arguments.push_back(value);
+    } else if (option == "--stale") {
+        restart.stale.push_back(toPath(option, value));
+    } else if (option == "--restart-delay") {
+        command.backoff.first = toMilliseconds(option, value);
+    } else if (option == "--restart-delay-max") {
+        command.backoff.most = toMilliseconds(option, value);
+    } else if (option == "--restart-reset") {
+        command.backoff.lasting = toMilliseconds(option, value);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 /// Takes one option with its value into `command`; false if there is no such option.
 bool take(Command& command, const std::string& option, const std::string& value) {
     ProcessSpec& spec = command.spec;
@@ -80,7 +111,7 @@ bool take(Command& command, const std::string& option, const std::string& value)
         }
         spec.environment.push_back(value);
     } else {
-        return false;
+        return takeRestart(command, option, value);
     }
     return true;
 }
@@ -95,13 +126,14 @@ Command parseCommand(const std::vector<std::string>& words) {
         const std::string& option = words[at];
         if (at + 1 >= words.size()) refuse(option, "needs a value");
         if (!take(command, option, words[at + 1])) refuse(printable(option), "there is no such option");
-        const bool repeatable = option == "--tap" || option == "--env";
+        const bool repeatable = option == "--tap" || option == "--env" || option == "--again" || option == "--stale";
         if (!given.insert(option).second && !repeatable) refuse(option, "given twice");
     }
     for (const std::string_view needed :
          {"--dir", "--owner", "--uid", "--gid", "--console", "--console-limit", "--cwd"}) {
         if (!given.contains(needed)) refuse(needed, "missing");
     }
+    if (command.spec.restart.policy != RestartPolicy::No && !given.contains("--again")) refuse("--again", "missing");
     if (at + 1 >= words.size()) refuse("--", "needs a program after it");
     command.spec.arguments.assign(words.begin() + static_cast<std::ptrdiff_t>(at) + 1, words.end());
     toPath("--", command.spec.arguments.front());

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <optional>
 #include <poll.h>
 #include <signal.h>
 #include <string>
@@ -25,6 +26,7 @@
 #include <mergen/sdk/failpoint.hpp>
 
 #include "child.hpp"
+#include "restarts.hpp"
 
 namespace mergen::launcher {
 
@@ -122,29 +124,153 @@ int endLeftovers(pid_t vmm) {
     }
 }
 
-/// One VM from exec(2) to its end.
-struct RunningVmm {
-    pid_t pid;
-    UniqueFd childEvents;
+using Clock = std::chrono::steady_clock;
+
+/// One run of the VMM, from exec(2) to its end.
+struct Run {
+    ProcessIdentity identity;
     UniqueFd console;
-    ConsoleLog log;
+    Clock::time_point begin;
 };
 
-RunningVmm launch(const Command& command) {
-    const ProcessSpec& spec = command.spec;
-    MERGEN_FAILPOINT("launcher.after_lock");
-    writeFileAtomically(command.directory / "parent", ProcessIdentity::self().str(), stateFileMode);
-    MERGEN_FAILPOINT("launcher.after_parent");
-    UniqueFd childEvents = openChildEvents();
-    ConsoleLog log(spec.console, spec.consoleLimit.count);
-    if (spec.netns) enterNetworkNamespace(*spec.netns);
-    Child child(spec, openTaps(spec.taps));
+/// One VM: what stays the same over the runs of its VMM.
+class Parent {
+public:
+    /// Opens what every run needs, and enters the network namespace.
+    explicit Parent(const Command& command);
+
+    /// The first run. Throws if it cannot be executed.
+    [[nodiscard]] Run start();
+    /// Goes on from there, through restarts, to the end that nothing follows; that one is written down.
+    void keep(Run run);
+
+private:
+    void identify(const Child& child) const;
+    /// Another run; nothing if the permission for it was taken away.
+    [[nodiscard]] std::optional<Run> startAgain();
+    /// Lives with the VMM until it has ended and nothing of it is left.
+    [[nodiscard]] End awaitEnd(Run& run);
+    /// Waits before a restart; false if the permission for it was taken away.
+    [[nodiscard]] bool waitOut(std::chrono::milliseconds delay);
+    void emptyChildEvents() const;
+    void writeDown(const End& end) const;
+
+    const Command& command_;
+    ProcessSpec again_;  // what startAgain() starts
+    UniqueFd childEvents_;
+    ConsoleLog log_;
+    Restarts restarts_;
+};
+
+Parent::Parent(const Command& command)
+    : command_(command),
+      again_(command.spec),
+      childEvents_(openChildEvents()),
+      log_(command.spec.console, command.spec.consoleLimit.count),
+      restarts_(command) {
+    again_.arguments = command.spec.restart.arguments;
+    if (command.spec.netns) enterNetworkNamespace(*command.spec.netns);
+}
+
+/// Who it is comes before what it does: whoever finds this folder after a crash can end exactly this process.
+void Parent::identify(const Child& child) const {
+    writeFileAtomically(command_.directory / "vmm", child.identity().str(), stateFileMode);
+}
+
+Run Parent::start() {
+    Child child(command_.spec, openTaps(command_.spec.taps));
     MERGEN_FAILPOINT("launcher.after_fork");
-    // Who it is comes before what it does: whoever finds this folder after a crash can end exactly this process.
-    writeFileAtomically(command.directory / "vmm", child.identity().str(), stateFileMode);
+    identify(child);
     MERGEN_FAILPOINT("launcher.after_vmm");
     child.execute();
-    return {child.identity().pid, std::move(childEvents), child.takeConsole(), std::move(log)};
+    return {child.identity(), child.takeConsole(), Clock::now()};
+}
+
+std::optional<Run> Parent::startAgain() {
+    for (const std::filesystem::path& stale : command_.spec.restart.stale) removeTree(stale);
+    Child child(again_, openTaps(command_.spec.taps));
+    MERGEN_FAILPOINT("launcher.again.after_fork");
+    identify(child);
+    MERGEN_FAILPOINT("launcher.again.after_vmm");
+    if (!restarts_.permitted()) return std::nullopt;  // looked for only now, see Restarts
+    MERGEN_FAILPOINT("launcher.again.after_look");
+    child.execute();
+    return Run{child.identity(), child.takeConsole(), Clock::now()};
+}
+
+void Parent::emptyChildEvents() const {
+    signalfd_siginfo ignored{};  // one SIGCHLD may stand for many children: the children are asked
+    static_cast<void>(!::read(childEvents_.get(), &ignored, sizeof ignored));
+}
+
+End Parent::awaitEnd(Run& run) {
+    for (;;) {
+        std::array<pollfd, 2> polled{pollfd{childEvents_.get(), POLLIN, 0}, pollfd{run.console.get(), POLLIN, 0}};
+        if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) {
+            throw Error::fromErrno(errno, "cannot wait for the VMM");
+        }
+        // It may close its output and live on; poll(2) passes over a descriptor that is gone.
+        if (polled[1].revents != 0 && !pump(run.console.get(), log_)) run.console.reset();
+        if (polled[0].revents == 0) continue;
+        emptyChildEvents();
+        if (reapUntil(run.identity.pid)) break;
+    }
+    const SystemTime at = std::chrono::system_clock::now();
+    const int status = endLeftovers(run.identity.pid);
+    if (run.console) drain(run.console.get(), log_);
+    return describe(command_.directory, run.identity, status, at);
+}
+
+bool Parent::waitOut(std::chrono::milliseconds delay) {
+    // There are no children: SIGCHLD now comes from a server that has taken the permission away and wants it noticed.
+    const Clock::time_point end = Clock::now() + delay;
+    for (;;) {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+        if (!restarts_.permitted() || left.count() <= 0) return restarts_.permitted();
+        pollfd polled{childEvents_.get(), POLLIN, 0};
+        if (::poll(&polled, 1, static_cast<int>(left.count())) > 0) emptyChildEvents();
+    }
+}
+
+void Parent::keep(Run run) {
+    End end = awaitEnd(run);
+    auto ranFor = Clock::now() - run.begin;
+    for (;;) {
+        const auto delay = restarts_.plan(end, std::chrono::duration_cast<std::chrono::milliseconds>(ranFor));
+        if (!delay) break;
+        MERGEN_FAILPOINT("launcher.again.planned");
+        std::optional<Run> next;
+        try {
+            if (waitOut(*delay)) next = startAgain();
+        } catch (const Error& error) {
+            // A restart that fails is a run that ended at once, unless it failed because it was to be stopped.
+            if (restarts_.permitted()) {
+                restarts_.begun(std::chrono::system_clock::now());
+                end = End{{false, 127, std::chrono::system_clock::now()}, {}, printable(error.what(), 1000)};
+                ranFor = {};
+                continue;
+            }
+        }
+        if (!next) {
+            restarts_.withdraw();
+            break;
+        }
+        restarts_.begun(std::chrono::system_clock::now());
+        end = awaitEnd(*next);
+        ranFor = Clock::now() - next->begin;
+    }
+    MERGEN_FAILPOINT("launcher.before_exit");
+    writeDown(end);
+}
+
+void Parent::writeDown(const End& end) const {
+    std::string text = (end.exit.signalled ? "signalled " : "exited ") + std::to_string(end.exit.code) + "\nat " +
+                       rfc3339(end.exit.at) + "\ndropped " + std::to_string(log_.dropped()) + "\n";
+    if (end.sent) text += "sent " + std::to_string(end.sent->signal) + " by " + end.sent->by + "\n";
+    if (!end.note.empty()) text += "note " + end.note + "\n";
+    if (restarts_.count() > 0) text += "restarts " + std::to_string(restarts_.count()) + "\n";
+    if (restarts_.exhausted()) text += "exhausted yes\n";
+    writeFileAtomically(command_.directory / "exit", text, stateFileMode);
 }
 
 void noteFailure(const std::filesystem::path& directory, const Error& error) noexcept {
@@ -152,23 +278,6 @@ void noteFailure(const std::filesystem::path& directory, const Error& error) noe
         writeFileAtomically(directory / "failed", printable(error.what(), 1000) + "\n", stateFileMode);
     } catch (const Error&) {
         // The launching server hears the reason itself; the note is for its successor, if it dies just now.
-    }
-}
-
-/// Keeps the console moving until the VMM has ended.
-void keep(RunningVmm& vmm) {
-    for (;;) {
-        std::array<pollfd, 2> polled{pollfd{vmm.childEvents.get(), POLLIN, 0}, pollfd{vmm.console.get(), POLLIN, 0}};
-        if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) {
-            throw Error::fromErrno(errno, "cannot wait for the VMM");
-        }
-        // It may close its output and live on; poll(2) passes over a descriptor that is gone.
-        if (polled[1].revents != 0 && !pump(vmm.console.get(), vmm.log)) vmm.console.reset();
-        if (polled[0].revents != 0) {
-            signalfd_siginfo ignored{};  // one SIGCHLD may stand for many children: the children are asked
-            static_cast<void>(!::read(vmm.childEvents.get(), &ignored, sizeof ignored));
-            if (reapUntil(vmm.pid)) return;
-        }
     }
 }
 
@@ -192,25 +301,21 @@ void becomeParent() {
 
 void runParent(const Command& command, const std::function<void()>& executed) {
     const UniqueFd lock = takeLock(command.directory);
-    RunningVmm vmm = [&] {
+    std::optional<Parent> parent;
+    Run run = [&] {
         try {
-            return launch(command);
+            MERGEN_FAILPOINT("launcher.after_lock");
+            writeFileAtomically(command.directory / "parent", ProcessIdentity::self().str(), stateFileMode);
+            MERGEN_FAILPOINT("launcher.after_parent");
+            parent.emplace(command);
+            return parent->start();
         } catch (const Error& error) {
             noteFailure(command.directory, error);
             throw;
         }
     }();
     executed();
-    keep(vmm);
-    const SystemTime endedAt = std::chrono::system_clock::now();
-    const int status = endLeftovers(vmm.pid);
-    if (vmm.console) drain(vmm.console.get(), vmm.log);
-    MERGEN_FAILPOINT("launcher.before_exit");
-    const std::string how = WIFSIGNALED(status) ? "signalled " + std::to_string(WTERMSIG(status))
-                                                : "exited " + std::to_string(WEXITSTATUS(status));
-    writeFileAtomically(command.directory / "exit",
-                        how + "\nat " + rfc3339(endedAt) + "\ndropped " + std::to_string(vmm.log.dropped()) + "\n",
-                        stateFileMode);
+    parent->keep(std::move(run));
 }
 
 }  // namespace mergen::launcher

@@ -56,6 +56,22 @@ TEST(MergenVmCommand, IsReadWholeAndTheProgramsOwnWordsAreLeftAlone) {
     EXPECT_THAT(command.spec.arguments, ElementsAre("/bin/vmm", "--uid", ""));
 }
 
+TEST(MergenVmCommand, TakesARestartPolicyWithItsCommandLine) {
+    const Command plain = parseCommand(words());
+    EXPECT_EQ(plain.spec.restart.policy, RestartPolicy::No);
+    EXPECT_EQ(plain.backoff.first, std::chrono::milliseconds(100));
+    const Command command = parseCommand(words(
+        {"--restart", "on-failure", "--max-restarts", "5", "--again", "/bin/vmm", "--again", "--config", "--again", "",
+         "--stale", "/r/socket", "--restart-delay", "7", "--restart-delay-max", "8", "--restart-reset", "9"}));
+    EXPECT_EQ(command.spec.restart.policy, RestartPolicy::OnFailure);
+    EXPECT_EQ(command.spec.restart.maxRestarts, 5U);
+    EXPECT_THAT(command.spec.restart.arguments, ElementsAre("/bin/vmm", "--config", ""));
+    EXPECT_THAT(command.spec.restart.stale, ElementsAre("/r/socket"));
+    EXPECT_EQ(command.backoff.first, std::chrono::milliseconds(7));
+    EXPECT_EQ(command.backoff.most, std::chrono::milliseconds(8));
+    EXPECT_EQ(command.backoff.lasting, std::chrono::milliseconds(9));
+}
+
 TEST(MergenVmCommand, WrongWordsAreRefusedWithTheOptionAndTheRule) {
     const std::vector<std::pair<std::vector<std::string>, std::string>> cases{
         {{"--colour", "red"}, "--colour: there is no such option"},
@@ -70,6 +86,12 @@ TEST(MergenVmCommand, WrongWordsAreRefusedWithTheOptionAndTheRule) {
         {{"--tap", "tap-a=3", "--tap", "tap-b=3"}, "--tap: descriptor 3 is given twice"},
         {{"--env", "PATH"}, "--env: 'PATH' is not KEY=VALUE"},
         {{"--env", "=x"}, "--env: '=x' is not KEY=VALUE"},
+        {{"--restart", "never"}, "--restart: 'never' is none of no, on-failure, always"},
+        {{"--restart", "always"}, "--again: missing"},
+        {{"--again", "vmm"}, "--again: 'vmm' is no absolute path"},
+        {{"--stale", "socket"}, "--stale: 'socket' is no absolute path"},
+        {{"--max-restarts", "-1"}, "--max-restarts: '-1' is no number"},
+        {{"--restart-delay", "1s"}, "--restart-delay: '1s' is no number"},
     };
     for (const auto& [extra, expected] : cases) EXPECT_THAT(refusal(words(extra)), HasSubstr(expected));
 }

@@ -25,6 +25,25 @@ std::string VmmBackend::exitMeaning(const ExitStatus& /*exit*/) const {
     return {};
 }
 
+std::string_view toString(RestartPolicy policy) noexcept {
+    switch (policy) {
+        case RestartPolicy::No:
+            return "no";
+        case RestartPolicy::OnFailure:
+            return "on-failure";
+        case RestartPolicy::Always:
+            return "always";
+    }
+    return "unknown";
+}
+
+std::optional<RestartPolicy> parseRestartPolicy(std::string_view text) noexcept {
+    for (const RestartPolicy policy : {RestartPolicy::No, RestartPolicy::OnFailure, RestartPolicy::Always}) {
+        if (toString(policy) == text) return policy;
+    }
+    return std::nullopt;
+}
+
 std::string_view toString(GuestState state) noexcept {
     switch (state) {
         case GuestState::NotStarted:

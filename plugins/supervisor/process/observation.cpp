@@ -24,9 +24,17 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::size_t stateFileLimit = 4096;
 
+constexpr std::size_t historyLimit = 256U << 10U;
+/// A VMM gets two or three signals in its life; more of them are those of an operator's script.
+constexpr std::size_t keptSignals = 16;
+
 struct EndRecord {
     ExitStatus exit;
     std::uint64_t dropped = 0;
+    std::optional<SentSignal> sent;
+    std::string note;
+    unsigned restarts = 0;
+    bool exhausted = false;
 };
 
 template <typename Number>
@@ -35,6 +43,15 @@ std::optional<Number> number(std::string_view text) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
     return value;
+}
+
+/// "SIGNAL by WHO".
+std::optional<SentSignal> readSignal(std::string_view text) {
+    constexpr std::string_view by = " by ";
+    const std::size_t at = text.find(by);
+    const auto signal = number<int>(text.substr(0, at));
+    if (at == std::string_view::npos || !signal) return std::nullopt;
+    return SentSignal{*signal, std::string(text.substr(at + by.size()))};
 }
 
 /// Reads `exit` as mergen-vm writes it; lines that we do not know are those of a newer one.
@@ -57,6 +74,14 @@ std::optional<EndRecord> readEnd(const std::filesystem::path& folder) {
             record.exit.at = parseRfc3339(value);
         } else if (key == "dropped") {
             record.dropped = number<std::uint64_t>(value).value_or(0);
+        } else if (key == "sent") {
+            record.sent = readSignal(value);
+        } else if (key == "note") {
+            record.note = value;
+        } else if (key == "restarts") {
+            record.restarts = number<unsigned>(value).value_or(0);
+        } else if (key == "exhausted") {
+            record.exhausted = true;
         }
     }
     if (!complete)
@@ -87,6 +112,47 @@ bool isHeld(const std::filesystem::path& lock) {
     return query.l_type != F_UNLCK;
 }
 
+/// One line of `runs`: pairs of a word and its value; `note` takes the rest.
+std::optional<PastRun> readPastRun(std::string_view line) {
+    PastRun run;
+    bool complete = false;
+    while (!line.empty()) {
+        const auto next = [&line] {
+            const std::size_t blank = std::min(line.find(' '), line.size());
+            const std::string_view word = line.substr(0, blank);
+            line.remove_prefix(std::min(blank + 1, line.size()));
+            return word;
+        };
+        const std::string_view key = next();
+        if (key == "note") {
+            run.note = line;
+            break;
+        }
+        const std::string_view value = next();
+        if (key == "run") {
+            run.number = number<unsigned>(value).value_or(0);
+        } else if (key == "exited" || key == "signalled") {
+            const auto code = number<int>(value);
+            run.exit.signalled = key == "signalled";
+            run.exit.code = code.value_or(0);
+            complete = code.has_value();
+        } else if (key == "at") {
+            run.exit.at = parseRfc3339(value);
+        } else if (key == "sent") {
+            run.sent = SentSignal{number<int>(value).value_or(0), {}};
+        } else if (key == "by" && run.sent) {
+            run.sent->by = value;
+        } else if (key == "attempt") {
+            run.attempt = number<unsigned>(value).value_or(0);
+        } else if (key == "delay") {
+            run.delay = std::chrono::milliseconds(number<std::int64_t>(value).value_or(0));
+        } else if (key == "restarted") {
+            run.restartedAt = parseRfc3339(value);
+        }
+    }
+    return complete && run.number > 0 ? std::optional(std::move(run)) : std::nullopt;
+}
+
 /// Why there is no exit status.
 std::string explainLoss(const std::filesystem::path& folder, const std::optional<ProcessIdentity>& parent,
                         const std::optional<ProcessIdentity>& vmm) {
@@ -98,12 +164,41 @@ std::string explainLoss(const std::filesystem::path& folder, const std::optional
     return "its parent was killed";
 }
 
+/// Of a process that has not ended for good; `runs` may have lost its oldest lines.
+unsigned countRestarts(const std::vector<PastRun>& runs) {
+    if (runs.empty()) return 0;
+    return runs.back().restartedAt ? runs.back().number : runs.back().number - 1;
+}
+
 int toPollTimeout(Clock::time_point deadline) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
     return static_cast<int>(std::clamp<std::int64_t>(left, 0, 1 << 30));
 }
 
 }  // namespace
+
+std::vector<PastRun> readPastRuns(const std::filesystem::path& folder) {
+    std::vector<PastRun> runs;
+    const auto text = readFile(folder / "runs", historyLimit);
+    if (!text) return runs;
+    for (const std::string& line : split(*text, '\n')) {
+        if (auto run = readPastRun(line)) runs.push_back(*std::move(run));
+    }
+    return runs;
+}
+
+void noteSignal(const std::filesystem::path& folder, const ProcessIdentity& run, const SentSignal& signal) {
+    const std::string line = std::to_string(run.pid) + " " + std::to_string(run.startTime) + " " +
+                             std::to_string(signal.signal) + " " + signal.by;
+    std::vector<std::string> lines = split(readFile(folder / "signals", historyLimit).value_or(""), '\n');
+    std::erase_if(lines, [&](const std::string& other) { return other.empty() || other == line; });
+    lines.push_back(line);
+    std::string text;
+    for (std::size_t i = lines.size() > keptSignals ? lines.size() - keptSignals : 0; i < lines.size(); ++i) {
+        text += lines[i] + "\n";
+    }
+    writeFileAtomically(folder / "signals", text, 0600);
+}
 
 Observation observe(const std::filesystem::path& folder) {
     for (;;) {
@@ -117,6 +212,7 @@ Observation observe(const std::filesystem::path& folder) {
         seen.status.owner = *owner;
         seen.parent = readIdentity(folder / "parent");
         const auto vmm = readIdentity(folder / "vmm");
+        seen.vmmIdentity = vmm;
         seen.vmm = openIfAlive(vmm);
         seen.next = openIfAlive(seen.parent);
 
@@ -125,6 +221,7 @@ Observation observe(const std::filesystem::path& folder) {
         if (seen.next || seen.vmm) {
             seen.status.state = ProcessState::Running;
             if (seen.vmm) seen.status.pid = vmm->pid;
+            seen.status.restarts = countRestarts(readPastRuns(folder));
             seen.starting = seen.next && !vmm;
             seen.orphan = !seen.next;
             if (seen.orphan) {
@@ -152,9 +249,14 @@ Observation observe(const std::filesystem::path& folder) {
         seen.status.state = ProcessState::Exited;
         if (const auto end = readEnd(folder)) {
             seen.status.exit = end->exit;
+            seen.status.sent = end->sent;
+            seen.status.note = end->note;
+            seen.status.restarts = end->restarts;
+            seen.status.exhausted = end->exhausted;
             seen.consoleDropped = end->dropped;
         } else {
             seen.status.note = explainLoss(folder, seen.parent, vmm);
+            seen.status.restarts = countRestarts(readPastRuns(folder));
         }
         return seen;
     }

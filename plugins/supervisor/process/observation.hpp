@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include <mergen/base/fd.hpp>
 #include <mergen/base/process.hpp>
@@ -12,8 +13,8 @@
 namespace mergen::supervisor {
 
 /// What the folder of one VM and the kernel together say, at one moment. The folder is written by the server that
-/// launched (`owner`, `parent.lock`) and by mergen-vm (`parent`, `vmm`, `failed`, `exit`; the README has the table); it
-/// is never trusted without asking the kernel whether the process that it names is still that process.
+/// launched (`owner`, `parent.lock`) and by mergen-vm (`parent`, `vmm`, `failed`, `runs`, `exit`; the README has the
+/// table); it is never trusted without asking the kernel whether the process that it names is still that process.
 struct Observation {
     ProcessStatus status;  ///< Absent if there is no folder; the owner is then not set
     /// The process whose end changes the state next: the parent or, if that was killed, the VMM. A pidfd; none if the
@@ -21,14 +22,21 @@ struct Observation {
     UniqueFd next;
     UniqueFd vmm;  ///< the VMM if it lives. A pidfd
     std::optional<ProcessIdentity> parent;
-    bool starting = false;  ///< Running, but mergen-vm has not yet said which process the VMM is
-    bool orphan = false;    ///< Running, but the parent is gone: the VMM is about to die, or has escaped that
-    bool held = false;      ///< Exited, but somebody who cannot be identified still holds the lock
+    std::optional<ProcessIdentity> vmmIdentity;  ///< of the newest run, alive or not
+    bool starting = false;                       ///< Running, but mergen-vm has not yet said which process the VMM is
+    bool orphan = false;  ///< Running, but the parent is gone: the VMM is about to die, or has escaped that
+    bool held = false;    ///< Exited, but somebody who cannot be identified still holds the lock
     std::uint64_t consoleDropped = 0;  ///< bytes of console output that could not be written, known at the end
 };
 
 /// Looks. Changes nothing. Throws if the folder cannot be read.
 [[nodiscard]] Observation observe(const std::filesystem::path& folder);
+
+/// The runs that another one follows, as `runs` has them; what cannot be read in it is left out.
+[[nodiscard]] std::vector<PastRun> readPastRuns(const std::filesystem::path& folder);
+
+/// Adds a line to `signals` before this signal is sent to this run.
+void noteSignal(const std::filesystem::path& folder, const ProcessIdentity& run, const SentSignal& signal);
 
 /// Looks when it is no longer `starting`, or at `deadline`.
 [[nodiscard]] Observation observeStarted(const std::filesystem::path& folder,

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -32,7 +33,9 @@ using namespace std::chrono_literals;
 
 /// How long a process that has got SIGKILL may take. It is gone in microseconds, unless a device keeps it.
 constexpr auto killGrace = 5s;
-constexpr std::uint64_t stopMark = 0;  // no watch has this id
+// No watch has these ids.
+constexpr std::uint64_t stopMark = 0;
+constexpr std::uint64_t changesMark = ~std::uint64_t{0};
 
 Clock::time_point deadlineAfter(std::chrono::milliseconds time) {
     // A caller may say "for ever" by a number that the clock cannot add.
@@ -50,40 +53,6 @@ void checkWord(const std::string& what, const std::string& word) {
 void checkAbsolute(const std::string& what, const std::filesystem::path& path) {
     checkWord(what, path.native());
     if (!path.is_absolute()) refuse(what + " '" + printable(path.native()) + "' is no absolute path");
-}
-
-std::vector<std::string> commandLine(const std::filesystem::path& launcher, const std::filesystem::path& folder,
-                                     const ProcessSpec& spec) {
-    std::vector<std::string> words{launcher.native(),
-                                   "--dir",
-                                   folder.native(),
-                                   "--owner",
-                                   spec.owner.str(),
-                                   "--uid",
-                                   std::to_string(spec.credentials.uid),
-                                   "--gid",
-                                   std::to_string(spec.credentials.gid),
-                                   "--console",
-                                   spec.console.native(),
-                                   "--console-limit",
-                                   std::to_string(spec.consoleLimit.count),
-                                   "--cwd",
-                                   spec.workingDirectory.native()};
-    const auto add = [&words](std::string option, std::string value) {
-        words.push_back(std::move(option));
-        words.push_back(std::move(value));
-    };
-    if (spec.netns) add("--netns", spec.netns->native());
-    if (!spec.groups.empty()) {
-        std::string groups;
-        for (const std::uint32_t group : spec.groups) groups += (groups.empty() ? "" : ",") + std::to_string(group);
-        add("--groups", groups);
-    }
-    for (const InheritedTap& tap : spec.taps) add("--tap", tap.name.str() + "=" + std::to_string(tap.fd));
-    for (const std::string& variable : spec.environment) add("--env", variable);
-    words.emplace_back("--");
-    words.insert(words.end(), spec.arguments.begin(), spec.arguments.end());
-    return words;
 }
 
 /// mergen-vm takes nothing from the environment; in test builds the failpoints, so that it can be made to fail as well.
@@ -147,6 +116,12 @@ const mergen_key ProcessSupervisor::keys[] = {
      "Absolute path of mergen-vm, the parent of each VM. Empty: the one in Mergen's libexec folder."},
     {"launch_timeout", MERGEN_KEY_DURATION, "10s",
      "How long mergen-vm may take to execute a VMM before the launch is given up; 100ms to 10m."},
+    {"restart_delay", MERGEN_KEY_DURATION, "100ms",
+     "How long a VMM that ended is waited with before its restart policy starts it again, the first time; each time "
+     "after that twice as long; 1ms to 1h."},
+    {"restart_delay_max", MERGEN_KEY_DURATION, "30s", "The longest that this may become; 1ms to 24h."},
+    {"restart_reset", MERGEN_KEY_DURATION, "60s",
+     "After a run that lasted so long the delay is restart_delay again, and restarts are counted anew; 1ms to 24h."},
     {nullptr, MERGEN_KEY_STRING, nullptr, nullptr}};
 
 ProcessSupervisor::~ProcessSupervisor() {
@@ -159,6 +134,15 @@ void ProcessSupervisor::configure(Host& host) {
     checkAbsolute("launcher", launcher_);
     launchTimeout_ = host.settings().duration("launch_timeout");
     if (launchTimeout_ < 100ms || launchTimeout_ > 10min) refuse("launch_timeout must be from 100ms to 10m");
+    const auto within = [&](const std::string& key, std::chrono::milliseconds most, const std::string& bounds) {
+        const std::chrono::milliseconds time = host.settings().duration(key);
+        if (time < 1ms || time > most) refuse(key + " must be from " + bounds);
+        return time;
+    };
+    restartDelay_ = within("restart_delay", 1h, "1ms to 1h");
+    restartDelayMax_ = within("restart_delay_max", 24h, "1ms to 24h");
+    restartReset_ = within("restart_reset", 24h, "1ms to 24h");
+    if (restartDelayMax_ < restartDelay_) refuse("restart_delay_max is less than restart_delay");
     root_ = host.paths().runRoot / "supervisor";
     host_ = &host;
 }
@@ -193,6 +177,11 @@ void ProcessSupervisor::start() {
     if (!stopEvent_ || ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, stopEvent_.get(), &event) != 0) {
         throw Error::fromErrno(errno, "cannot watch processes");
     }
+    changes_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    event.data.u64 = changesMark;
+    if (!changes_ || ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, changes_.get(), &event) != 0) {
+        throw Error::fromErrno(errno, "cannot watch " + root_.string());
+    }
     adopt();
     thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
     undo.commit();
@@ -204,6 +193,7 @@ void ProcessSupervisor::stop() noexcept {
     watches_.clear();
     epoll_.reset();
     stopEvent_.reset();
+    changes_.reset();
 }
 
 Health ProcessSupervisor::health() const {
@@ -246,6 +236,12 @@ void ProcessSupervisor::validate(const ProcessSpec& spec) const {
     if (!spec.console.has_filename()) refuse("console '" + spec.console.string() + "' is no file");
     if (spec.consoleLimit.count == 0) refuse("the console limit is 0 bytes");
     if (spec.netns) checkAbsolute("network namespace", *spec.netns);
+    if (spec.restart.policy != RestartPolicy::No) {
+        if (spec.restart.arguments.empty()) refuse("there is no command line for a restart");
+        checkAbsolute("program of a restart", spec.restart.arguments.front());
+        for (const std::string& argument : spec.restart.arguments) checkWord("argument of a restart", argument);
+        for (const std::filesystem::path& stale : spec.restart.stale) checkAbsolute("stale file", stale);
+    }
     constexpr std::uint32_t noId = ~0U;  // "leave as it is" to setresuid(2)
     if (spec.credentials.uid == noId || spec.credentials.gid == noId) refuse("4294967295 is no user or group id");
     std::set<int> descriptors;
@@ -299,9 +295,51 @@ void ProcessSupervisor::discardFolder(const OwnerTag& owner) const {
     removeTree(aside);
 }
 
+std::vector<std::string> ProcessSupervisor::commandLine(const ProcessSpec& spec) const {
+    std::vector<std::string> words{launcher_.native(),
+                                   "--dir",
+                                   folderOf(spec.owner).native(),
+                                   "--owner",
+                                   spec.owner.str(),
+                                   "--uid",
+                                   std::to_string(spec.credentials.uid),
+                                   "--gid",
+                                   std::to_string(spec.credentials.gid),
+                                   "--console",
+                                   spec.console.native(),
+                                   "--console-limit",
+                                   std::to_string(spec.consoleLimit.count),
+                                   "--cwd",
+                                   spec.workingDirectory.native()};
+    const auto add = [&words](std::string option, std::string value) {
+        words.push_back(std::move(option));
+        words.push_back(std::move(value));
+    };
+    if (spec.netns) add("--netns", spec.netns->native());
+    if (!spec.groups.empty()) {
+        std::string groups;
+        for (const std::uint32_t group : spec.groups) groups += (groups.empty() ? "" : ",") + std::to_string(group);
+        add("--groups", groups);
+    }
+    for (const InheritedTap& tap : spec.taps) add("--tap", tap.name.str() + "=" + std::to_string(tap.fd));
+    for (const std::string& variable : spec.environment) add("--env", variable);
+    if (const RestartPlan& restart = spec.restart; restart.policy != RestartPolicy::No) {
+        add("--restart", std::string(toString(restart.policy)));
+        add("--max-restarts", std::to_string(restart.maxRestarts));
+        add("--restart-delay", std::to_string(restartDelay_.count()));
+        add("--restart-delay-max", std::to_string(restartDelayMax_.count()));
+        add("--restart-reset", std::to_string(restartReset_.count()));
+        for (const std::string& word : restart.arguments) add("--again", word);
+        for (const std::filesystem::path& stale : restart.stale) add("--stale", stale.native());
+    }
+    words.emplace_back("--");
+    words.insert(words.end(), spec.arguments.begin(), spec.arguments.end());
+    return words;
+}
+
 pid_t ProcessSupervisor::spawnParent(const ProcessSpec& spec, const UniqueFd& lock, const UniqueFd& report) const {
     SpawnOptions options;
-    options.arguments = commandLine(launcher_, folderOf(spec.owner), spec);
+    options.arguments = commandLine(spec);
     options.environment = parentEnvironment();
     options.standardInput = lock.get();
     options.standardOutput = report.get();
@@ -411,9 +449,39 @@ std::vector<ProcessStatus> ProcessSupervisor::list() const {
     return all;
 }
 
-bool ProcessSupervisor::signal(const OwnerTag& owner, int signal) {
+void ProcessSupervisor::permitRestarts(const OwnerTag& owner, bool permitted) {
+    const std::filesystem::path file = folderOf(owner) / "restart";
+    const Observation seen = observe(folderOf(owner));
+    if (seen.status.owner != owner) return;
+    if (permitted) {
+        if (seen.status.state == ProcessState::Running) writeFileAtomically(file, "", 0600);
+        return;
+    }
+    // Why this order, removal first and whoever signals after it, stops every restart: see Restarts of core/launcher.
+    if (::unlink(file.c_str()) != 0 && errno != ENOENT) throw Error::fromErrno(errno, "cannot remove " + file.string());
+    MERGEN_FAILPOINT("supervisor.process.after_forbid");
+    // A parent that waits to start it again looks at once; to any other one this is a SIGCHLD without a child.
+    if (const UniqueFd parent = seen.parent ? openProcess(*seen.parent) : UniqueFd()) sendSignal(parent, SIGCHLD);
+}
+
+std::vector<PastRun> ProcessSupervisor::pastRuns(const OwnerTag& owner) const {
+    if (status(owner).state == ProcessState::Absent) return {};
+    return readPastRuns(folderOf(owner));
+}
+
+bool ProcessSupervisor::signal(const OwnerTag& owner, int signal, std::string_view by) {
+    const bool word = !by.empty() && by.size() <= 40 &&
+                      std::ranges::all_of(by, [](char c) { return (c >= 'a' && c <= 'z') || c == '-'; });
+    if (!word) refuse("'" + printable(by) + "' is no word to say who sends a signal");
     const Observation seen = observeStarted(folderOf(owner), deadlineAfter(launchTimeout_));
     if (seen.status.owner != owner || !seen.vmm) return false;
+    try {
+        noteSignal(folderOf(owner), *seen.vmmIdentity, SentSignal{signal, std::string(by)});
+    } catch (const Error& error) {
+        // What gives room back must not need room: it is ended all the same, and later nobody knows by whom.
+        if (error.kind() != ErrorKind::ResourceExhausted) throw;
+        host_->log().warning("supervisor.process.signal_not_noted", {{"vm", owner.vm.str()}, {"error", error.what()}});
+    }
     return sendSignal(seen.vmm, signal);
 }
 
@@ -472,7 +540,13 @@ void ProcessSupervisor::watch(const OwnerTag& owner, std::optional<ProcessIdenti
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pidfd.get(), &event) != 0) {
         throw Error::fromErrno(errno, "cannot watch the process of VM " + owner.vm.str());
     }
-    watches_.insert_or_assign(owner.vm, Watch{lastWatch_, std::move(parent), std::move(pidfd)});
+    // If the folder cannot be watched, restarts are told late: with the end, or by the next server.
+    const int folder =
+        ::inotify_add_watch(changes_.get(), folderOf(owner).c_str(), IN_MOVED_TO | IN_ONLYDIR | IN_DONT_FOLLOW);
+    if (folder < 0) {
+        host_->log().warning("supervisor.process.restarts_told_late", {{"vm", owner.vm.str()}, {"errno", errno}});
+    }
+    watches_.insert_or_assign(owner.vm, Watch{lastWatch_, std::move(parent), std::move(pidfd), folder});
 }
 
 std::optional<ProcessSupervisor::Watch> ProcessSupervisor::unwatch(const Uuid& vm) {
@@ -484,6 +558,7 @@ std::optional<ProcessSupervisor::Watch> ProcessSupervisor::unwatch(const Uuid& v
     // By hand: a process that is being spawned has a copy of the descriptor for a moment, so closing ours is not
     // enough.
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watch.pidfd.get(), nullptr);
+    if (watch.folder >= 0) ::inotify_rm_watch(changes_.get(), watch.folder);
     return watch;
 }
 
@@ -496,11 +571,36 @@ void ProcessSupervisor::run(const std::stop_token& stop) {
             const std::uint64_t id = events[static_cast<std::size_t>(i)].data.u64;
             if (id == stopMark) return;
             try {
-                onEnd(id);
+                id == changesMark ? onChanges() : onEnd(id);
             } catch (const Error& error) {
                 host_->log().error("supervisor.process.exit_not_told", {{"error", error.what()}});
             }
         }
+    }
+}
+
+/// mergen-vm has renamed something into a VM's folder; if that is `runs`, a restart was planned or made.
+void ProcessSupervisor::onChanges() {
+    alignas(inotify_event) std::array<char, 16384> buffer;  // NOLINT: read fills it
+    const ssize_t got = ::read(changes_.get(), buffer.data(), buffer.size());
+    std::set<int> folders;
+    bool overflowed = false;
+    for (ssize_t at = 0; at < got;) {
+        const auto* event = reinterpret_cast<const inotify_event*>(buffer.data() + at);
+        at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
+        overflowed = overflowed || (event->mask & IN_Q_OVERFLOW) != 0;
+        if (event->len > 0 && std::string_view(event->name) == "runs") folders.insert(event->wd);
+    }
+    std::vector<OwnerTag> changed;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& [vm, watch] : watches_) {
+            if (overflowed || folders.contains(watch.folder)) changed.push_back({host_->instance(), vm});
+        }
+    }
+    const std::lock_guard lock(listenerMutex_);
+    for (const OwnerTag& owner : changed) {
+        if (listener_ != nullptr) listener_->onRestart(owner);
     }
 }
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <sys/types.h>
 #include <thread>
 #include <vector>
@@ -47,7 +48,9 @@ public:
     ProcessStatus launch(const ProcessSpec& spec) override;
     [[nodiscard]] ProcessStatus status(const OwnerTag& owner) const override;
     [[nodiscard]] std::vector<ProcessStatus> list() const override;
-    bool signal(const OwnerTag& owner, int signal) override;
+    void permitRestarts(const OwnerTag& owner, bool permitted) override;
+    [[nodiscard]] std::vector<PastRun> pastRuns(const OwnerTag& owner) const override;
+    bool signal(const OwnerTag& owner, int signal, std::string_view by) override;
     [[nodiscard]] ProcessStatus waitExit(const OwnerTag& owner, std::chrono::milliseconds timeout) const override;
     void forget(const OwnerTag& owner) override;
 
@@ -57,6 +60,7 @@ private:
         std::uint64_t id = 0;  // of this watch; what epoll gives back
         std::optional<ProcessIdentity> parent;
         UniqueFd pidfd;
+        int folder = -1;  // inotify watch of the VM's folder, which tells of restarts
     };
 
     [[nodiscard]] std::filesystem::path folderOf(const OwnerTag& owner) const;
@@ -66,6 +70,7 @@ private:
     UniqueFd makeFolder(const ProcessSpec& spec) const;
     void discardFolder(const OwnerTag& owner) const;
     void removeQuietly(const std::filesystem::path& folder) const noexcept;
+    [[nodiscard]] std::vector<std::string> commandLine(const ProcessSpec& spec) const;
     pid_t spawnParent(const ProcessSpec& spec, const UniqueFd& lock, const UniqueFd& report) const;
     bool abandon(const OwnerTag& owner, const UniqueFd& parent, const UniqueFd& report, bool hangs) const noexcept;
 
@@ -74,16 +79,19 @@ private:
     [[nodiscard]] std::optional<Watch> unwatch(const Uuid& vm);
     void run(const std::stop_token& stop);
     void onEnd(std::uint64_t id);
+    void onChanges();
 
     Host* host_ = nullptr;
     std::filesystem::path root_;
     std::filesystem::path launcher_;
     std::chrono::milliseconds launchTimeout_{};
-    std::mutex listenerMutex_;           // held over the call, so that setExitListener() waits for one in progress
+    std::chrono::milliseconds restartDelay_{}, restartDelayMax_{}, restartReset_{};
+    std::mutex listenerMutex_;          // held over the call, so that setExitListener() waits for one in progress
     ExitListener* listener_ = nullptr;  // guarded by listenerMutex_
 
     UniqueFd epoll_;
     UniqueFd stopEvent_;
+    UniqueFd changes_;  // inotify
     std::jthread thread_;
     mutable std::mutex mutex_;
     std::map<Uuid, Watch> watches_;  // guarded by mutex_

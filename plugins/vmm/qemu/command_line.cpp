@@ -129,6 +129,9 @@ LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Plat
     add({"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"});
     add({"-chardev", "socket,id=control,server=on,wait=off,path=" + optionValue(socket), "-mon",
          "chardev=control,mode=control"});
+    // All of the guest stands on this line, so that without the server it need only not wait for the server's "cont".
+    plan.unattended = line;
+    plan.stale = {place.controlSocket};
     line.emplace_back("-S");
     return plan;
 }

@@ -162,6 +162,7 @@ int main(int argc, char** argv) {
         if (word == "show") show(argument());
         if (word == "flood") flood(std::atoll(argument().c_str()));
         if (word == "deaf") ::signal(SIGTERM, SIG_IGN);
+        if (word == "obey") ::signal(SIGTERM, [](int) { std::_Exit(0); });
         if (word == "descend") makeDescendant();
         if (word == "cling") ::prctl(PR_SET_PDEATHSIG, 0);  // does not die with its parent
         if (word == "hush") {

@@ -75,7 +75,7 @@ TEST_P(SupervisorContract, AnOwnerThatWasNeverLaunchedIsAbsent) {
     const OwnerTag owner = newOwner();
     EXPECT_EQ(supervisor().status(owner).state, ProcessState::Absent);
     EXPECT_EQ(supervisor().status(owner).owner, owner);
-    EXPECT_FALSE(supervisor().signal(owner, SIGTERM));
+    EXPECT_FALSE(supervisor().signal(owner, SIGTERM, "test"));
     EXPECT_EQ(supervisor().waitExit(owner, patience).state, ProcessState::Absent);
     EXPECT_NO_THROW(supervisor().forget(owner));
     EXPECT_THAT(supervisor().list(), IsEmpty());
@@ -137,12 +137,12 @@ TEST_P(SupervisorContract, TheListenerIsToldOfAnEndOnce) {
     const OwnerTag second = newOwner();
     launchLingering(first);
     launchLingering(second);
-    EXPECT_TRUE(supervisor().signal(first, SIGKILL));
+    EXPECT_TRUE(supervisor().signal(first, SIGKILL, "test"));
     const ProcessStatus told = exits().await(first);
     EXPECT_EQ(told.state, ProcessState::Exited);
     EXPECT_EQ(told.exit, supervisor().status(first).exit);
     EXPECT_EQ(exits().count(second), 0U);
-    EXPECT_TRUE(supervisor().signal(second, SIGKILL));
+    EXPECT_TRUE(supervisor().signal(second, SIGKILL, "test"));
     EXPECT_EQ(exits().await(second).owner, second);
     EXPECT_EQ(exits().count(first), 1U);
 }
@@ -160,14 +160,14 @@ TEST_P(SupervisorContract, SignalsReachTheProgramAndOnlyIt) {
     const OwnerTag other = newOwner();
     launchLingering(deaf, {"deaf"});
     launchLingering(other);
-    EXPECT_TRUE(supervisor().signal(deaf, SIGTERM));
+    EXPECT_TRUE(supervisor().signal(deaf, SIGTERM, "test"));
     EXPECT_EQ(supervisor().waitExit(deaf, 50ms).state, ProcessState::Running) << "it ignores SIGTERM";
-    EXPECT_TRUE(supervisor().signal(deaf, SIGKILL));
+    EXPECT_TRUE(supervisor().signal(deaf, SIGKILL, "test"));
     const ProcessStatus ended = supervisor().waitExit(deaf, patience);
     ASSERT_TRUE(ended.exit);
     EXPECT_EQ(ended.exit->code, SIGKILL);
     EXPECT_EQ(supervisor().status(other).state, ProcessState::Running);
-    EXPECT_FALSE(supervisor().signal(deaf, SIGKILL)) << "it has ended";
+    EXPECT_FALSE(supervisor().signal(deaf, SIGKILL, "test")) << "it has ended";
 }
 
 TEST_P(SupervisorContract, WaitExitGivesRunningAtTheTimeout) {
@@ -181,7 +181,7 @@ TEST_P(SupervisorContract, WaitExitEndsWithTheProcess) {
     const OwnerTag owner = newOwner();
     launchLingering(owner);
     auto waiting = std::async(std::launch::async, [&] { return supervisor().waitExit(owner, patience); });
-    EXPECT_TRUE(supervisor().signal(owner, SIGTERM));
+    EXPECT_TRUE(supervisor().signal(owner, SIGTERM, "test"));
     const ProcessStatus ended = waiting.get();
     EXPECT_EQ(ended.state, ProcessState::Exited);
     ASSERT_TRUE(ended.exit);
@@ -196,7 +196,7 @@ TEST_P(SupervisorContract, ASecondLaunchIsRefusedUntilTheFirstIsForgotten) {
     EXPECT_EQ(kindOf([&] { supervisor().forget(owner); }), ErrorKind::FailedPrecondition);
     EXPECT_EQ(supervisor().status(owner).state, ProcessState::Running);
 
-    supervisor().signal(owner, SIGKILL);
+    supervisor().signal(owner, SIGKILL, "test");
     EXPECT_EQ(supervisor().waitExit(owner, patience).state, ProcessState::Exited);
     EXPECT_EQ(kindOf([&] { supervisor().launch(specOf(owner, {"linger"})); }), ErrorKind::AlreadyExists);
     supervisor().forget(owner);
@@ -364,7 +364,7 @@ TEST_P(SupervisorContract, TapsComeOpenUnderTheNumbersAskedFor) {
     EXPECT_THAT(readFile(info + "5", 4096).value_or(""), HasSubstr("iff:\ttap-b\n"));
 
     // Held by the VMM alone: when it has ended, another can have them.
-    supervisor().signal(owner, SIGKILL);
+    supervisor().signal(owner, SIGKILL, "test");
     supervisor().waitExit(owner, patience);
     supervisor().forget(owner);
     spec.arguments = specOf(owner, {"exit", "0"}).arguments;
@@ -458,7 +458,7 @@ TEST_P(SupervisorContract, NothingThatItMadeOutlivesIt) {
     ASSERT_NE(at, std::string::npos) << text;
     const pid_t descendant = std::stoi(text.substr(at + 11));
     EXPECT_TRUE(ProcessIdentity::of(descendant)) << "its own session, its own parent gone";
-    EXPECT_TRUE(supervisor().signal(owner, SIGKILL));
+    EXPECT_TRUE(supervisor().signal(owner, SIGKILL, "test"));
     EXPECT_EQ(supervisor().waitExit(owner, patience).state, ProcessState::Exited);
     EXPECT_FALSE(ProcessIdentity::of(descendant));
 }
@@ -488,7 +488,7 @@ TEST_P(SupervisorContract, VmsDoNotWaitForEachOther) {
                 try {
                     supervisor().launch(specOf(owners[at], {"linger"}));
                     EXPECT_EQ(supervisor().status(owners[at]).state, ProcessState::Running);
-                    EXPECT_TRUE(supervisor().signal(owners[at], SIGKILL));
+                    EXPECT_TRUE(supervisor().signal(owners[at], SIGKILL, "test"));
                     EXPECT_EQ(supervisor().waitExit(owners[at], patience).exit->code, SIGKILL);
                     supervisor().forget(owners[at]);
                 } catch (const Error& error) {
@@ -522,7 +522,7 @@ TEST_P(SupervisorContract, ANewServerAdoptsWhatRuns) {
     EXPECT_EQ(supervisor().list().front().pid, launched.pid);
     EXPECT_EQ(kindOf([&] { supervisor().launch(specOf(owner, {"linger"})); }), ErrorKind::AlreadyExists);
     EXPECT_EQ(kindOf([&] { supervisor().forget(owner); }), ErrorKind::FailedPrecondition);
-    EXPECT_TRUE(supervisor().signal(owner, SIGTERM));
+    EXPECT_TRUE(supervisor().signal(owner, SIGTERM, "test"));
     const ProcessStatus told = exits().await(owner);
     ASSERT_TRUE(told.exit);
     EXPECT_EQ(told.exit->code, SIGTERM);
@@ -546,6 +546,170 @@ TEST_P(SupervisorContract, ANewServerKnowsHowThoseEndedThatEndedMeanwhile) {
     const std::string text = consoleText(owner);
     EXPECT_EQ(text.size(), static_cast<std::size_t>(flood) + 8) << "nothing of the console is lost";
     EXPECT_TRUE(text.ends_with("the end\n"));
+}
+
+TEST_P(SupervisorContract, WhoSentTheSignalThatEndedItIsKept) {
+    const OwnerTag ours = newOwner();
+    const OwnerTag theirs = newOwner();
+    const OwnerTag polite = newOwner();
+    launchLingering(ours);
+    const pid_t pid = launchLingering(theirs).pid;
+    launchLingering(polite, {"obey"});
+    EXPECT_TRUE(supervisor().signal(ours, SIGKILL, "stop"));
+    ASSERT_EQ(::kill(pid, SIGKILL), 0);
+    EXPECT_TRUE(supervisor().signal(polite, SIGTERM, "delete"));
+    EXPECT_EQ(supervisor().waitExit(ours, patience).sent, (SentSignal{SIGKILL, "stop"}));
+    EXPECT_EQ(supervisor().waitExit(theirs, patience).sent, std::nullopt) << "it came from elsewhere";
+    const ProcessStatus obeyed = supervisor().waitExit(polite, patience);
+    EXPECT_EQ(obeyed.exit->code, 0);
+    EXPECT_EQ(obeyed.sent, (SentSignal{SIGTERM, "delete"})) << "it ended by itself, but because of a signal";
+    if (!supervisor().traits().survivesServer) return;
+    restart();
+    EXPECT_EQ(supervisor().status(ours).sent, (SentSignal{SIGKILL, "stop"}));
+}
+
+TEST_P(SupervisorContract, ASignalIsSentByAWordOnly) {
+    const OwnerTag owner = newOwner();
+    launchLingering(owner);
+    for (const std::string by : {"", "two words", "a\nline", "Stop"}) {
+        EXPECT_EQ(kindOf([&] { supervisor().signal(owner, SIGTERM, by); }), ErrorKind::InvalidArgument) << by;
+    }
+    EXPECT_EQ(supervisor().status(owner).state, ProcessState::Running);
+}
+
+TEST_P(SupervisorContract, AFailureIsFollowedByARestartThatIsToldAndCounted) {
+    const OwnerTag owner = newOwner();
+    const pid_t first =
+        launchRestarting(owner, {.policy = RestartPolicy::OnFailure}, {}, {"ready", "say", "again", "linger"}).pid;
+    EXPECT_EQ(supervisor().status(owner).restarts, 0U);
+    EXPECT_THAT(supervisor().pastRuns(owner), IsEmpty());
+    ASSERT_EQ(::kill(first, SIGKILL), 0);
+    exits().awaitRestart(owner, [&] { return supervisor().status(owner).restarts == 1; });
+    awaitConsole(owner, "again");
+    const ProcessStatus second = supervisor().status(owner);
+    EXPECT_EQ(second.state, ProcessState::Running);
+    EXPECT_NE(second.pid, first);
+    EXPECT_THAT(consoleText(owner), HasSubstr("ready " + std::to_string(second.pid)));
+    ASSERT_THAT(supervisor().pastRuns(owner), SizeIs(1));
+    const PastRun run = supervisor().pastRuns(owner).front();
+    EXPECT_EQ(run.number, 1U);
+    EXPECT_TRUE(run.exit.signalled);
+    EXPECT_EQ(run.exit.code, SIGKILL);
+    EXPECT_EQ(run.sent, std::nullopt);
+    EXPECT_EQ(run.attempt, 1U);
+    ASSERT_TRUE(run.restartedAt);
+    EXPECT_GE(*run.restartedAt, run.exit.at);
+    EXPECT_EQ(exits().count(owner), 0U) << "it has not ended for good";
+}
+
+TEST_P(SupervisorContract, ASuccessIsFollowedByARestartOnlyIfThePolicyIsAlways) {
+    const OwnerTag onFailure = newOwner();
+    launchRestarting(onFailure, {.policy = RestartPolicy::OnFailure}, {"obey"}, {"exit", "9"});
+    EXPECT_TRUE(supervisor().signal(onFailure, SIGTERM, "test"));
+    EXPECT_EQ(supervisor().waitExit(onFailure, patience).exit->code, 0);
+    EXPECT_EQ(supervisor().status(onFailure).restarts, 0U);
+    EXPECT_FALSE(supervisor().status(onFailure).exhausted);
+
+    const OwnerTag always = newOwner();
+    launchRestarting(always, {.policy = RestartPolicy::Always, .maxRestarts = 1}, {"obey"},
+                     {"say", "again", "exit", "0"});
+    EXPECT_TRUE(supervisor().signal(always, SIGTERM, "test"));
+    const ProcessStatus ended = supervisor().waitExit(always, patience);
+    EXPECT_EQ(ended.exit->code, 0);
+    EXPECT_EQ(ended.restarts, 1U);
+    EXPECT_TRUE(ended.exhausted);
+    EXPECT_THAT(consoleText(always), HasSubstr("again"));
+}
+
+TEST_P(SupervisorContract, RestartsInARowComeEverMoreSlowlyAndEndWhenTheyAreUsedUp) {
+    const OwnerTag owner = newOwner();
+    launchRestarting(owner, {.policy = RestartPolicy::OnFailure, .maxRestarts = 4}, {}, {"exit", "1"});
+    EXPECT_TRUE(supervisor().signal(owner, SIGKILL, "test"));
+    const ProcessStatus ended = supervisor().waitExit(owner, patience);
+    EXPECT_EQ(ended.exit->code, 1);
+    EXPECT_EQ(ended.restarts, 4U);
+    EXPECT_TRUE(ended.exhausted);
+    const std::vector<PastRun> runs = supervisor().pastRuns(owner);
+    ASSERT_THAT(runs, SizeIs(4));
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+        EXPECT_EQ(runs[i].number, i + 1);
+        EXPECT_EQ(runs[i].attempt, i + 1);
+        if (i > 0) {
+            EXPECT_GE(runs[i].delay, runs[i - 1].delay);
+        }
+    }
+    EXPECT_GT(runs.back().delay, runs.front().delay);
+    EXPECT_EQ(exits().await(owner).restarts, 4U);
+    EXPECT_EQ(exits().count(owner), 1U);
+}
+
+TEST_P(SupervisorContract, NothingIsRestartedBeforeItIsPermitted) {
+    const OwnerTag owner = newOwner();
+    ProcessSpec spec = specOf(owner, {"exit", "1"});
+    spec.restart = {.policy = RestartPolicy::Always, .arguments = spec.arguments};
+    EXPECT_EQ(launchToEnd(spec).restarts, 0U);
+    supervisor().permitRestarts(owner, true);
+    EXPECT_EQ(supervisor().status(owner).state, ProcessState::Exited) << "what has ended stays so";
+}
+
+TEST_P(SupervisorContract, NothingIsRestartedAfterItIsForbidden) {
+    const OwnerTag owner = newOwner();
+    launchRestarting(owner, {.policy = RestartPolicy::Always}, {}, {"exit", "1"});
+    supervisor().permitRestarts(owner, false);
+    supervisor().permitRestarts(owner, false);  // again: nothing
+    EXPECT_TRUE(supervisor().signal(owner, SIGKILL, "stop"));
+    const ProcessStatus ended = supervisor().waitExit(owner, patience);
+    EXPECT_EQ(ended.exit->code, SIGKILL);
+    EXPECT_EQ(ended.restarts, 0U);
+    EXPECT_FALSE(ended.exhausted);
+    supervisor().permitRestarts(newOwner(), true);  // nobody's: nothing
+}
+
+TEST_P(SupervisorContract, FilesThatWouldHinderTheNextRunAreRemovedBeforeIt) {
+    const OwnerTag owner = newOwner();
+    const std::filesystem::path stale = host().root() / "stale";
+    writeFileAtomically(stale, "left", 0600);
+    launchRestarting(owner, {.policy = RestartPolicy::OnFailure, .maxRestarts = 1, .stale = {stale}}, {},
+                     {"exit", "0"});
+    EXPECT_TRUE(std::filesystem::exists(stale));
+    EXPECT_TRUE(supervisor().signal(owner, SIGKILL, "test"));
+    EXPECT_EQ(supervisor().waitExit(owner, patience).exit->code, 0);
+    EXPECT_FALSE(std::filesystem::exists(stale));
+}
+
+TEST_P(SupervisorContract, ANextRunThatCannotBeExecutedIsAFailedOne) {
+    const OwnerTag owner = newOwner();
+    ProcessSpec spec = specOf(owner, {"ready", "linger"});
+    spec.restart = {.policy = RestartPolicy::OnFailure, .maxRestarts = 2, .arguments = {"/nonexistent/vmm"}};
+    const pid_t pid = supervisor().launch(spec).pid;
+    supervisor().permitRestarts(owner, true);
+    ASSERT_EQ(::kill(pid, SIGKILL), 0);
+    const ProcessStatus ended = supervisor().waitExit(owner, patience);
+    EXPECT_EQ(ended.exit->code, 127);
+    EXPECT_THAT(ended.note, HasSubstr("/nonexistent/vmm"));
+    EXPECT_TRUE(ended.exhausted);
+    ASSERT_THAT(supervisor().pastRuns(owner), SizeIs(2));
+    EXPECT_THAT(supervisor().pastRuns(owner).back().note, HasSubstr("/nonexistent/vmm"));
+}
+
+TEST_P(SupervisorContract, RestartsGoOnWithoutAServerAndTheNextOneKnowsOfThem) {
+    if (!supervisor().traits().survivesServer) GTEST_SKIP() << "processes of this backend end with the server";
+    const OwnerTag owner = newOwner();
+    const pid_t first = launchRestarting(owner, {.policy = RestartPolicy::Always}, {}, {"ready", "linger"}).pid;
+    stopServer();
+    ASSERT_EQ(::kill(first, SIGKILL), 0);
+    awaitConsole(owner, [](const std::string& text) { return text.find("ready", 1) != std::string::npos; });
+    startServer();
+    ASSERT_THAT(supervisor().list(), SizeIs(1));
+    const ProcessStatus second = supervisor().list().front();
+    EXPECT_EQ(second.state, ProcessState::Running);
+    EXPECT_EQ(second.restarts, 1U);
+    ASSERT_THAT(supervisor().pastRuns(owner), SizeIs(1));
+    EXPECT_EQ(supervisor().pastRuns(owner).front().exit.code, SIGKILL);
+    EXPECT_TRUE(supervisor().pastRuns(owner).front().restartedAt);
+
+    ASSERT_EQ(::kill(second.pid, SIGKILL), 0);
+    exits().awaitRestart(owner, [&] { return supervisor().status(owner).restarts == 2; });
 }
 
 }  // namespace mergen

@@ -40,14 +40,19 @@ inline constexpr std::chrono::seconds patience{60};
 class ExitCollector final : public ExitListener {
 public:
     void onExit(const ProcessStatus& status) noexcept override;
+    void onRestart(const OwnerTag& owner) noexcept override;
     /// The first event of this owner, awaited; a failure of the test if none comes.
     [[nodiscard]] ProcessStatus await(const OwnerTag& owner);
     [[nodiscard]] std::size_t count(const OwnerTag& owner) const;
+    /// Waits until `condition` holds, asking again whenever a restart of this owner is told; a failure of the test if
+    /// it never does.
+    void awaitRestart(const OwnerTag& owner, const std::function<bool()>& condition);
 
 private:
     mutable std::mutex mutex_;
     std::condition_variable arrived_;
-    std::vector<ProcessStatus> events_;  // guarded by mutex_
+    std::vector<ProcessStatus> events_;      // guarded by mutex_
+    std::map<OwnerTag, unsigned> restarts_;  // how many were told; guarded by mutex_
 };
 
 /// A backend in folders of its own, with a supervised program, `probe`, that does what it is told. At the end of each
@@ -76,10 +81,15 @@ protected:
     [[nodiscard]] std::filesystem::path consoleOf(const OwnerTag& owner) const;
     /// FILE.1 and FILE.
     [[nodiscard]] std::string consoleText(const OwnerTag& owner) const;
-    /// Waits until the console has `text` in it.
+    /// Waits until the console has `text` in it, or is as `condition` wants it.
     void awaitConsole(const OwnerTag& owner, const std::string& text) const;
+    void awaitConsole(const OwnerTag& owner, const std::function<bool(const std::string&)>& condition) const;
     /// Launches a probe that says "ready" and lives on, and waits for that.
     ProcessStatus launchLingering(const OwnerTag& owner, std::vector<std::string> before = {});
+    /// Launches a probe that does `first`, says "ready" and lives on, and is started again as a probe that does
+    /// `again`. Restarts are permitted when this returns.
+    ProcessStatus launchRestarting(const OwnerTag& owner, RestartPlan plan, std::vector<std::string> first,
+                                   std::vector<std::string> again);
     /// Launches, waits for its end and gives that.
     ProcessStatus launchToEnd(const ProcessSpec& spec);
     /// What the probe printed when it did `words`, as its lines.

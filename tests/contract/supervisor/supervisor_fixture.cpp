@@ -27,6 +27,24 @@ void ExitCollector::onExit(const ProcessStatus& status) noexcept {
     arrived_.notify_all();
 }
 
+void ExitCollector::onRestart(const OwnerTag& owner) noexcept {
+    const std::lock_guard lock(mutex_);
+    ++restarts_[owner];
+    arrived_.notify_all();
+}
+
+void ExitCollector::awaitRestart(const OwnerTag& owner, const std::function<bool()>& condition) {
+    unsigned told = 0;
+    while (!condition()) {
+        std::unique_lock lock(mutex_);
+        if (!arrived_.wait_for(lock, patience, [&] { return restarts_[owner] > told; })) {
+            ADD_FAILURE() << "no restart of " << owner.str() << " is told";
+            return;
+        }
+        told = restarts_[owner];
+    }
+}
+
 ProcessStatus ExitCollector::await(const OwnerTag& owner) {
     std::unique_lock lock(mutex_);
     auto at = events_.end();
@@ -56,7 +74,8 @@ SupervisorFixture::~SupervisorFixture() {
     if (!supervisor_) startServer();
     for (const OwnerTag& owner : owners_) {
         try {
-            supervisor_->signal(owner, SIGKILL);
+            supervisor_->permitRestarts(owner, false);
+            supervisor_->signal(owner, SIGKILL, "test");
             EXPECT_NE(supervisor_->waitExit(owner, patience).state, ProcessState::Running);
             supervisor_->forget(owner);
         } catch (const Error& error) {
@@ -123,23 +142,40 @@ std::string SupervisorFixture::consoleText(const OwnerTag& owner) const {
     return text;
 }
 
-void SupervisorFixture::awaitConsole(const OwnerTag& owner, const std::string& text) const {
+void SupervisorFixture::awaitConsole(const OwnerTag& owner,
+                                     const std::function<bool(const std::string&)>& condition) const {
     const UniqueFd changes(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
     ASSERT_GE(::inotify_add_watch(changes.get(), consoleOf(owner).parent_path().c_str(), IN_MODIFY | IN_CREATE), 0);
-    while (consoleText(owner).find(text) == std::string::npos) {
+    while (!condition(consoleText(owner))) {
         pollfd polled{changes.get(), POLLIN, 0};
         ASSERT_GT(::poll(&polled, 1, static_cast<int>(std::chrono::milliseconds(patience).count())), 0)
-            << "'" << text << "' is not in the console: " << consoleText(owner);
+            << "what is awaited is not in the console: " << consoleText(owner);
         std::array<char, 4096> events{};
         while (::read(changes.get(), events.data(), events.size()) > 0) {
         }
     }
 }
 
+void SupervisorFixture::awaitConsole(const OwnerTag& owner, const std::string& text) const {
+    awaitConsole(owner, [&](const std::string& console) { return console.find(text) != std::string::npos; });
+}
+
 ProcessStatus SupervisorFixture::launchLingering(const OwnerTag& owner, std::vector<std::string> before) {
     before.insert(before.end(), {"ready", "linger"});
     ProcessStatus status = supervisor_->launch(specOf(owner, std::move(before)));
     awaitConsole(owner, "ready " + std::to_string(status.pid) + "\n");
+    return status;
+}
+
+ProcessStatus SupervisorFixture::launchRestarting(const OwnerTag& owner, RestartPlan plan,
+                                                  std::vector<std::string> first, std::vector<std::string> again) {
+    first.insert(first.end(), {"ready", "linger"});
+    ProcessSpec spec = specOf(owner, std::move(first));
+    plan.arguments = specOf(owner, std::move(again)).arguments;
+    spec.restart = std::move(plan);
+    ProcessStatus status = supervisor_->launch(spec);
+    awaitConsole(owner, "ready " + std::to_string(status.pid) + "\n");
+    supervisor_->permitRestarts(owner, true);
     return status;
 }
 

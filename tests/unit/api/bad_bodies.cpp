@@ -198,10 +198,13 @@ void addText(Table& table) {
 
 void addStructure(Table& table) {
     // Every member twice; every level of it.
-    const Pairs values{{"id", "\"a\""},      {"name", "\"a\""},      {"rootfs", "\"/r\""}, {"kernel", "\"/k\""},
-                       {"initrd", "\"/i\""}, {"dataDisk", "\"/d\""}, {"vcpu", "1"},        {"memMiB", "256"},
-                       {"ports", "[]"},      {"httpPort", "80"},     {"metadata", "{}"},   {"autoStart", "true"},
-                       {"bootArgs", "\"\""}, {"extraEnv", "{}"},     {"tags", "{}"},       {"hooks", "{}"}};
+    const Pairs values{{"id", "\"a\""},      {"name", "\"a\""},    {"rootfs", "\"/r\""},
+                       {"kernel", "\"/k\""}, {"initrd", "\"/i\""}, {"dataDisk", "\"/d\""},
+                       {"vcpu", "1"},        {"memMiB", "256"},    {"ports", "[]"},
+                       {"httpPort", "80"},   {"metadata", "{}"},   {"autoStart", "true"},
+                       {"bootArgs", "\"\""}, {"extraEnv", "{}"},   {"tags", "{}"},
+                       {"hooks", "{}"},      {"vmm", "\"qemu\""},  {"restartPolicy", "\"always\""},
+                       {"maxRestarts", "3"}};
     for (const auto& [name, value] : values) {
         const std::string one = quoted(name) + ":" + value;
         table.add(name + " twice", name, "duplicate", "{" + one + "," + one + "}");
@@ -273,6 +276,7 @@ void addNumbers(Table& table) {
         {"vcpu", "\"vcpu\":", "", false, "1", "32", {"0", "33"}},
         {"memMiB", "\"memMiB\":", "", false, "128", "1048576", {"0", "1", "127", "1048577"}},
         {"httpPort", "\"httpPort\":", "", false, "0", "65535", {"65536"}},
+        {"maxRestarts", R"("restartPolicy":"always","maxRestarts":)", "", false, "0", "1000000", {"1000001"}},
         {"ports[0].guest", "\"ports\":[{\"guest\":", "}]", true, "1", "65535", {"0", "65536"}},
         {"ports[0].host", "\"ports\":[{\"guest\":80,\"host\":", "}]", false, "0", "65535", {"65536"}},
         {"ports[1].guest", "\"ports\":[{\"guest\":80},{\"guest\":", "}]", true, "1", "65535", {"0", "65536"}},
@@ -315,7 +319,8 @@ void addNumbers(Table& table) {
 /// Every member with values of other types.
 void addTypes(Table& table) {
     const std::vector<std::string> notStrings{"1", "1.5", "true", "[]", "[\"/x\"]", "{}", "{\"a\":\"/x\"}"};
-    for (const char* name : {"id", "name", "rootfs", "kernel", "initrd", "dataDisk", "bootArgs"}) {
+    for (const char* name :
+         {"id", "name", "rootfs", "kernel", "initrd", "dataDisk", "bootArgs", "vmm", "restartPolicy"}) {
         for (const std::string& value : notStrings) {
             table.add(std::string(name) + " is " + value, name, "is not a string",
                       std::string("{\"") + name + "\":" + value +
@@ -437,6 +442,11 @@ void addRules(Table& table) {
 
     for (const char* text : {"a\\nb", "a\\tb", "\\u007f", "\\u0001", "caf\\u00e9", "\\ud83d\\ude00"})
         table.members("bootArgs", "printable ASCII", std::string(R"("bootArgs":")") + text + "\"");
+    for (const char* policy : {"never", "", "ON-FAILURE", "on_failure", "always ", "unless-stopped"})
+        table.members("restartPolicy", "none of no, on-failure, always",
+                      R"("restartPolicy":")" + std::string(policy) + "\"");
+    table.members("maxRestarts", "no meaning without", R"("maxRestarts":3)");
+    table.members("maxRestarts", "no meaning without", R"("restartPolicy":"no","maxRestarts":3)");
     table.members("bootArgs", "at most 1500", R"("bootArgs":")" + lots(1501) + "\"");
 }
 

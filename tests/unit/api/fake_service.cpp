@@ -48,6 +48,10 @@ engine::VmView sampleVm(const std::string& id) {
                 "/var/lib/firecracker/" + id + "/logs"};
     vm.pid = 4711;
     vm.lastExit = ExitStatus{true, 9, parseRfc3339("2026-11-22T05:00:00Z")};
+    vm.lastEnd = engine::VmEnd{engine::EndedBy::Mergen, vm.lastExit, "stop", vm.lastExit->at, "ended by stop"};
+    vm.restartPolicy = RestartPolicy::OnFailure;
+    vm.maxRestarts = 5;
+    vm.restarts = 2;
     vm.holder = engine::Holder{"start", "op-1", parseRfc3339("2026-11-22T05:00:01Z")};
     vm.socketPresent = true;
     return vm;
@@ -97,6 +101,18 @@ void FakeService::stop(const std::string& id) {
     need(id).state = engine::VmState::Stopped;
 }
 
+void FakeService::pause(const std::string& id) {
+    const std::lock_guard lock(state_->mutex);
+    enter("pause " + id);
+    need(id).state = engine::VmState::Paused;
+}
+
+void FakeService::resume(const std::string& id) {
+    const std::lock_guard lock(state_->mutex);
+    enter("resume " + id);
+    need(id).state = engine::VmState::Running;
+}
+
 void FakeService::remove(const std::string& id, bool retainData) {
     const std::lock_guard lock(state_->mutex);
     enter("delete " + id + (retainData ? " retain" : ""));
@@ -128,13 +144,13 @@ std::vector<engine::Event> FakeService::events(const std::string& id) const {
             {2, at, id, "start", "op-1", "network", "failed", std::chrono::microseconds(1500), "no tap"}};
 }
 
-std::string FakeService::console(const std::string& id, std::size_t limit) const {
+std::string FakeService::console(const std::string& id, const engine::ConsoleTail& tail) const {
     const std::lock_guard lock(state_->mutex);
     enter("console " + id);
     static_cast<void>(need(id));
-    state_->tail = limit;
+    state_->tail = tail;
     const std::string& text = state_->consoleText;
-    return text.size() <= limit ? text : text.substr(text.size() - limit);
+    return text.size() <= tail.bytes ? text : text.substr(text.size() - tail.bytes);
 }
 
 std::string FakeService::vmConfig(const std::string& id) const {

@@ -98,6 +98,7 @@ TEST(OpenApi, EverySchemaHasTheMembersThatRepliesHave) {
     EXPECT_EQ(document.schemas["Network"], membersOf(vm->getObject("network")));
     EXPECT_EQ(document.schemas["Paths"], membersOf(vm->getObject("paths")));
     EXPECT_EQ(document.schemas["LastExit"], membersOf(vm->getObject("lastExit")));
+    EXPECT_EQ(document.schemas["LastEnd"], membersOf(vm->getObject("lastEnd")));
     EXPECT_EQ(document.schemas["Operation"], membersOf(vm->getObject("operation")));
     EXPECT_EQ(document.schemas["Event"], membersOf(eventView({})));
     EXPECT_EQ(document.schemas["Plugin"], membersOf(pluginView({})));
@@ -105,10 +106,10 @@ TEST(OpenApi, EverySchemaHasTheMembersThatRepliesHave) {
 }
 
 TEST(OpenApi, EveryMemberOfCreateIsDescribed) {
-    EXPECT_EQ(
-        readDocument().schemas["CreateVm"],
-        (std::set<std::string>{"id", "name", "rootfs", "kernel", "initrd", "dataDisk", "vcpu", "memMiB", "ports",
-                               "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks", "vmm"}));
+    EXPECT_EQ(readDocument().schemas["CreateVm"],
+              (std::set<std::string>{"id", "name", "rootfs", "kernel", "initrd", "dataDisk", "vcpu", "memMiB", "ports",
+                                     "httpPort", "metadata", "autoStart", "bootArgs", "extraEnv", "tags", "hooks",
+                                     "vmm", "restartPolicy", "maxRestarts"}));
 }
 
 }  // namespace

@@ -82,6 +82,23 @@ TEST(ApiRoutes, StartStopAndDeleteAnswerAsMergenFireDoes) {
     EXPECT_EQ(gone.text("error"), "not_found");
 }
 
+TEST(ApiRoutes, PauseAndResumeAnswerAlikeEachTimeTheyAreAsked) {
+    ServerFixture fixture;
+    static_cast<void>(fixture.request("POST", "/v1/vms", withId("a")));
+    for (int i = 0; i < 2; ++i) {
+        const Reply paused = fixture.request("POST", "/v1/vms/a/pause");
+        EXPECT_EQ(paused.status, 200);
+        EXPECT_EQ(paused.body, R"({"id":"a","status":"paused"})");
+    }
+    for (int i = 0; i < 2; ++i) {
+        const Reply resumed = fixture.request("POST", "/v1/vms/a/resume");
+        EXPECT_EQ(resumed.status, 200);
+        EXPECT_EQ(resumed.body, R"({"id":"a","status":"resumed"})");
+    }
+    EXPECT_EQ(fixture.request("POST", "/v1/vms/b/pause").status, 404);
+    EXPECT_EQ(fixture.request("GET", "/v1/vms/a/pause").status, 405);
+}
+
 TEST(ApiRoutes, RetainDataIsReadStrictly) {
     ServerFixture fixture;
     const auto asked = [&](const std::string& query) {
@@ -141,9 +158,16 @@ TEST(ApiRoutes, TheConsoleIsGivenByteForByteAsText) {
     EXPECT_EQ(all.body, text + "<script>");
     EXPECT_EQ(all.headers.at("content-type"), "text/plain; charset=utf-8");
     EXPECT_EQ(all.headers.at("x-content-type-options"), "nosniff");
-    EXPECT_EQ(fixture.state().tail, 65536U);
+    EXPECT_EQ(fixture.state().tail.bytes, 65536U);
+    EXPECT_EQ(fixture.state().tail.lines, std::nullopt);
+    static_cast<void>(fixture.request("GET", "/v1/vms/a/console?lines=3"));
+    EXPECT_EQ(fixture.state().tail.bytes, 16U << 20U);
+    EXPECT_EQ(fixture.state().tail.lines, 3U);
+    static_cast<void>(fixture.request("GET", "/v1/vms/a/console?tail=100&lines=3"));
+    EXPECT_EQ(fixture.state().tail.bytes, 100U);
     EXPECT_EQ(fixture.request("GET", "/v1/vms/a/console?tail=8").body, "<script>");
-    for (const char* query : {"?tail=0", "?tail=-1", "?tail=1k", "?tail=", "?tail=16777217", "?tial=1"}) {
+    for (const char* query :
+         {"?tail=0", "?tail=-1", "?tail=1k", "?tail=", "?tail=16777217", "?tial=1", "?lines=0", "?lines=100001"}) {
         EXPECT_EQ(fixture.request("GET", std::string("/v1/vms/a/console") + query).status, 400) << query;
     }
     EXPECT_EQ(fixture.request("GET", "/v1/vms/b/console").status, 404);

@@ -22,6 +22,15 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
     "code": 9,
     "at": "2026-11-22T05:00:00.000Z"
   },
+  "lastEnd": {
+    "by": "mergen",
+    "status": null,
+    "signal": 9,
+    "operation": "stop",
+    "at": "2026-11-22T05:00:00.000Z",
+    "detail": "ended by stop"
+  },
+  "restarts": 2,
   "operation": {
     "name": "start",
     "id": "op-1",
@@ -37,6 +46,8 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
   "bootArgs": "console=ttyS0",
   "httpPort": 80,
   "autoStart": true,
+  "restartPolicy": "on-failure",
+  "maxRestarts": 5,
   "systemd": {
     "available": false,
     "unit": "fc@web.service",
@@ -94,7 +105,7 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
 
 TEST(ApiViews, WhatAVmDoesNotHaveIsNullOrEmptyAndNeverMissing) {
     const auto body = summary(engine::VmView{}, "fc");
-    for (const char* member : {"failure", "lastExit", "operation", "dataDisk"})
+    for (const char* member : {"failure", "lastExit", "lastEnd", "operation", "dataDisk"})
         EXPECT_TRUE(body->isNull(member)) << member;
     EXPECT_EQ(json::render(*body->getObject("metadata")), "{}");
     EXPECT_EQ(json::render(*body->getObject("tags")), "{}");

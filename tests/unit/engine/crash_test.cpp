@@ -17,6 +17,12 @@ CreateRequest named(const World& world) {
     return request;
 }
 
+CreateRequest restarting(const World& world) {
+    CreateRequest request = named(world);
+    request.restartPolicy = RestartPolicy::Always;
+    return request;
+}
+
 const std::vector<Scenario>& scenarios() {
     static const std::vector<Scenario> all{
         {"create", [](World&, Engine&) {}, [](World& w, Engine& e) { static_cast<void>(e.create(named(w))); }},
@@ -48,6 +54,35 @@ const std::vector<Scenario>& scenarios() {
              static_cast<void>(e.start("web"));
          },
          [](World&, Engine& e) { e.remove("web", false); }},
+        {"pause",
+         [](World& w, Engine& e) {
+             static_cast<void>(e.create(named(w)));
+             static_cast<void>(e.start("web"));
+         },
+         [](World&, Engine& e) { static_cast<void>(e.pause("web")); }},
+        {"resume",
+         [](World& w, Engine& e) {
+             static_cast<void>(e.create(named(w)));
+             static_cast<void>(e.start("web"));
+             static_cast<void>(e.pause("web"));
+         },
+         [](World&, Engine& e) { static_cast<void>(e.resume("web")); }},
+        {"stop of a paused VM",
+         [](World& w, Engine& e) {
+             static_cast<void>(e.create(named(w)));
+             static_cast<void>(e.start("web"));
+             static_cast<void>(e.pause("web"));
+         },
+         [](World&, Engine& e) { static_cast<void>(e.stop("web")); }},
+        {"start with a restart policy", [](World& w, Engine& e) { static_cast<void>(e.create(restarting(w))); },
+         [](World&, Engine& e) { static_cast<void>(e.start("web")); }},
+        {"stop of a VM that waits to be started again",
+         [](World& w, Engine& e) {
+             static_cast<void>(e.create(restarting(w)));
+             const Uuid uuid = Uuid::parse(e.start("web").uuid);
+             w.end(uuid, ExitStatus{true, 9, std::chrono::system_clock::now()});
+         },
+         [](World&, Engine& e) { static_cast<void>(e.stop("web")); }},
         {"delete that retains data", [](World& w, Engine& e) { static_cast<void>(e.create(named(w))); },
          [](World&, Engine& e) { e.remove("web", true); }},
     };
@@ -100,7 +135,8 @@ TEST(Crash, AtEveryEffectOfEveryOperationIsRecoveredFrom) {
             EXPECT_EQ(world.contradictions(*engine), "");
             // And it works: the same VM, or a new one of the same id, runs and goes without a trace.
             if (!exists) static_cast<void>(engine->create(named(world)));
-            EXPECT_EQ(engine->start("web").state, VmState::Running);
+            static_cast<void>(engine->start("web"));
+            EXPECT_EQ(engine->resume("web").state, VmState::Running);
             EXPECT_EQ(world.contradictions(*engine), "");
             engine->remove("web", false);
             EXPECT_EQ(world.contradictions(*engine), "");
@@ -151,7 +187,8 @@ TEST(Crash, DuringTheRecoveryFromACrashIsRecoveredFromToo) {
                 }
                 EXPECT_EQ(world.contradictions(*engine), "");
                 if (engine->list().empty()) static_cast<void>(engine->create(named(world)));
-                EXPECT_EQ(engine->start("web").state, VmState::Running);
+                static_cast<void>(engine->start("web"));
+                EXPECT_EQ(engine->resume("web").state, VmState::Running);
                 EXPECT_EQ(world.contradictions(*engine), "");
             }
             if (scenarioOver) break;

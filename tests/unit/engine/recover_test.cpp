@@ -1,4 +1,5 @@
 #include <fstream>
+#include <future>
 
 #include "world.hpp"
 
@@ -210,6 +211,37 @@ TEST(Recover, VmmThatDoesNotAnswerIsLeftRunningAndSaidSo) {
     for (const Event& event : engine->events("web"))
         told = told || event.cause.find("does not answer") != std::string::npos;
     EXPECT_TRUE(told);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Recover, AVmThatIsStuckKeepsNobodyWaitingAndIsHeldUntilItIsThrough) {
+    World world;
+    const VmView stuck = running(world, "stuck");
+    {
+        const auto engine = world.boot();
+        CreateRequest request = world.request();
+        request.id = RecordId::parse("web");
+        static_cast<void>(engine->create(request));
+        static_cast<void>(engine->start("web"));
+    }
+    world.config.recoverLimit = std::chrono::milliseconds(20);
+    std::promise<void> release;
+    const std::shared_future<void> released = release.get_future().share();
+    world.onQuery = [&](const Uuid& vm) {
+        if (vm == Uuid::parse(stuck.uuid)) released.wait();
+    };
+    const auto engine = world.boot();  // returns although it is stuck
+    whenFree([&] { EXPECT_EQ(engine->stop("web").state, VmState::Stopped); });
+    ASSERT_TRUE(engine->get("stuck").holder);
+    EXPECT_EQ(engine->get("stuck").holder->operation, "recover");
+    try {
+        static_cast<void>(engine->stop("stuck"));
+        ADD_FAILURE() << "it is not held";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::Conflict);
+    }
+    release.set_value();
+    whenFree([&] { EXPECT_EQ(engine->stop("stuck").state, VmState::Stopped); });
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 

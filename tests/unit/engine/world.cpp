@@ -30,7 +30,7 @@ protected:
 class FakeStorage final : public Fake<StorageBackend> {
 public:
     using Fake::Fake;
-    StorageTraits traits() const noexcept override { return {true, 1U << 20U}; }
+    StorageTraits traits() const noexcept override { return {world_.durable, 1U << 20U}; }
     Revision put(const Record& record, std::optional<Revision> expected) override {
         Revision revision;
         world_.effect("storage.put", [&] {
@@ -78,6 +78,7 @@ public:
             status = ProcessStatus{spec.owner, ProcessState::Running, 4242, {}, {}};
             world_.processes.emplace(spec.owner.vm, status);
             world_.guests[spec.owner.vm] = GuestState::NotStarted;
+            world_.plans[spec.owner.vm] = spec.restart;
         });
         return status;
     }
@@ -92,13 +93,34 @@ public:
         for (const auto& [uuid, status] : world_.processes) all.push_back(status);
         return all;
     }
-    bool signal(const OwnerTag& owner, int signal) override {
+    void permitRestarts(const OwnerTag& owner, bool permitted) override {
+        world_.effect(permitted ? "supervisor.permit" : "supervisor.forbid", [&] {
+            if (permitted && world_.processes.contains(owner.vm)) {
+                world_.restartable.insert(owner.vm);
+                return;
+            }
+            world_.restartable.erase(owner.vm);
+            const auto found = world_.processes.find(owner.vm);
+            if (found == world_.processes.end() || found->second.state != ProcessState::Running) return;
+            if (found->second.pid != 0) return;
+            const PastRun waiting = world_.pastRuns.at(owner.vm).back();
+            world_.pastRuns.at(owner.vm).pop_back();
+            world_.end(owner.vm, waiting.exit, waiting.sent);
+        });
+    }
+    std::vector<PastRun> pastRuns(const OwnerTag& owner) const override {
+        const std::lock_guard lock(world_.mutex_);
+        const auto found = world_.pastRuns.find(owner.vm);
+        return found == world_.pastRuns.end() ? std::vector<PastRun>() : found->second;
+    }
+    bool signal(const OwnerTag& owner, int signal, std::string_view by) override {
         bool sent = false;
         world_.effect("supervisor.signal", [&] {
             const auto found = world_.processes.find(owner.vm);
-            sent = found != world_.processes.end() && found->second.state == ProcessState::Running;
+            sent = found != world_.processes.end() && found->second.state == ProcessState::Running &&
+                   found->second.pid != 0;
             if (sent && (signal == SIGKILL || (signal == SIGTERM && world_.diesOnTerm))) {
-                world_.end(owner.vm, ExitStatus{true, signal, {}});
+                world_.end(owner.vm, ExitStatus{true, signal, {}}, SentSignal{signal, std::string(by)});
             }
         });
         return sent;
@@ -111,6 +133,9 @@ public:
             if (found->second.state == ProcessState::Running) throw Error(ErrorKind::FailedPrecondition, "it runs");
             world_.processes.erase(found);
             world_.guests.erase(owner.vm);
+            world_.plans.erase(owner.vm);
+            world_.pastRuns.erase(owner.vm);
+            world_.restartable.erase(owner.vm);
         });
     }
 };
@@ -160,11 +185,16 @@ public:
 class FakeVmm final : public Fake<VmmBackend> {
 public:
     using Fake::Fake;
-    VmmTraits traits() const noexcept override { return {true}; }
+    VmmTraits traits() const noexcept override { return {world_.pauses}; }
     void check(const GuestSpec& guest) const override {
         if (guest.vcpus > 8) throw Error(ErrorKind::InvalidArgument, "at most 8").about("vcpus");
     }
-    LaunchPlan plan(const GuestSpec&, const VmmPlace&) const override { return {{"/bin/vmm"}, {}, {}, {}}; }
+    LaunchPlan plan(const GuestSpec&, const VmmPlace& place) const override {
+        LaunchPlan plan{{"/bin/vmm"}, {}, {}, {}};
+        if (world_.unattended) plan.unattended = {"/bin/vmm", "--unattended"};
+        plan.stale = {place.controlSocket};
+        return plan;
+    }
     void boot(const VmmPlace& place, const GuestSpec&, std::chrono::milliseconds,
               const std::function<bool()>& alive) override {
         world_.effect("vmm.boot", [&] {
@@ -174,6 +204,7 @@ public:
         });
     }
     GuestState query(const VmmPlace& place, std::chrono::milliseconds) const override {
+        if (world_.onQuery) world_.onQuery(place.owner.vm);
         const std::lock_guard lock(world_.mutex_);
         const auto found = world_.guests.find(place.owner.vm);
         if (found == world_.guests.end()) throw Error(ErrorKind::Unavailable, "nobody listens");
@@ -185,14 +216,18 @@ public:
         });
     }
     void pause(const VmmPlace& place, std::chrono::milliseconds) override {
-        const std::lock_guard lock(world_.mutex_);
-        world_.guests[place.owner.vm] = GuestState::Paused;
+        world_.effect("vmm.pause", [&] { set(place, GuestState::Paused); });
     }
     void resume(const VmmPlace& place, std::chrono::milliseconds) override {
-        const std::lock_guard lock(world_.mutex_);
-        world_.guests[place.owner.vm] = GuestState::Running;
+        world_.effect("vmm.resume", [&] { set(place, GuestState::Running); });
     }
     void cleanUp(const VmmPlace&) override {}
+
+private:
+    void set(const VmmPlace& place, GuestState state) {
+        if (!world_.guests.contains(place.owner.vm)) throw Error(ErrorKind::Unavailable, "nobody listens");
+        world_.guests[place.owner.vm] = state;
+    }
 };
 
 World::World()
@@ -241,14 +276,39 @@ void World::effect(const std::string& name, const std::function<void()>& action)
     if (onEffect) onEffect(name, "after");
 }
 
-void World::end(const Uuid& vm, ExitStatus exit) {
+void World::end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent) {
     const std::lock_guard lock(mutex_);
     ProcessStatus& status = processes.at(vm);
+    guests.erase(vm);
+    const RestartPlan& plan = plans[vm];
+    const bool wanted = plan.policy == RestartPolicy::Always ||
+                        (plan.policy == RestartPolicy::OnFailure && (exit.signalled || exit.code != 0));
+    if (wanted && restartable.contains(vm)) {
+        std::vector<PastRun>& past = pastRuns[vm];
+        if (plan.maxRestarts == 0 || past.size() < plan.maxRestarts) {
+            const auto number = static_cast<unsigned>(past.size() + 1);
+            past.push_back(PastRun{number, exit, sent, {}, number, std::chrono::milliseconds(number), std::nullopt});
+            status.pid = 0;
+            if (listener_ != nullptr) listener_->onRestart(status.owner);
+            return;
+        }
+        status.exhausted = true;
+    }
     status.state = ProcessState::Exited;
     status.pid = 0;
     status.exit = exit;
-    guests.erase(vm);
+    status.sent = sent;
     if (listener_ != nullptr) listener_->onExit(status);
+}
+
+void World::startAgain(const Uuid& vm) {
+    const std::lock_guard lock(mutex_);
+    ProcessStatus& status = processes.at(vm);
+    pastRuns.at(vm).back().restartedAt = std::chrono::system_clock::now();
+    ++status.restarts;
+    status.pid = 4242 + static_cast<int>(status.restarts);
+    guests[vm] = GuestState::Running;
+    if (listener_ != nullptr) listener_->onRestart(status.owner);
 }
 
 std::string World::contradictions(const Engine& engine) const {
@@ -277,6 +337,14 @@ std::string World::contradictions(const Engine& engine) const {
         if (!fs::exists(vm.paths.dataDir / "rootfs.ext4")) say(vm.id + " has no disk");
         if (!records.contains(vm.id)) say(vm.id + " has no record");
         if (!addresses.insert(vm.guestAddress).second) say("two VMs have " + vm.guestAddress);
+        if (runs && process->second.pid != 0 && vm.restartPolicy != RestartPolicy::No && !restartable.contains(uuid)) {
+            say("the restart policy of " + vm.id + " does not hold");
+        }
+        const auto guest = guests.find(uuid);
+        if (guest != guests.end() && up && (guest->second == GuestState::Paused) != (vm.state == VmState::Paused)) {
+            say(vm.id + " is " + std::string(toString(vm.state)) + ", and its guest " +
+                std::string(toString(guest->second)));
+        }
         for (const PortBinding& port : vm.ports) {
             if (!ports.insert(port.host).second) say("two VMs have port " + std::to_string(port.host));
         }

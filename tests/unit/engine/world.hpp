@@ -43,18 +43,27 @@ public:
     std::map<Uuid, GuestState> guests;
     std::map<Uuid, NetworkSpec> wires;
     std::map<Uuid, std::vector<PortBinding>> published;
+    std::map<Uuid, RestartPlan> plans;
+    std::map<Uuid, std::vector<PastRun>> pastRuns;
+    std::set<Uuid> restartable;              // restarts are permitted
     std::set<std::uint16_t> busyPorts;       // bound by other programs
     std::set<Ipv4Address> foreignAddresses;  // routed elsewhere by somebody
     bool udp = true;                         // the network backend publishes UDP
     bool guestObeys = true;                  // shuts down when asked
     bool diesOnTerm = true;
-    std::string bootError;  // boot() fails with this
+    bool durable = true;     // the storage
+    bool pauses = true;      // the VMM can
+    bool unattended = true;  // the VMM can be started again without the server
+    std::string bootError;   // boot() fails with this
 
     /// Called with the name of each effect before and after it happens ("network.attach", "after"): throws to make it
     /// fail. Every call of the engine into a backend that changes something goes through here.
     std::function<void(const std::string& effect, const std::string& moment)> onEffect;
-    /// The VMM of this VM ends by itself.
-    void end(const Uuid& vm, ExitStatus exit);
+    /// Called by every question to a VMM, under no lock: may keep it waiting.
+    std::function<void(const Uuid& vm)> onQuery;
+    /// A run of the VMM of this VM ends; by its policy it waits then for startAgain().
+    void end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent = {});
+    void startAgain(const Uuid& vm);
 
     /// Compares records, host and files: a text for each contradiction, empty if all is well. Everything on the host
     /// must belong to a record whose state says so, and the other way round.

@@ -10,6 +10,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 #include <mergen/base/file.hpp>
@@ -107,7 +108,7 @@ TEST_F(ProcessRecovery, AServerThatIsKilledLeavesItsProcessesRunning) {
     EXPECT_EQ(seen.state, ProcessState::Running);
     EXPECT_GT(seen.pid, 0);
     EXPECT_THAT(consoleText(owner), HasSubstr("ready " + std::to_string(seen.pid)));
-    EXPECT_TRUE(supervisor().signal(owner, SIGTERM));
+    EXPECT_TRUE(supervisor().signal(owner, SIGTERM, "test"));
     EXPECT_EQ(exits().await(owner).exit->code, SIGTERM);
 }
 
@@ -143,7 +144,7 @@ TEST_F(ProcessRecovery, AKilledParentTakesItsVmmAlong) {
     EXPECT_EQ(told.note, "its parent was killed");
     EXPECT_FALSE(ProcessIdentity::of(launched.pid));
     EXPECT_EQ(supervisor().waitExit(owner, patience).state, ProcessState::Exited);
-    EXPECT_FALSE(supervisor().signal(owner, SIGKILL));
+    EXPECT_FALSE(supervisor().signal(owner, SIGKILL, "test"));
 }
 
 TEST_F(ProcessRecovery, AParentThatIsKilledWhileNoServerRunsIsReportedByTheNext) {
@@ -202,7 +203,7 @@ TEST_F(ProcessRecovery, APidThatIsAnothersNowIsNeverSignalled) {
     const ProcessStatus seen = supervisor().status(owner);
     EXPECT_EQ(seen.state, ProcessState::Exited);
     EXPECT_EQ(seen.note, "its parent was killed");
-    EXPECT_FALSE(supervisor().signal(owner, SIGKILL));
+    EXPECT_FALSE(supervisor().signal(owner, SIGKILL, "test"));
     supervisor().forget(owner);
     EXPECT_EQ(supervisor().waitExit(bystander, 30ms).pid, other.pid) << "alive and well";
 }
@@ -221,7 +222,7 @@ TEST_F(ProcessRecovery, FilesThatDoNotFitTheProcessThatHoldsTheLockAreNoGroundTo
     startServer();
     EXPECT_EQ(supervisor().status(owner).state, ProcessState::Exited);
     EXPECT_THAT(supervisor().status(owner).note, HasSubstr("parent.lock"));
-    EXPECT_FALSE(supervisor().signal(owner, SIGKILL));
+    EXPECT_FALSE(supervisor().signal(owner, SIGKILL, "test"));
     EXPECT_EQ(kindOf([&] { supervisor().forget(owner); }), ErrorKind::FailedPrecondition) << "a disk may be in use";
     EXPECT_TRUE(ProcessIdentity::of(launched.pid));
     EXPECT_TRUE(ProcessIdentity::of(other.pid));
@@ -246,7 +247,7 @@ TEST_F(ProcessRecovery, ProcessesOfAnotherBootHaveEnded) {
     EXPECT_EQ(supervisor().list().front().state, ProcessState::Exited);
     EXPECT_FALSE(supervisor().list().front().exit);
     EXPECT_EQ(supervisor().list().front().note, "the host was restarted");
-    EXPECT_FALSE(supervisor().signal(owner, SIGKILL)) << "or this test would be no more";
+    EXPECT_FALSE(supervisor().signal(owner, SIGKILL, "test")) << "or this test would be no more";
 }
 
 TEST_F(ProcessRecovery, ThePsLineNamesOwnerAndProgram) {
@@ -318,8 +319,13 @@ TEST_F(ProcessRecovery, AMissingLauncherIsNamedAtStart) {
 }
 
 TEST_F(ProcessRecovery, SettingsOutOfBoundsAreRefused) {
-    for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
-             {"launcher", "bin/mergen-vm"}, {"launch_timeout", "99ms"}, {"launch_timeout", "601s"}}) {
+    for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{{"launcher", "bin/mergen-vm"},
+                                                                                     {"launch_timeout", "99ms"},
+                                                                                     {"launch_timeout", "601s"},
+                                                                                     {"restart_delay", "0ms"},
+                                                                                     {"restart_delay", "2h"},
+                                                                                     {"restart_delay_max", "99ms"},
+                                                                                     {"restart_reset", "25h"}}) {
         test::TestHost other(ProcessSupervisor::keys, {{key, value}});
         ProcessSupervisor server;
         std::string text;
@@ -344,7 +350,130 @@ TEST_F(ProcessRecovery, ALauncherThatSaysNothingOrNonsenseIsAnErrorThatLeavesNot
     }
 }
 
+TEST_F(ProcessRecovery, AProcessThatWaitsToBeStartedAgainEndsAtOnceWhenThatIsForbidden) {
+    test::TestHost other(ProcessSupervisor::keys,
+                         {{"launcher", MERGEN_TEST_LAUNCHER}, {"restart_delay", "1h"}, {"restart_delay_max", "1h"}});
+    ProcessSupervisor server;
+    server.configure(other);
+    server.start();
+    for (const bool serverDiesBetween : {false, true}) {
+        const OwnerTag owner{other.instance(), Uuid::random()};
+        ProcessSpec spec = specOf(newOwner(), {"linger"});
+        spec.owner = owner;
+        spec.restart = {.policy = RestartPolicy::OnFailure, .arguments = spec.arguments};
+        const pid_t pid = server.launch(spec).pid;
+        server.permitRestarts(owner, true);
+        ASSERT_EQ(::kill(pid, SIGKILL), 0);
+        awaitFile(other.paths().runRoot / "supervisor" / owner.vm.str() / "runs");
+        const ProcessStatus waiting = server.status(owner);
+        EXPECT_EQ(waiting.state, ProcessState::Running);
+        EXPECT_EQ(waiting.pid, 0);
+        EXPECT_FALSE(server.signal(owner, SIGKILL, "test")) << "there is nothing to signal";
+        if (serverDiesBetween) fs::remove(other.paths().runRoot / "supervisor" / owner.vm.str() / "restart");
+        server.permitRestarts(owner, false);
+        const ProcessStatus ended = server.waitExit(owner, patience);
+        EXPECT_EQ(ended.state, ProcessState::Exited);
+        EXPECT_EQ(ended.exit->code, SIGKILL) << "its last run's";
+        EXPECT_EQ(ended.restarts, 0U);
+        EXPECT_THAT(server.pastRuns(owner), IsEmpty()) << "no other run follows it";
+        server.forget(owner);
+    }
+}
+
+TEST_F(ProcessRecovery, ARunThatLastedBeginsTheCountAnew) {
+    test::TestHost other(ProcessSupervisor::keys,
+                         {{"launcher", MERGEN_TEST_LAUNCHER}, {"restart_delay", "1ms"}, {"restart_reset", "1ms"}});
+    ProcessSupervisor server;
+    server.configure(other);
+    server.start();
+    const OwnerTag owner{other.instance(), Uuid::random()};
+    ProcessSpec spec = specOf(newOwner(), {"linger"});
+    spec.owner = owner;
+    spec.restart = {.policy = RestartPolicy::OnFailure, .maxRestarts = 1, .arguments = spec.arguments};
+    pid_t pid = server.launch(spec).pid;
+    server.permitRestarts(owner, true);
+    for (unsigned restarts = 1; restarts <= 4; ++restarts) {
+        std::this_thread::sleep_for(2ms);  // a run that lasts, by this test's restart_reset
+        ASSERT_EQ(::kill(pid, SIGKILL), 0);
+        while (server.status(owner).restarts < restarts) std::this_thread::yield();
+        pid = server.status(owner).pid;
+        EXPECT_EQ(server.pastRuns(owner).back().attempt, 1U);
+        EXPECT_EQ(server.pastRuns(owner).back().delay, 1ms);
+    }
+    server.permitRestarts(owner, false);
+    EXPECT_TRUE(server.signal(owner, SIGKILL, "test"));
+    EXPECT_EQ(server.waitExit(owner, patience).restarts, 4U);
+    server.forget(owner);
+}
+
+TEST_F(ProcessRecovery, AParentThatIsKilledBetweenRunsIsTheEndOfTheVm) {
+    const OwnerTag owner = newOwner();
+    launchRestarting(owner, {.policy = RestartPolicy::Always}, {}, {"exit", "1"});
+    ASSERT_EQ(::kill(identityIn(owner, "parent").pid, SIGKILL), 0);
+    const ProcessStatus told = exits().await(owner);
+    EXPECT_FALSE(told.exit);
+    EXPECT_EQ(told.note, "its parent was killed");
+}
+
 #ifdef MERGEN_WITH_FAILPOINTS
+
+/// The race of a stop with a restart, with the parent held at each point of it: whichever comes first, nothing runs
+/// when the stop has been through, and what was never let go has done nothing.
+TEST_F(ProcessRecovery, AStopWinsOverARestartWhereverThatIs) {
+    for (const std::string step : {"launcher.again.planned", "launcher.again.after_fork", "launcher.again.after_vmm",
+                                   "launcher.again.after_look"}) {
+        SCOPED_TRACE(step);
+        const OwnerTag owner = newOwner();
+        ::setenv("MERGEN_FAILPOINTS", (step + "=delay(300)").c_str(), 1);
+        const pid_t pid =
+            launchRestarting(owner, {.policy = RestartPolicy::Always}, {}, {"say", "again", "linger"}).pid;
+        ::unsetenv("MERGEN_FAILPOINTS");
+        const std::string first = readFile(folderOf(owner) / "vmm", 4096).value();
+        ASSERT_EQ(::kill(pid, SIGKILL), 0);
+        if (step == "launcher.again.planned" || step == "launcher.again.after_fork") {
+            awaitFile(folderOf(owner) / "runs");
+        } else {
+            while (readFile(folderOf(owner) / "vmm", 4096).value() == first) std::this_thread::yield();
+        }
+        supervisor().permitRestarts(owner, false);
+        static_cast<void>(supervisor().signal(owner, SIGKILL, "stop"));
+        const ProcessStatus ended = supervisor().waitExit(owner, patience);
+        EXPECT_EQ(ended.state, ProcessState::Exited);
+        ASSERT_TRUE(ended.exit) << ended.note;
+        EXPECT_EQ(ended.exit->code, SIGKILL);
+        EXPECT_EQ(ended.restarts, 0U);
+        EXPECT_THAT(consoleText(owner), ::testing::Not(HasSubstr("again")));
+        EXPECT_THAT(processesOf(owner), IsEmpty());
+        supervisor().forget(owner);
+    }
+}
+
+TEST_F(ProcessRecovery, AStopThatDiesAfterItForbadeRestartsHasForbiddenThem) {
+    const OwnerTag owner = newOwner();
+    inKilledServer([&](SupervisorBackend& server) {
+        ProcessSpec spec = specOf(owner, {"linger"});
+        spec.restart = {.policy = RestartPolicy::Always, .arguments = spec.arguments};
+        server.launch(spec);
+        server.permitRestarts(owner, true);
+        failpoint::arm("supervisor.process.after_forbid=crash");
+        server.permitRestarts(owner, false);
+    });
+    ASSERT_EQ(::kill(identityIn(owner, "vmm").pid, SIGKILL), 0);
+    startServer();
+    const ProcessStatus ended = supervisor().waitExit(owner, patience);
+    EXPECT_EQ(ended.state, ProcessState::Exited);
+    EXPECT_EQ(ended.restarts, 0U);
+}
+
+TEST_F(ProcessRecovery, ASignalOfAServerThatDiesAfterwardsIsKnownToBeOurs) {
+    const OwnerTag owner = newOwner();
+    inKilledServer([&](SupervisorBackend& server) {
+        server.launch(specOf(owner, {"linger"}));
+        server.signal(owner, SIGKILL, "stop");
+    });
+    startServer();
+    EXPECT_EQ(supervisor().waitExit(owner, patience).sent, (SentSignal{SIGKILL, "stop"}));
+}
 
 /// Every step of a launch, in the server and in mergen-vm.
 const std::vector<std::string> serverSteps{"supervisor.process.after_folder", "supervisor.process.before_intent",
@@ -369,7 +498,7 @@ TEST_F(ProcessRecovery, AServerThatIsKilledAtAnyStepOfALaunchLeavesWhatTheNextCa
             EXPECT_EQ(found.owner, owner);
             if (found.state == ProcessState::Running) {
                 EXPECT_GT(found.pid, 0);
-                EXPECT_TRUE(supervisor().signal(owner, SIGKILL));
+                EXPECT_TRUE(supervisor().signal(owner, SIGKILL, "test"));
             } else {
                 EXPECT_EQ(found.note, "its launch was interrupted before the program was executed");
             }

@@ -29,11 +29,13 @@ public:
     virtual Created create(const engine::CreateRequest& request) = 0;
     virtual void start(const std::string& id) = 0;
     virtual void stop(const std::string& id) = 0;
+    virtual void pause(const std::string& id) = 0;
+    virtual void resume(const std::string& id) = 0;
     virtual void remove(const std::string& id, bool retainData) = 0;
     [[nodiscard]] virtual engine::VmView get(const std::string& id) const = 0;
     [[nodiscard]] virtual std::vector<engine::VmView> list() const = 0;
     [[nodiscard]] virtual std::vector<engine::Event> events(const std::string& id) const = 0;
-    [[nodiscard]] virtual std::string console(const std::string& id, std::size_t limit) const = 0;
+    [[nodiscard]] virtual std::string console(const std::string& id, const engine::ConsoleTail& tail) const = 0;
     [[nodiscard]] virtual std::string vmConfig(const std::string& id) const = 0;
     [[nodiscard]] virtual std::vector<engine::ComponentHealth> health() const = 0;
     /// The prefix of unit names in the `systemd` block: "fc" of "fc@<id>.service".

@@ -39,6 +39,7 @@ struct EngineConfig {
     Duration killGrace{std::chrono::seconds(2)};       ///< SIGTERM to SIGKILL, and SIGKILL to giving up
     Duration controlTimeout{std::chrono::seconds(5)};  ///< one question to a VMM
     Adjustable<Bytes> consoleLimit{Bytes{1U << 20U}};  ///< of VMs that start from now on
+    std::chrono::milliseconds recoverLimit{5000};      ///< how long recover() may keep the server from serving
     std::size_t eventsPerVm = 256;
     std::string unitPrefix = "fc";  ///< for the name of the unit in the `systemd` block
     std::string vmm;                ///< name of the VMM backend for new VMs
@@ -75,11 +76,14 @@ public:
     Engine& operator=(const Engine&) = delete;
 
     /// Reads all records, compares each with the host, then adopts, finishes or undoes; removes what bears this
-    /// instance's tag and belongs to no record. Call once, before anything else.
+    /// instance's tag and belongs to no record. Call once, before anything else. Returns after `recoverLimit` at the
+    /// latest (but for that removal): VMs that are not through then stay held by "recover" and are finished behind it.
     void recover();
 
-    /// Ends what watches exits and waits for operations in progress, at most `limit`; VMs run on. Operations asked for
-    /// afterwards get Error(Unavailable). Returns false if some did not end in time.
+    /// Ends what watches exits and waits for operations in progress, at most `limit`; VMs run on, unless the storage is
+    /// not durable: then nobody would know of them any more, and they are stopped and removed. Operations asked for
+    /// afterwards get Error(Unavailable). Returns false if something did not end in time; the process must end then,
+    /// and the next server finds what is left.
     bool drain(std::chrono::milliseconds limit);
 
     /// Makes a VM, and starts it if `request.autoStart`. If only that start fails, the VM is kept.
@@ -88,6 +92,11 @@ public:
     VmView start(const std::string& id);
     /// Does nothing if it does not run.
     VmView stop(const std::string& id);
+    /// Freezes the guest. Does nothing if it is paused. Throws FailedPrecondition if it does not run, NotSupported if
+    /// its VMM cannot.
+    VmView pause(const std::string& id);
+    /// Lets a paused guest go on. Does nothing if it runs.
+    VmView resume(const std::string& id);
     /// Stops it if it runs and removes all that was its own; the data folder stays if `retainData`. Works in any state.
     void remove(const std::string& id, bool retainData);
 
@@ -96,8 +105,8 @@ public:
     [[nodiscard]] std::vector<VmView> list() const;
     /// Oldest first; the newest `eventsPerVm`. Events of a deleted VM are gone with it.
     [[nodiscard]] std::vector<Event> events(const std::string& id) const;
-    /// The last `limit` bytes that the VM's console printed, as they came.
-    [[nodiscard]] std::string console(const std::string& id, std::size_t limit) const;
+    /// The end of what the VM's console printed, as it came.
+    [[nodiscard]] std::string console(const std::string& id, const ConsoleTail& tail) const;
 
     /// The VM's configuration as a file that `firecracker --config-file` takes, with its own paths. Throws
     /// FailedPrecondition for a corrupt record.

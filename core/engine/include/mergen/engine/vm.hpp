@@ -32,6 +32,26 @@ enum class VmState : std::uint8_t {
 [[nodiscard]] std::string_view toString(VmState state) noexcept;
 [[nodiscard]] std::optional<VmState> parseVmState(std::string_view text) noexcept;
 
+/// Who or what ended a run of a VMM.
+enum class EndedBy : std::uint8_t {
+    Guest,   ///< it shut down, rebooted or panicked: the VMM exited with 0
+    Vmm,     ///< it failed: another exit status, or a signal of its own fault such as SIGSEGV
+    Mergen,  ///< a signal that an operation sent
+    Other,   ///< a signal that Mergen did not send: of another program, or of the kernel's OOM killer
+    Lost,    ///< nobody was there to see it: the host was restarted, or the VM's parent was killed
+};
+[[nodiscard]] std::string_view toString(EndedBy by) noexcept;
+[[nodiscard]] std::optional<EndedBy> parseEndedBy(std::string_view text) noexcept;
+
+/// How a VM's VMM ended last.
+struct VmEnd {
+    EndedBy by = EndedBy::Lost;
+    std::optional<ExitStatus> exit;  ///< none if it is lost
+    std::string operation;           ///< that ended it, or that the guest obeyed; else empty
+    SystemTime at{};                 ///< when it ended; if that is lost, when it was noticed
+    std::string detail;              ///< all of this as a sentence
+};
+
 struct PortRequest {
     std::uint16_t guest = 0;
     std::uint16_t host = 0;  ///< 0: the first free one of the range
@@ -53,6 +73,8 @@ struct CreateRequest {
     std::vector<PortRequest> ports;
     std::uint16_t httpPort = 0;  ///< 0: none
     bool autoStart = false;
+    RestartPolicy restartPolicy = RestartPolicy::No;
+    unsigned maxRestarts = 0;                  ///< in a row; 0: without end
     std::optional<std::string> bootArguments;  ///< none: the default ones
     std::map<std::string, std::string> extraEnv;
     std::map<std::string, std::string> tags;
@@ -63,6 +85,13 @@ struct CreateRequest {
 /// The places of a VM on the host (L22).
 struct VmPaths {
     std::filesystem::path configDir, vmConfig, meta, hooks, env, runDir, socket, lock, dataDir, logsDir;
+    [[nodiscard]] std::filesystem::path console() const { return logsDir / "console.log"; }
+};
+
+/// How much of a console's end is asked for.
+struct ConsoleTail {
+    std::size_t bytes = 64U << 10U;
+    std::optional<std::size_t> lines{};  ///< so many at most, within those bytes
 };
 
 /// An operation in progress: who holds the VM.
@@ -88,14 +117,18 @@ struct VmView {
     std::vector<PortBinding> ports;
     std::uint16_t httpPort = 0;
     bool autoStart = false;
+    RestartPolicy restartPolicy = RestartPolicy::No;
+    unsigned maxRestarts = 0;
+    unsigned restarts = 0;  ///< by the policy, since it was last started
     std::string guestAddress, mac, tapName, netns;
     std::map<std::string, std::string> extraEnv, tags;
     std::string metadata;  ///< text of a JSON object, never empty
     std::string hooks;     ///< text of a JSON object, or empty
     std::string bootArguments;
     VmPaths paths;
-    int pid = 0;  ///< of the VMM, 0 while none runs
+    int pid = 0;  ///< of the VMM, 0 while none runs: also while the VM is running and waits to be started again
     std::optional<ExitStatus> lastExit;
+    std::optional<VmEnd> lastEnd;  ///< of the last run that ended, also if another one has followed
     std::optional<Holder> holder;
     bool socketPresent = false;
 };
@@ -105,7 +138,7 @@ struct Event {
     std::uint64_t sequence = 0;  ///< grows by one over all VMs of this server process
     SystemTime at{};
     std::string vm;           ///< id
-    std::string operation;    ///< "create", "start", "stop", "delete", "recover", "exit"
+    std::string operation;    ///< "create", "start", "stop", "pause", "resume", "delete", "recover", "exit", "restart"
     std::string operationId;  ///< the same for all events of one operation
     std::string step;         ///< "" for the operation as a whole
     std::string outcome;      ///< "started", "ok", "failed", "undone", "skipped", "note"

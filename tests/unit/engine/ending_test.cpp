@@ -1,0 +1,111 @@
+#include "ending.hpp"
+
+#include <signal.h>
+
+#include "world.hpp"
+
+/// What ended a VM, told apart.
+namespace mergen::engine::test {
+namespace {
+
+VmView running(World& world, Engine& engine) {
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("web");
+    static_cast<void>(engine.create(request));
+    return engine.start("web");
+}
+
+TEST(Ending, IsOfTheGuestTheVmmMergenOrSomebodyElse) {
+    const auto by = [](bool signalled, int code, const std::optional<SentSignal>& sent = {}) {
+        return endOf(ExitStatus{signalled, code, {}}, sent, "", nullptr).by;
+    };
+    EXPECT_EQ(by(false, 0), EndedBy::Guest);
+    EXPECT_EQ(by(false, 1), EndedBy::Vmm);
+    for (const int fault : {SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGSYS}) EXPECT_EQ(by(true, fault), EndedBy::Vmm);
+    for (const int signal : {SIGKILL, SIGTERM, SIGINT}) EXPECT_EQ(by(true, signal), EndedBy::Other);
+    EXPECT_EQ(by(true, SIGKILL, SentSignal{SIGKILL, "stop"}), EndedBy::Mergen);
+    EXPECT_EQ(by(false, 0, SentSignal{SIGTERM, "stop"}), EndedBy::Mergen);
+}
+
+TEST(Ending, OfSomebodyElsesSignalNamesTheOomKiller) {
+    EXPECT_NE(endOf(ExitStatus{true, SIGKILL, {}}, {}, "", nullptr).detail.find("OOM killer"), std::string::npos);
+}
+
+TEST(Ending, OfAStopIsTheGuestsIfItObeyedAndMergensIfNot) {
+    for (const bool obeys : {true, false}) {
+        World world;
+        world.guestObeys = obeys;
+        const auto engine = world.boot();
+        static_cast<void>(running(world, *engine));
+        const VmView vm = engine->stop("web");
+        ASSERT_TRUE(vm.lastEnd);
+        EXPECT_EQ(vm.lastEnd->by, obeys ? EndedBy::Guest : EndedBy::Mergen);
+        EXPECT_EQ(vm.lastEnd->operation, "stop");
+        EXPECT_EQ(vm.lastEnd->exit, vm.lastExit);
+        const auto later = world.boot();
+        EXPECT_EQ(later->get("web").lastEnd->by, vm.lastEnd->by) << "it is in the record";
+        EXPECT_EQ(later->get("web").lastEnd->detail, vm.lastEnd->detail);
+    }
+}
+
+TEST(Ending, IsKnownAlsoWhenTheServerDiesBetweenItsSignalAndTheRecord) {
+    for (const bool obeys : {true, false}) {
+        int points = 0;
+        for (bool over = false; !over;) {
+            World world;
+            world.guestObeys = obeys;
+            {
+                const auto engine = world.boot();
+                static_cast<void>(running(world, *engine));
+                bool ended = false;
+                int after = 0;
+                world.onEffect = [&](const std::string& effect, const std::string& moment) {
+                    const bool ends = effect == (obeys ? "vmm.requestStop" : "supervisor.signal");
+                    ended = ended || (ends && moment == "after");
+                    if (ended && after++ == points) throw Crash{};
+                };
+                over = true;
+                try {
+                    static_cast<void>(engine->stop("web"));
+                } catch (const Crash&) {
+                    over = false;
+                }
+                world.onEffect = {};
+            }
+            const auto engine = world.boot();
+            EXPECT_EQ(engine->get("web").state, VmState::Stopped);
+            ASSERT_TRUE(engine->get("web").lastEnd) << "crash " << points;
+            EXPECT_EQ(engine->get("web").lastEnd->by, obeys ? EndedBy::Guest : EndedBy::Mergen) << "crash " << points;
+            EXPECT_EQ(engine->get("web").lastEnd->operation, "stop") << "crash " << points;
+            EXPECT_EQ(world.contradictions(*engine), "");
+            ++points;
+        }
+        EXPECT_GT(points, 4);
+    }
+}
+
+TEST(Ending, ThatNobodySawIsLost) {
+    World world;
+    {
+        const auto engine = world.boot();
+        static_cast<void>(running(world, *engine));
+    }
+    world.processes.clear();
+    const auto engine = world.boot();
+    ASSERT_TRUE(engine->get("web").lastEnd);
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Lost);
+    EXPECT_EQ(engine->get("web").lastEnd->exit, std::nullopt);
+}
+
+TEST(Ending, BySomebodyElseMakesTheVmFailedAndSaysSo) {
+    World world;
+    const auto engine = world.boot();
+    const Uuid uuid = Uuid::parse(running(world, *engine).uuid);
+    world.end(uuid, ExitStatus{true, SIGKILL, std::chrono::system_clock::now()});
+    ASSERT_TRUE(eventually([&] { return engine->get("web").state == VmState::Failed; }));
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Other);
+    EXPECT_NE(engine->get("web").failure.find("OOM killer"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace mergen::engine::test
