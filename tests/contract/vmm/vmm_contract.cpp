@@ -38,8 +38,8 @@ bool isZero(const std::filesystem::path& path) {
 
 }  // namespace
 
-VmmContract::VmmContract() : host_(GetParam().keys, GetParam().settings), vmm_(GetParam().create()) {
-    if (!GetParam().libexec.empty()) host_.useLibexec(GetParam().libexec);
+VmmContract::VmmContract()
+    : host_(GetParam().keys, GetParam().settings, GetParam().libexec), vmm_(GetParam().create()) {
     vmm_->configure(host_);
     vmm_->start();
 }
@@ -48,8 +48,8 @@ VmmContract::~VmmContract() {
     vmm_->stop();
 }
 
-std::unique_ptr<VmmBackend> VmmContract::another() {
-    std::unique_ptr<VmmBackend> vmm = GetParam().create();
+BackendPtr<VmmBackend> VmmContract::another() {
+    BackendPtr<VmmBackend> vmm = GetParam().create();
     vmm->configure(host_);
     vmm->start();
     return vmm;
@@ -76,11 +76,11 @@ GuestSpec VmmContract::paperGuest() {
 
 GuestSpec VmmContract::makeGuest(const VmmPlace& place) {
     GuestSpec guest = paperGuest();
-    const auto images = test::GuestImages::find();
+    const auto images = test::GuestImages::find(GetParam().guest);
     const auto skip = [](const std::string& why) { GTEST_SKIP() << why; };
     if (!images) {
         skip("there is no guest to boot: run guest/build-rootfs, or the test by ctest");
-    } else if (::access(GetParam().program.c_str(), X_OK) != 0) {
+    } else if (!GetParam().program.empty() && ::access(GetParam().program.c_str(), X_OK) != 0) {
         skip("this host has no " + GetParam().program.string());
     } else {
         guest.kernel = images->kernel;
