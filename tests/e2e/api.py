@@ -25,6 +25,7 @@ class Reply:
 
 class Api:
     def __init__(self, port, host="127.0.0.1", timeout=120):
+        self.port = port
         self._address = (host, port)
         self._timeout = timeout
 
