@@ -40,18 +40,18 @@ class UnixConnection(http.client.HTTPConnection):
 class Api:
     def __init__(self, port, host="127.0.0.1", timeout=120, token=None):
         """`port`: a number, or the path of a unix socket. `token` goes with every request."""
-        self._port = port
+        self.port = port
         self._host = host
         self._timeout = timeout
         self._token = token
 
     def with_token(self, token):
-        return Api(self._port, self._host, self._timeout, token)
+        return Api(self.port, self._host, self._timeout, token)
 
     def _connection(self):
-        if isinstance(self._port, str):
-            return UnixConnection(self._port, self._timeout)
-        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        if isinstance(self.port, str):
+            return UnixConnection(self.port, self._timeout)
+        return http.client.HTTPConnection(self._host, self.port, timeout=self._timeout)
 
     def request(self, method, path, body=None, headers=None):
         """`body`: anything that json.dumps takes, or bytes that are sent as they are."""

@@ -190,7 +190,10 @@ class MergenTest(unittest.TestCase):
 
     def explain(self):
         """More about a failure: what the server said."""
-        return f"--- log of mergend, last lines:\n{self.server.log_tail()}" if hasattr(self, "server") else ""
+        if not hasattr(self, "server"):
+            return ""
+        return (f"--- log of mergend, last warnings and errors:\n{self.server.log_complaints()}\n"
+                f"--- log of mergend, last lines:\n{self.server.log_tail()}")
 
     # ---- VMs
 

@@ -20,7 +20,7 @@ PORT_START, PORT_END = 21000, 21999
 HANGUP = " server.hangup "
 
 # What a sanitizer prints: a report is a failed test even if the server survived it.
-SANITIZER = re.compile(r"ERROR: \w+Sanitizer|runtime error:|LeakSanitizer")
+SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|LeakSanitizer")
 
 
 class Build:
@@ -178,6 +178,9 @@ class Server:
 
     def log_tail(self, lines=60):
         return "\n".join(self.log().splitlines()[-lines:])
+
+    def log_complaints(self, lines=20):
+        return "\n".join([line for line in self.log().splitlines() if line.startswith(("[WARN", "[ERROR"))][-lines:])
 
     def sanitizer_report(self):
         match = SANITIZER.search(self.log())

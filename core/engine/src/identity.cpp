@@ -179,11 +179,14 @@ void Identities::reservePorts(VmRecord& record, const std::vector<PortRequest>& 
         if (ports[i].host == 0) continue;
         const std::string field = "ports[" + std::to_string(i) + "].host";
         const std::string number = std::to_string(ports[i].host) + "/" + std::string(toString(ports[i].protocol));
+        // Not seen by the holder's name: another request for the same id may be under way.
+        if (std::ranges::any_of(record.ports, [&](const PortBinding& port) {
+                return port.protocol == ports[i].protocol && port.host == ports[i].host;
+            })) {
+            throw Error(ErrorKind::InvalidArgument, "host port " + number + " is asked for twice").about(field);
+        }
         std::string holder;
         if (!takePort({ports[i].protocol, ports[i].host}, owner, holder)) {
-            if (holder == owner) {
-                throw Error(ErrorKind::InvalidArgument, "host port " + number + " is asked for twice").about(field);
-            }
             throw taken("host port", number, holder).about(field);
         }
         keep(ports[i].protocol, ports[i].host, ports[i].guest);

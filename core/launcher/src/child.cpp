@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fcntl.h>
 #include <grp.h>
@@ -15,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 #include <mergen/base/file.hpp>
@@ -192,6 +194,23 @@ void enterNetworkNamespace(const std::filesystem::path& handle) {
     }
 }
 
+namespace {
+
+/// Attaches `fd` to a tap. A tap has one owner at a time, and whoever made it may have it for a moment longer than it
+/// seems: a child that the server starts meanwhile has a copy of every descriptor until it executes its program. Of a
+/// hundred VMs that start at once one or two met that.
+bool attach(int fd, ifreq& request) {
+    constexpr std::chrono::milliseconds pause{2}, limit{2000};
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    while (::ioctl(fd, TUNSETIFF, &request) != 0) {
+        if (errno != EBUSY || std::chrono::steady_clock::now() > deadline) return false;
+        std::this_thread::sleep_for(pause);
+    }
+    return true;
+}
+
+}  // namespace
+
 std::vector<OpenTap> openTaps(const std::vector<InheritedTap>& taps) {
     std::vector<OpenTap> opened;
     for (const InheritedTap& tap : taps) {
@@ -201,7 +220,7 @@ std::vector<OpenTap> openTaps(const std::vector<InheritedTap>& taps) {
         ifreq request{};
         name.copy(static_cast<char*>(request.ifr_name), IFNAMSIZ - 1);
         request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-        if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) throw Error::fromErrno(errno, "cannot open the tap " + name);
+        if (!attach(fd.get(), request)) throw Error::fromErrno(errno, "cannot open the tap " + name);
         opened.push_back({tap.fd, std::move(fd)});
     }
     return opened;

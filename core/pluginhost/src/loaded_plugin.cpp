@@ -6,9 +6,7 @@
 #include <vector>
 
 #include "guard.hpp"
-#include "library.hpp"
 #include "manifest.hpp"
-#include "report.hpp"
 
 namespace mergen::pluginhost {
 
@@ -63,20 +61,9 @@ void ObjectEnd::operator()(void* object) const noexcept {
 
 LoadedPlugin::LoadedPlugin(const std::filesystem::path& file, std::string what, const PluginHostConfig& config,
                            Log& log)
-    : what_(std::move(what)), config_(config), log_(log) {
-    const auto step = [&](std::string_view name) { return what_ + ": " + std::string(name); };
-    library_ = guarded(step(report::opening), [&] { return openLibrary(file); });
-    guarded(step(report::reading), [&] {
-        manifest_ = findManifest(library_);
-        ManifestCopy copy = readManifest(manifest_);
-        kind_ = std::move(copy.kind);
-        name_ = std::move(copy.name);
-    });
-    void* const object = guarded(step(report::creating), manifest_->create);
-    if (object == nullptr)
-        throw Error(ErrorKind::FailedPrecondition, step(report::creating) + ": it gives no object (NULL)");
-    object_ = {object, ObjectEnd{manifest_->destroy, &what_, &log_}};
-    plugin_ = asPlugin(kind_, object);
+    : library_(file, what), what_(std::move(what)), config_(config), log_(log) {
+    object_ = {library_.create(), ObjectEnd{library_.destroy(), &what_, &log_}};
+    plugin_ = asPlugin(kind(), object_.get());
 }
 
 LoadedPlugin::~LoadedPlugin() {
@@ -89,7 +76,8 @@ const Settings* LoadedPlugin::settings() const noexcept {
 
 void LoadedPlugin::configure(std::map<std::string, std::string, std::less<>> given) {
     guarded(what_ + ": configure()", [&] {
-        face_ = std::make_unique<Face>(Settings(manifest_->keys, std::move(given)), kind_ + "/" + name_, config_, log_);
+        face_ =
+            std::make_unique<Face>(Settings(library_.keys(), std::move(given)), kind() + "/" + name(), config_, log_);
         plugin_->configure(*face_);
     });
 }

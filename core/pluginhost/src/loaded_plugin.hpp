@@ -6,9 +6,8 @@
 #include <memory>
 #include <string>
 
-#include <boost/dll/shared_library.hpp>
-
 #include <mergen/pluginhost/plugin_host.hpp>
+#include <mergen/pluginhost/plugin_library.hpp>
 
 namespace mergen::pluginhost {
 
@@ -30,8 +29,8 @@ public:
     LoadedPlugin& operator=(const LoadedPlugin&) = delete;
     ~LoadedPlugin();  ///< stops if it is started, ends the object, closes the library
 
-    [[nodiscard]] const std::string& kind() const noexcept { return kind_; }
-    [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] const std::string& kind() const noexcept { return library_.kind(); }
+    [[nodiscard]] const std::string& name() const noexcept { return library_.name(); }
     [[nodiscard]] bool started() const noexcept { return started_; }
     /// Null until configure().
     [[nodiscard]] const Settings* settings() const noexcept;
@@ -49,12 +48,10 @@ private:
     class Face;
 
     // The order is the order of dying, backwards: object, what it was given, and at last the code of it all.
-    boost::dll::shared_library library_;
+    PluginLibrary library_;
     std::string what_;
     const PluginHostConfig& config_;
     Log& log_;
-    std::string kind_, name_;
-    const mergen_manifest* manifest_ = nullptr;
     std::unique_ptr<Face> face_;
     std::unique_ptr<void, ObjectEnd> object_;
     Plugin* plugin_ = nullptr;  // the same object

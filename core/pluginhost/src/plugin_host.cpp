@@ -6,6 +6,7 @@
 #include <mergen/base/trust.hpp>
 #include <mergen/pluginhost/plugin_host.hpp>
 
+#include "examine.hpp"
 #include "loaded_plugin.hpp"
 #include "preflight.hpp"
 #include "report.hpp"
@@ -85,16 +86,11 @@ PluginInfo PluginHost::Impl::look(const fs::path& directory, const fs::path& fil
                                   const std::map<fs::path, Tried>& known) {
     PluginInfo info;
     info.file = file;
-    const auto refuse = [&](const std::string& stepAndCause) {
-        info.state = PluginState::Failed;
-        info.detail = file.string() + ": " + stepAndCause;
-        return info;
-    };
     const auto identify = [&]() -> std::optional<TrustedFile> {
         try {
             return trustedFile(directory, file);
         } catch (const Error& error) {
-            refuse(std::string("checking the file: ") + error.what());
+            refuse(info, std::string(report::checking) + ": " + error.what());
             return std::nullopt;
         }
     };
@@ -108,18 +104,15 @@ PluginInfo PluginHost::Impl::look(const fs::path& directory, const fs::path& fil
         Verdict verdict = preflight(config_.preflightProgram, trusted->path, config_.preflightTimeout);
         const std::optional<TrustedFile> after = identify();
         if (!after) return info;
-        if (*after != *trusted) return refuse("checking the file: it was changed while it was tried out");
+        if (*after != *trusted) {
+            refuse(info, std::string(report::checking) + ": it was changed while it was tried out");
+            return info;
+        }
         tried_.emplace(file, Tried{*trusted, std::move(verdict)});
     }
 
-    const Verdict& verdict = tried_.at(file).verdict;
-    if (verdict.manifest) {
-        info.kind = verdict.manifest->kind;
-        info.name = verdict.manifest->name;
-        info.version = verdict.manifest->version;
-        info.keys = verdict.manifest->keys;
-    }
-    return verdict.refusal.empty() ? info : refuse(verdict.refusal);
+    take(info, tried_.at(file).verdict);
+    return info;
 }
 
 const std::vector<PluginInfo>& PluginHost::Impl::scan() {

@@ -18,6 +18,7 @@
 /// rule of the manifest (checkWords), and causes are made printable.
 namespace mergen::pluginhost::report {
 
+inline constexpr std::string_view checking = "checking the file";  // in the server, before there is a child
 inline constexpr std::string_view opening = "opening the library";
 inline constexpr std::string_view reading = "reading its manifest";
 inline constexpr std::string_view creating = "create()";

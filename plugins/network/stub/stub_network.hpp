@@ -13,7 +13,7 @@ namespace mergen::network {
 /// A network that exists in the memory of the server only: it keeps account of who has which name, address and port,
 /// with the errors that a real one would give, and touches nothing on the host. For trials without root, for tests, and
 /// as the example to read before writing a backend.
-class StubNetwork final : public NetworkBackend {
+class StubNetwork : public NetworkBackend {
 public:
     /// The manifest's table.
     static const mergen_key keys[];

@@ -13,7 +13,7 @@ namespace mergen::storage {
 
 /// Records in the memory of the server, gone at stop(): for trials, for tests, and as the example to read before
 /// writing a backend. It keeps every promise of `StorageBackend` but durability.
-class MemoryStorage final : public StorageBackend {
+class MemoryStorage : public StorageBackend {
 public:
     /// The manifest's table.
     static const mergen_key keys[];

@@ -31,7 +31,7 @@ namespace mergen::supervisor {
 /// Exit events are told for processes that end while the server runs; those that ended before start() are in list(). An
 /// exit that is forgotten before it could be told is not told; one that is being told may arrive while forget()
 /// returns.
-class ProcessSupervisor final : public SupervisorBackend {
+class ProcessSupervisor : public SupervisorBackend {
 public:
     /// The settings: the manifest's table.
     static const mergen_key keys[];

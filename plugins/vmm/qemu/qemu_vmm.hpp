@@ -14,7 +14,7 @@ namespace mergen::vmm {
 ///
 /// start() decides once how guests run on this host, by settings and by trying KVM out: health() says what it found.
 /// Nothing of a guest is kept in memory; each call is one short conversation over the VM's control socket.
-class QemuVmm final : public VmmBackend {
+class QemuVmm : public VmmBackend {
 public:
     /// The manifest's table.
     static const mergen_key keys[];

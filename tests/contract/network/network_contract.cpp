@@ -29,7 +29,8 @@ std::set<std::string> ownersIn(const std::vector<NetworkFinding>& findings) {
 
 }  // namespace
 
-NetworkContract::NetworkContract() : host_(GetParam().keys), untouched_(hostSnapshot()), network_(make()) {
+NetworkContract::NetworkContract()
+    : host_(GetParam().keys, GetParam().settings, GetParam().libexec), untouched_(hostSnapshot()), network_(make()) {
     network_->configure(host_);
     network_->start();
     started_ = hostSnapshot();

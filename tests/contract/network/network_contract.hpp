@@ -1,8 +1,6 @@
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <ostream>
 #include <string>
 #include <vector>
 
@@ -11,19 +9,14 @@
 
 #include <mergen/sdk/network.hpp>
 
+#include "backend_under_test.hpp"
 #include "network_fixture.hpp"
 #include "test_host.hpp"
 
 namespace mergen {
 
 /// One network backend as the suite sees it.
-struct NetworkUnderTest {
-    const mergen_key* keys;  ///< its manifest's table; must need no setting that the suite would have to give
-    std::function<std::unique_ptr<NetworkBackend>()> create;
-};
-inline void PrintTo(const NetworkUnderTest&, std::ostream* out) {
-    *out << "backend";
-}
+using NetworkUnderTest = BackendUnderTest<NetworkBackend>;
 
 /// The promises of `NetworkBackend`. A backend runs them by one line in a test of its own, in namespace mergen or
 /// below:
@@ -40,7 +33,7 @@ protected:
     [[nodiscard]] test::TestHost& host() { return host_; }
     /// Another server on the same folders: stops the backend and starts a new object.
     void restart();
-    [[nodiscard]] std::unique_ptr<NetworkBackend> make() const { return GetParam().create(); }
+    [[nodiscard]] BackendPtr<NetworkBackend> make() const { return GetParam().create(); }
 
     /// A new VM with these ports, which is detached at the end.
     [[nodiscard]] NetworkSpec vm(std::uint32_t number, std::vector<PortBinding> ports = {});
@@ -52,13 +45,14 @@ protected:
 private:
     test::TestHost host_;
     std::string untouched_, started_;
-    std::unique_ptr<NetworkBackend> network_;
+    BackendPtr<NetworkBackend> network_;
     std::vector<NetworkSpec> vms_;
 };
 
 template <typename Backend>
 [[nodiscard]] auto backendUnderTest() {
-    return ::testing::Values(NetworkUnderTest{Backend::keys, [] { return std::make_unique<Backend>(); }});
+    return ::testing::Values(
+        NetworkUnderTest{.keys = Backend::keys, .create = [] { return std::make_unique<Backend>(); }});
 }
 
 }  // namespace mergen

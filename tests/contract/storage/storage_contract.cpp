@@ -62,7 +62,7 @@ auto inParallel(int count, const Work& work) {
 
 }  // namespace
 
-StorageContract::StorageContract() : host_(GetParam().keys), storage_(make()) {
+StorageContract::StorageContract() : host_(GetParam().keys, GetParam().settings, GetParam().libexec), storage_(make()) {
     storage_->configure(host_);
     storage_->start();
 }

@@ -14,17 +14,17 @@
 
 #include <mergen/sdk/storage.hpp>
 
+#include "backend_under_test.hpp"
 #include "test_host.hpp"
 
 namespace mergen {
 
 /// One storage backend as the suite sees it.
-struct StorageUnderTest {
-    const mergen_key* keys;  ///< its manifest's table; must need no setting that the suite would have to give
-    std::function<std::unique_ptr<StorageBackend>()> create;
-};
-inline void PrintTo(const StorageUnderTest&, std::ostream* out) {
-    *out << "backend";
+using StorageUnderTest = BackendUnderTest<StorageBackend>;
+
+/// How GoogleTest shows one.
+inline void PrintTo(const Revision& revision, std::ostream* out) {
+    *out << "revision " << revision.value;
 }
 
 /// The promises of `StorageBackend`. A backend runs them by one line in a test of its own, in namespace mergen or
@@ -43,7 +43,7 @@ protected:
     /// Another server on the same folders: stops the backend and starts a new object.
     void restart();
     /// A backend of the kind that is neither configured nor started.
-    [[nodiscard]] std::unique_ptr<StorageBackend> make() const { return GetParam().create(); }
+    [[nodiscard]] BackendPtr<StorageBackend> make() const { return GetParam().create(); }
 
     /// Ids of all records, read in pages of `pageSize`.
     [[nodiscard]] std::vector<std::string> ids(std::size_t pageSize = 1000);
@@ -52,12 +52,13 @@ protected:
 
 private:
     test::TestHost host_;
-    std::unique_ptr<StorageBackend> storage_;
+    BackendPtr<StorageBackend> storage_;
 };
 
 template <typename Backend>
 [[nodiscard]] auto backendUnderTest() {
-    return ::testing::Values(StorageUnderTest{Backend::keys, [] { return std::make_unique<Backend>(); }});
+    return ::testing::Values(
+        StorageUnderTest{.keys = Backend::keys, .create = [] { return std::make_unique<Backend>(); }});
 }
 
 }  // namespace mergen

@@ -6,6 +6,7 @@
 #include <future>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -39,16 +40,17 @@ public:
             if (::unshare(CLONE_NEWNET) != 0) return;
             fd_.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
             for (const std::string& name : taps) {
-                const UniqueFd tun(::open("/dev/net/tun", O_RDWR | O_CLOEXEC));
-                ifreq request{};
-                name.copy(static_cast<char*>(request.ifr_name), IFNAMSIZ - 1);
-                request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-                if (!tun || ::ioctl(tun.get(), TUNSETIFF, &request) != 0 || ::ioctl(tun.get(), TUNSETPERSIST, 1) != 0) {
+                const UniqueFd tun = attachHere(name);
+                if (!tun || ::ioctl(tun.get(), TUNSETPERSIST, 1) != 0) {
                     fd_.reset();
                     return;
                 }
             }
         }).join();
+    }
+    /// Takes a tap of it; for a thread that ends afterwards, as it stays in the namespace. Nothing if it cannot be had.
+    [[nodiscard]] UniqueFd attachTo(const std::string& tap) const {
+        return ::setns(fd_.get(), CLONE_NEWNET) == 0 ? attachHere(tap) : UniqueFd();
     }
     [[nodiscard]] bool made() const { return static_cast<bool>(fd_); }
     [[nodiscard]] std::filesystem::path handle() const {
@@ -62,6 +64,15 @@ public:
     }
 
 private:
+    static UniqueFd attachHere(const std::string& tap) {
+        UniqueFd tun(::open("/dev/net/tun", O_RDWR | O_CLOEXEC));
+        ifreq request{};
+        tap.copy(static_cast<char*>(request.ifr_name), IFNAMSIZ - 1);
+        request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+        if (!tun || ::ioctl(tun.get(), TUNSETIFF, &request) != 0) return {};
+        return tun;
+    }
+
     UniqueFd fd_;
 };
 
@@ -369,6 +380,26 @@ TEST_P(SupervisorContract, TapsComeOpenUnderTheNumbersAskedFor) {
     supervisor().forget(owner);
     spec.arguments = specOf(owner, {"exit", "0"}).arguments;
     EXPECT_EQ(launchToEnd(spec).exit->code, 0);
+}
+
+TEST_P(SupervisorContract, ATapThatSomebodyHoldsForAMomentIsAwaited) {
+    if (!isRoot()) GTEST_SKIP() << "needs root: network namespaces";
+    const PrivateNamespace network({"tap-a"});
+    if (!network.made()) GTEST_SKIP() << "this host does not let us make a network namespace with taps";
+    ProcessSpec spec = specOf(newOwner(), {"exit", "0"});
+    spec.netns = network.handle();
+    spec.taps = {{IfName::parse("tap-a"), 3}};
+    // As a child that is being started has a copy of whatever its parent had open.
+    std::promise<bool> held;
+    const std::jthread holder([&] {
+        const UniqueFd tap = network.attachTo("tap-a");
+        held.set_value(static_cast<bool>(tap));
+        ::poll(nullptr, 0, 100);
+    });
+    ASSERT_TRUE(held.get_future().get());
+    const ProcessStatus ended = launchToEnd(spec);
+    ASSERT_TRUE(ended.exit);
+    EXPECT_EQ(ended.exit->code, 0);
 }
 
 TEST_P(SupervisorContract, AMissingTapIsNotMade) {

@@ -4,11 +4,9 @@
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <ostream>
 #include <string>
 #include <vector>
 
@@ -19,19 +17,13 @@
 #include <mergen/base/process.hpp>
 #include <mergen/sdk/supervisor.hpp>
 
+#include "backend_under_test.hpp"
 #include "test_host.hpp"
 
 namespace mergen {
 
 /// One supervisor backend as the suite sees it.
-struct SupervisorUnderTest {
-    const mergen_key* keys;                                    ///< its manifest's table
-    std::map<std::string, std::string, std::less<>> settings;  ///< what it needs to be told for a test
-    std::function<std::unique_ptr<SupervisorBackend>()> create;
-};
-inline void PrintTo(const SupervisorUnderTest&, std::ostream* out) {
-    *out << "backend";
-}
+using SupervisorUnderTest = BackendUnderTest<SupervisorBackend>;
 
 /// How long a test waits for what must happen. No test passes because of it.
 inline constexpr std::chrono::seconds patience{60};
@@ -72,7 +64,7 @@ protected:
     void stopServer();
     void startServer();
     /// A backend, configured and started, that is not the fixture's.
-    [[nodiscard]] std::unique_ptr<SupervisorBackend> makeServer();
+    [[nodiscard]] BackendPtr<SupervisorBackend> makeServer();
 
     /// A new VM's, remembered for the end of the test.
     [[nodiscard]] OwnerTag newOwner();
@@ -107,7 +99,7 @@ private:
     ExitCollector exits_;
     std::filesystem::path probe_;
     std::vector<OwnerTag> owners_;
-    std::unique_ptr<SupervisorBackend> supervisor_;
+    BackendPtr<SupervisorBackend> supervisor_;
 };
 
 /// The promises of `SupervisorBackend`. A backend runs them by one line in a test of its own, in namespace mergen or

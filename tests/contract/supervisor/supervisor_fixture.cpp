@@ -63,9 +63,9 @@ std::size_t ExitCollector::count(const OwnerTag& owner) const {
 }
 
 SupervisorFixture::SupervisorFixture(const SupervisorUnderTest& backend)
-    : backend_(backend), host_(backend.keys, backend.settings), probe_(host_.root() / "probe") {
+    : backend_(backend), host_(backend.keys, backend.settings, backend.libexec), probe_(host_.root() / "probe") {
     // Another user must be able to execute it: the build's folder may be closed to him.
-    fs::copy_file(MERGEN_TEST_PROBE, probe_);
+    fs::copy_file(backend.probe.empty() ? fs::path(MERGEN_TEST_PROBE) : backend.probe, probe_);
     fs::permissions(probe_, fs::perms(0755));
     startServer();
 }
@@ -87,7 +87,7 @@ SupervisorFixture::~SupervisorFixture() {
     for (const OwnerTag& owner : owners_) EXPECT_TRUE(processesOf(owner).empty()) << owner.str();
 }
 
-std::unique_ptr<SupervisorBackend> SupervisorFixture::makeServer() {
+BackendPtr<SupervisorBackend> SupervisorFixture::makeServer() {
     auto server = backend_.create();
     server->configure(host_);
     server->start();

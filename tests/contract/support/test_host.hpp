@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <ostream>
 #include <span>
 #include <stdlib.h>
 #include <string>
@@ -20,6 +21,15 @@
 #include <mergen/base/file.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/plugin.hpp>
+
+namespace mergen {
+
+/// How GoogleTest shows one.
+inline void PrintTo(ErrorKind kind, std::ostream* out) {
+    *out << toString(kind);
+}
+
+}  // namespace mergen
 
 /// What tests of plugins need of a server: a Host with temporary folders and a log that can be read.
 namespace mergen::test {
@@ -78,14 +88,17 @@ private:
 /// Threads: any, as a Host.
 class TestHost final : public Host {
 public:
-    /// `keys`: the plugin's manifest table, may be null. `given`: what the INI file would say. Throws as Settings does.
-    explicit TestHost(const mergen_key* keys, std::map<std::string, std::string, std::less<>> given = {})
+    /// `keys`: the plugin's manifest table, may be null. `given`: what the INI file would say. `libexec`: see
+    /// useLibexec(); empty: a folder without programs. Throws as Settings does.
+    explicit TestHost(const mergen_key* keys, std::map<std::string, std::string, std::less<>> given = {},
+                      const std::filesystem::path& libexec = {})
         : settings_(keys, std::move(given)), root_(makeRoot()) {
         paths_ = {root_ / "config", root_ / "data", root_ / "run", root_ / "libexec"};
         makeDirectories(paths_.configRoot, 0750);
         makeDirectories(paths_.dataRoot, 0711);
         makeDirectories(paths_.runRoot, 0711);
         makeDirectories(paths_.libexec, 0755);
+        if (!libexec.empty()) useLibexec(libexec);
     }
     TestHost(const TestHost&) = delete;
     TestHost& operator=(const TestHost&) = delete;
@@ -104,7 +117,7 @@ public:
 
     [[nodiscard]] const std::filesystem::path& root() const noexcept { return root_; }
 
-    /// Programs of Mergen's own are taken from `folder`, which is borrowed. Before configure().
+    /// Programs of Mergen's own are taken from `folder`, which stays as it is. Before configure().
     void useLibexec(std::filesystem::path folder) { paths_.libexec = std::move(folder); }
 
 private:

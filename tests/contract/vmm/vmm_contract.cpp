@@ -37,8 +37,8 @@ bool isZero(const std::filesystem::path& path) {
 
 }  // namespace
 
-VmmContract::VmmContract() : host_(GetParam().keys, GetParam().settings), vmm_(GetParam().create()) {
-    if (!GetParam().libexec.empty()) host_.useLibexec(GetParam().libexec);
+VmmContract::VmmContract()
+    : host_(GetParam().keys, GetParam().settings, GetParam().libexec), vmm_(GetParam().create()) {
     vmm_->configure(host_);
     vmm_->start();
 }
@@ -47,8 +47,8 @@ VmmContract::~VmmContract() {
     vmm_->stop();
 }
 
-std::unique_ptr<VmmBackend> VmmContract::another() {
-    std::unique_ptr<VmmBackend> vmm = GetParam().create();
+BackendPtr<VmmBackend> VmmContract::another() {
+    BackendPtr<VmmBackend> vmm = GetParam().create();
     vmm->configure(host_);
     vmm->start();
     return vmm;
@@ -75,11 +75,11 @@ GuestSpec VmmContract::paperGuest() {
 
 GuestSpec VmmContract::makeGuest(const VmmPlace& place) {
     GuestSpec guest = paperGuest();
-    const auto images = GetParam().guest.images();
+    const auto images = test::GuestImages::find(GetParam().guest);
     const auto skip = [](const std::string& why) { GTEST_SKIP() << why; };
     if (!images) {
         skip("there is no guest to boot: run guest/build-rootfs, or the test by ctest");
-    } else if (::access(GetParam().program.c_str(), X_OK) != 0) {
+    } else if (!GetParam().program.empty() && ::access(GetParam().program.c_str(), X_OK) != 0) {
         skip("this host has no " + GetParam().program.string());
     } else {
         guest.kernel = images->kernel;
@@ -91,7 +91,7 @@ GuestSpec VmmContract::makeGuest(const VmmPlace& place) {
 }
 
 GuestSpec VmmContract::makeWritingGuest(const VmmPlace& place) {
-    if (GetParam().guest.writesDisks) return makeGuest(place);
+    if (GetParam().signs.writesDisks) return makeGuest(place);
     [] { GTEST_SKIP() << "this VMM is a fake, whose guest writes to no disk"; }();
     return paperGuest();
 }
@@ -102,7 +102,7 @@ std::unique_ptr<test::VmmProcess> VmmContract::launch(const GuestSpec& guest, co
 
 void VmmContract::bootToUserSpace(const GuestSpec& guest, const VmmPlace& place, test::VmmProcess& process) {
     vmm().boot(place, guest, plenty, [&] { return process.alive(); });
-    ASSERT_TRUE(process.awaitConsole(GetParam().guest.ready)) << process.console();
+    ASSERT_TRUE(process.awaitConsole(GetParam().signs.ready)) << process.console();
 }
 
 void VmmContract::stopCleanly(const VmmPlace& place, test::VmmProcess& process) {
@@ -198,7 +198,7 @@ TEST_P(VmmContract, GuestLivesFromLaunchToCleanUp) {
     EXPECT_EQ(vmm().query(place, plenty), GuestState::Running);
 
     stopCleanly(place, *process);
-    EXPECT_THAT(process->console(), HasSubstr(GetParam().guest.shuttingDown)) << "it did not hear the request";
+    EXPECT_THAT(process->console(), HasSubstr(GetParam().signs.shuttingDown)) << "it did not hear the request";
     EXPECT_EQ(kindOf([&] { static_cast<void>(vmm().query(place, plenty)); }), ErrorKind::Unavailable);
     vmm().cleanUp(place);
     EXPECT_THAT(listDirectory(place.runDirectory), IsEmpty());
@@ -224,7 +224,7 @@ TEST_P(VmmContract, GuestThatPausesGoesOnWhereItWas) {
         vmm().resume(place, plenty);
         EXPECT_EQ(vmm().query(place, plenty), GuestState::Running);
     }
-    ASSERT_TRUE(process->awaitConsole(GetParam().guest.ready)) << process->console();
+    ASSERT_TRUE(process->awaitConsole(GetParam().signs.ready)) << process->console();
     vmm().pause(place, plenty);
     stopCleanly(place, *process);  // a paused guest hears it too
 }
@@ -292,8 +292,8 @@ TEST_P(VmmContract, TwoGuestsDoNotMeet) {
     const auto process = launch(guest, place), other = launch(otherGuest, otherPlace);
     vmm().boot(otherPlace, otherGuest, plenty, [&] { return other->alive(); });
     vmm().boot(place, guest, plenty, [&] { return process->alive(); });
-    ASSERT_TRUE(process->awaitConsole(GetParam().guest.ready)) << process->console();
-    ASSERT_TRUE(other->awaitConsole(GetParam().guest.ready)) << other->console();
+    ASSERT_TRUE(process->awaitConsole(GetParam().signs.ready)) << process->console();
+    ASSERT_TRUE(other->awaitConsole(GetParam().signs.ready)) << other->console();
     stopCleanly(place, *process);
     EXPECT_EQ(vmm().query(otherPlace, plenty), GuestState::Running);
     stopCleanly(otherPlace, *other);
@@ -358,7 +358,7 @@ TEST_P(VmmContract, GuestComesUpAgainUnattended) {
     for (const std::filesystem::path& file : plan.stale) removeTree(file);
     plan.arguments = plan.unattended;
     test::VmmProcess again(plan);
-    ASSERT_TRUE(again.awaitConsole(GetParam().guest.ready)) << again.console();
+    ASSERT_TRUE(again.awaitConsole(GetParam().signs.ready)) << again.console();
     EXPECT_EQ(vmm().query(place, plenty), GuestState::Running);
     stopCleanly(place, again);
     vmm().cleanUp(place);

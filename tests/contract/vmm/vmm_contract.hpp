@@ -3,10 +3,8 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
-#include <ostream>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -14,32 +12,14 @@
 
 #include <mergen/sdk/vmm.hpp>
 
+#include "backend_under_test.hpp"
 #include "test_host.hpp"
 #include "vmm_process.hpp"
 
 namespace mergen {
 
-/// What the backend boots, and what can be seen of it.
-struct GuestUnderTest {
-    /// Kernel and root disk, or why there are none.
-    std::function<std::optional<test::GuestImages>()> images = test::GuestImages::find;
-    std::string ready = "mergen-guest: ready";                 ///< on the console once it is up
-    std::string shuttingDown = "mergen-guest: shutting down";  ///< on the console once it has heard Ctrl-Alt-Del
-    bool writesDisks = true;  ///< it counts its boots on the root disk, and scribbles on the second one if told to
-};
-
 /// One VMM backend as the suite sees it.
-struct VmmUnderTest {
-    const mergen_key* keys;  ///< its manifest's table
-    std::function<std::unique_ptr<VmmBackend>()> create;
-    std::map<std::string, std::string, std::less<>> settings;
-    std::filesystem::path program;  ///< the VMM's; tests that need it are skipped where it is missing
-    std::filesystem::path libexec;  ///< programs of Mergen's own that the backend starts; empty: none
-    GuestUnderTest guest{};
-};
-inline void PrintTo(const VmmUnderTest&, std::ostream* out) {
-    *out << "backend";
-}
+using VmmUnderTest = BackendUnderTest<VmmBackend>;
 
 /// The promises of `VmmBackend`, shown with guests: real ones, or what a fake VMM can show of one. A backend runs them
 /// by one line in a test of its own, in namespace mergen or below:
@@ -55,7 +35,7 @@ protected:
 
     [[nodiscard]] VmmBackend& vmm() { return *vmm_; }
     /// A backend of the kind that has been configured and started: another server on the same host.
-    [[nodiscard]] std::unique_ptr<VmmBackend> another();
+    [[nodiscard]] BackendPtr<VmmBackend> another();
 
     /// A place with a run directory of its own.
     [[nodiscard]] VmmPlace makePlace();
@@ -81,7 +61,7 @@ protected:
 
 private:
     test::TestHost host_;
-    std::unique_ptr<VmmBackend> vmm_;
+    BackendPtr<VmmBackend> vmm_;
 };
 
 }  // namespace mergen

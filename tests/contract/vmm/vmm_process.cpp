@@ -26,8 +26,8 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
 
 }  // namespace
 
-std::optional<GuestImages> GuestImages::find() {
-    const std::filesystem::path folder = MERGEN_GUEST_DIR;
+std::optional<GuestImages> GuestImages::find(std::filesystem::path folder) {
+    if (folder.empty()) folder = MERGEN_GUEST_DIR;
     GuestImages images{folder / "vmlinuz", folder / "rootfs.ext4"};
     if (!std::filesystem::exists(images.kernel) || !std::filesystem::exists(images.rootDisk)) return std::nullopt;
     return images;

@@ -16,12 +16,13 @@
 /// What tests of VMM backends need of the host: a guest to boot, and a supervisor of the smallest kind.
 namespace mergen::test {
 
-/// What `guest/build-rootfs` has made for the tests of this build.
+/// What `guest/build-rootfs` makes.
 struct GuestImages {
     std::filesystem::path kernel, rootDisk;
 
-    /// Nothing if they have not been made: `ctest` makes them before each test that needs them.
-    [[nodiscard]] static std::optional<GuestImages> find();
+    /// Those in `folder`, or, if that is empty, those of the tests of this build, which `ctest` makes before each test
+    /// that needs them. Nothing if they are not there.
+    [[nodiscard]] static std::optional<GuestImages> find(std::filesystem::path folder = {});
 };
 
 /// Runs a plan as a child of the test, killed at the end if it still lives. Its console is a pipe that is read while

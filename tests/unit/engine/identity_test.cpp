@@ -1,3 +1,5 @@
+#include <atomic>
+#include <latch>
 #include <thread>
 
 #include "world.hpp"
@@ -184,6 +186,37 @@ TEST(Allocation, ConcurrentCreatesShareNothing) {
     }
     EXPECT_EQ(ids.size(), 128U);
     EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Allocation, OfManyRequestsForOneIdAndPortOneIsGrantedAndTheOthersHearThatItIsTaken) {
+    World world;
+    const auto engine = world.boot();
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("the-one");
+    request.ports = {{80, 25000, Protocol::Tcp}};
+    constexpr int clientCount = 16;
+    for (int round = 0; round < 20; ++round) {
+        std::atomic<int> granted = 0, taken = 0, otherwise = 0;
+        std::latch together(clientCount);
+        {
+            std::vector<std::jthread> clients;
+            for (int i = 0; i < clientCount; ++i) {
+                clients.emplace_back([&] {
+                    together.arrive_and_wait();
+                    try {
+                        static_cast<void>(engine->create(request));
+                        ++granted;
+                    } catch (const Error& error) {
+                        ++(error.kind() == ErrorKind::AlreadyExists ? taken : otherwise);
+                    }
+                });
+            }
+        }
+        EXPECT_EQ(granted, 1);
+        EXPECT_EQ(taken, clientCount - 1);
+        EXPECT_EQ(otherwise, 0);
+        engine->remove("the-one", false);
+    }
 }
 
 TEST(Allocation, NamesOnTheHostComeFromTheInternalIdAndNotFromTheChosenOne) {

@@ -271,9 +271,9 @@ CreateRequest World::request() const {
 
 void World::effect(const std::string& name, const std::function<void()>& action) {
     const std::lock_guard lock(mutex_);
-    if (onEffect) onEffect(name, "before");
+    onEffect(name, "before");
     action();
-    if (onEffect) onEffect(name, "after");
+    onEffect(name, "after");
 }
 
 void World::end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent) {

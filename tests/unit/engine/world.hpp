@@ -21,6 +21,27 @@ namespace mergen::engine::test {
 /// Thrown to play `kill -9`: no handler of the engine knows it, so nothing is undone and nothing is written.
 struct Crash {};
 
+/// A function that may be replaced while threads of the engine call it: when the assignment returns, no call of the old
+/// one is in progress.
+class Hook {
+public:
+    using Function = std::function<void(const std::string& effect, const std::string& moment)>;
+    explicit Hook(std::recursive_mutex& mutex) : mutex_(mutex) {}
+    Hook& operator=(Function function) {
+        const std::lock_guard lock(mutex_);
+        function_ = std::move(function);
+        return *this;
+    }
+    void operator()(const std::string& effect, const std::string& moment) const {
+        const std::lock_guard lock(mutex_);
+        if (function_) function_(effect, moment);
+    }
+
+private:
+    std::recursive_mutex& mutex_;
+    Function function_;  // guarded by mutex_
+};
+
 class World {
 public:
     World();
@@ -58,8 +79,8 @@ public:
 
     /// Called with the name of each effect before and after it happens ("network.attach", "after"): throws to make it
     /// fail. Every call of the engine into a backend that changes something goes through here.
-    std::function<void(const std::string& effect, const std::string& moment)> onEffect;
-    /// Called by every question to a VMM, under no lock: may keep it waiting.
+    Hook onEffect{mutex_};
+    /// Called by every question to a VMM, under no lock of this host's: may keep it waiting.
     std::function<void(const Uuid& vm)> onQuery;
     /// A run of the VMM of this VM ends; by its policy it waits then for startAgain().
     void end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent = {});

@@ -9,9 +9,9 @@ namespace mergen::supervisor {
 
 /// This backend with the mergen-vm of this build.
 [[nodiscard]] inline SupervisorUnderTest processUnderTest() {
-    return {ProcessSupervisor::keys, {{"launcher", MERGEN_TEST_LAUNCHER}, {"restart_delay", "1ms"}}, [] {
-                return std::make_unique<ProcessSupervisor>();
-            }};
+    return {.keys = ProcessSupervisor::keys,
+            .create = [] { return std::make_unique<ProcessSupervisor>(); },
+            .settings = {{"launcher", MERGEN_TEST_LAUNCHER}, {"restart_delay", "1ms"}}};
 }
 
 }  // namespace mergen::supervisor

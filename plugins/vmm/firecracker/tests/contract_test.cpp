@@ -1,7 +1,6 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
-#include <optional>
 #include <string>
 #include <unistd.h>
 
@@ -20,9 +19,9 @@ public:
         std::string name = (std::filesystem::temp_directory_path() / "mergen-images-XXXXXX").string();
         if (::mkdtemp(name.data()) == nullptr) std::abort();
         folder_ = name;
-        std::ofstream(images().kernel) << "\x7f"
-                                          "ELF, as far as anybody looks";
-        std::ofstream(images().rootDisk) << std::string(1 << 20, '\0');
+        std::ofstream(folder_ / "vmlinuz") << "\x7f"
+                                              "ELF, as far as anybody looks";
+        std::ofstream(folder_ / "rootfs.ext4") << std::string(1 << 20, '\0');
     }
     PaperImages(const PaperImages&) = delete;
     PaperImages& operator=(const PaperImages&) = delete;
@@ -30,28 +29,27 @@ public:
         std::error_code ignored;
         std::filesystem::remove_all(folder_, ignored);
     }
-    [[nodiscard]] test::GuestImages images() const { return {folder_ / "vmlinux", folder_ / "rootfs.ext4"}; }
+    [[nodiscard]] const std::filesystem::path& folder() const noexcept { return folder_; }
 
 private:
     std::filesystem::path folder_;
 };
 
-std::optional<test::GuestImages> paperImages() {
+const std::filesystem::path& paperImages() {
     static const PaperImages made;
-    return made.images();
+    return made.folder();
 }
 
-INSTANTIATE_TEST_SUITE_P(FirecrackerFake, VmmContract,
-                         ::testing::Values(VmmUnderTest{
-                             .keys = FirecrackerVmm::keys,
-                             .create = [] { return std::make_unique<FirecrackerVmm>(); },
-                             .settings = {{"binary", MERGEN_FAKE_FIRECRACKER}, {"probe", "false"}},
-                             .program = MERGEN_FAKE_FIRECRACKER,
-                             .libexec = {},
-                             .guest = {.images = paperImages,
-                                       .ready = "fake-guest: ready",
-                                       .shuttingDown = "fake-guest: shutting down",
-                                       .writesDisks = false}}));
+INSTANTIATE_TEST_SUITE_P(
+    FirecrackerFake, VmmContract,
+    ::testing::Values(VmmUnderTest{
+        .keys = FirecrackerVmm::keys,
+        .create = [] { return std::make_unique<FirecrackerVmm>(); },
+        .settings = {{"binary", MERGEN_FAKE_FIRECRACKER}, {"probe", "false"}},
+        .program = MERGEN_FAKE_FIRECRACKER,
+        .libexec = {},
+        .guest = paperImages(),
+        .signs = {.ready = "fake-guest: ready", .shuttingDown = "fake-guest: shutting down", .writesDisks = false}}));
 
 }  // namespace
 }  // namespace mergen::vmm
