@@ -78,6 +78,8 @@ private:
     /// `record` in `state` with no operation in it.
     [[nodiscard]] static VmRecord settled(VmRecord record, VmState state, std::string failure = {});
     static void noteHooks(Vm& vm);
+    /// Says in the log and in the timeline that ports of an adopted VM are not held.
+    void noteLostPorts(Vm& vm, const std::vector<std::string>& lost);
     /// Throws NotSupported about "ports[i].protocol" for a protocol that the network backend lacks.
     void refuseUnpublishable(const std::vector<PortRequest>& ports) const;
     /// Throws AlreadyExists about "dataDisk" if it is another VM's: a writable disk has one owner.
@@ -88,9 +90,9 @@ private:
     // lifecycle.cpp
     void createVm(Operation& op, const OpenedImages& images);
     void startVm(Operation& op);
-    /// Throws AlreadyExists if another program has come to listen on a port of the VM since it was created: published,
-    /// the port would be taken from that program.
-    void refuseBusyPorts(const VmRecord& record) const;
+    /// Throws AlreadyExists if another program took a port of the VM while no server held it: published, the port would
+    /// be taken from that program.
+    void refuseBusyPorts(const VmRecord& record);
     void stopVm(Operation& op);
     /// All of a stop after its intent; leaves the VM in `final`.
     void completeStop(Operation& op, VmState final, const std::string& failure);

@@ -113,9 +113,9 @@ void Engine::Impl::startVm(Operation& op) {
     op.vm().pid = process.pid;
 }
 
-void Engine::Impl::refuseBusyPorts(const VmRecord& record) const {
+void Engine::Impl::refuseBusyPorts(const VmRecord& record) {
     for (const PortBinding& port : record.ports) {
-        if (backends_.network.portFree(port.protocol, port.host)) continue;
+        if (backends_.network.holdPort(port.protocol, port.host)) continue;
         throw Error(ErrorKind::AlreadyExists, "host port " + std::to_string(port.host) + "/" +
                                                   std::string(toString(port.protocol)) +
                                                   " is in use by another program of the host");

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -18,8 +20,9 @@ namespace mergen {
 
 /// One network backend as the suite sees it.
 struct NetworkUnderTest {
-    const mergen_key* keys;  ///< its manifest's table; must need no setting that the suite would have to give
+    const mergen_key* keys;  ///< its manifest's table
     std::function<std::unique_ptr<NetworkBackend>()> create;
+    std::map<std::string, std::string, std::less<>> settings{};  ///< as the INI file would give them
 };
 inline void PrintTo(const NetworkUnderTest&, std::ostream* out) {
     *out << "backend";
@@ -30,7 +33,8 @@ inline void PrintTo(const NetworkUnderTest&, std::ostream* out) {
 ///
 ///     INSTANTIATE_TEST_SUITE_P(Stub, NetworkContract, backendUnderTest<StubNetwork>());
 ///
-/// where the class has a static `keys`, its manifest's table. A backend that touches the host needs PRIVATE_NETWORK.
+/// where the class has a static `keys`, its manifest's table. A backend that touches the host needs PRIVATE_NETWORK;
+/// one that works in several ways by its settings runs the suite once for each.
 class NetworkContract : public ::testing::TestWithParam<NetworkUnderTest> {
 protected:
     NetworkContract();
@@ -44,6 +48,8 @@ protected:
 
     /// A new VM with these ports, which is detached at the end.
     [[nodiscard]] NetworkSpec vm(std::uint32_t number, std::vector<PortBinding> ports = {});
+    /// Whether a port leads to some VM: another one that publishes it is refused.
+    [[nodiscard]] bool published(std::uint16_t port, Protocol protocol = Protocol::Tcp);
 
     /// The host before start() and after it.
     const std::string& untouched() const { return untouched_; }
@@ -57,8 +63,9 @@ private:
 };
 
 template <typename Backend>
-[[nodiscard]] auto backendUnderTest() {
-    return ::testing::Values(NetworkUnderTest{Backend::keys, [] { return std::make_unique<Backend>(); }});
+[[nodiscard]] auto backendUnderTest(std::map<std::string, std::string, std::less<>> settings = {}) {
+    return ::testing::Values(
+        NetworkUnderTest{Backend::keys, [] { return std::make_unique<Backend>(); }, std::move(settings)});
 }
 
 }  // namespace mergen

@@ -43,10 +43,12 @@ public:
     std::map<Uuid, GuestState> guests;
     std::map<Uuid, NetworkSpec> wires;
     std::map<Uuid, std::vector<PortBinding>> published;
-    std::set<std::uint16_t> busyPorts;       // bound by other programs
-    std::set<Ipv4Address> foreignAddresses;  // routed elsewhere by somebody
-    bool udp = true;                         // the network backend publishes UDP
-    bool guestObeys = true;                  // shuts down when asked
+    std::set<std::uint16_t> busyPorts;                       // bound by other programs
+    std::set<std::pair<Protocol, std::uint16_t>> heldPorts;  // bound by the server
+    GuestSettings guestSettings;                             // of the network backend
+    std::set<Ipv4Address> foreignAddresses;                  // routed elsewhere by somebody
+    bool udp = true;                                         // the network backend publishes UDP
+    bool guestObeys = true;                                  // shuts down when asked
     bool diesOnTerm = true;
     std::string bootError;  // boot() fails with this
 

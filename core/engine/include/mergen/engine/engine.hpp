@@ -39,6 +39,7 @@ struct EngineConfig {
     std::size_t eventsPerVm = 256;
     std::string unitPrefix = "fc";  ///< for the name of the unit in the `systemd` block
     std::string vmm;                ///< name of the VMM backend for new VMs
+    GuestSettings guestSettings{};  ///< the engine asks the network backend for them
 };
 
 /// The backends that the operator selected. Borrowed: started before the engine is made, stopped after it is gone.
