@@ -1,4 +1,5 @@
 // mergend itself, with the plugins that touch nothing of the host: as an ordinary user, without KVM and namespaces.
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -6,6 +7,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sstream>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -212,6 +214,13 @@ TEST(Mergend, RefusesAFileThatIsNotThere) {
     EXPECT_THAT(result.errors, HasSubstr("cannot read the configuration file /nonexistent/m.ini"));
 }
 
+TEST(Mergend, CheckConfigRefusesAGuestNetworkThatANetworkPluginNeedsItself) {
+    const Place place("[network]\nguest_cidr = 192.0.0.0/24\n", "linux");
+    const RunResult result = runMergend({"--config", place.file().string(), "--check-config"});
+    EXPECT_NE(exitOf(result), exitCode::success);
+    EXPECT_THAT(result.errors, HasSubstr("the guest network 192.0.0.0/24 overlaps the setting transit"));
+}
+
 TEST(Mergend, CheckConfigSaysAllThatIsWrong) {
     const Place place("vmm = nosuch\n[storage.memry]\n[storage.files]\ndocument_limt = 1\n[log]\nlevel = loud\n");
     const RunResult result = runMergend({"--check-config", "--config", place.file().string()});
@@ -322,6 +331,21 @@ TEST_F(MergendServes, TellsItsPortAnswersAndDrainsOnSigterm) {
         EXPECT_FALSE(fs::exists(place.portFile()));
         EXPECT_NO_THROW(DataRootLock(place.dataRoot()));
     }
+}
+
+TEST_F(MergendServes, MayOpenAsManyFilesAsTheHardLimitAllows) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit low{std::min<rlim_t>(256, before.rlim_max), before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+    const Place place;
+    Mergend server(place);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    ASSERT_TRUE(server.ready()) << server.seen();
+    rlimit of{};
+    ASSERT_EQ(::prlimit(server.pid(), RLIMIT_NOFILE, nullptr, &of), 0);
+    EXPECT_EQ(of.rlim_cur, of.rlim_max);
+    EXPECT_EQ(of.rlim_max, before.rlim_max);
 }
 
 TEST_F(MergendServes, ASecondServerOnTheSameDataRootIsRefusedAndToldThePid) {
