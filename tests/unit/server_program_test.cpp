@@ -1,5 +1,7 @@
 // mergend itself: its command line, its start and its end.
+#include <algorithm>
 #include <sstream>
+#include <sys/resource.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -63,6 +65,13 @@ TEST(Mergend, RefusesAFileThatIsNotThere) {
     const RunResult result = runMergend({"--config", "/nonexistent/m.ini"});
     EXPECT_EQ(exitOf(result), exitCode::config);
     EXPECT_THAT(result.errors, HasSubstr("cannot read the configuration file /nonexistent/m.ini"));
+}
+
+TEST(Mergend, CheckConfigRefusesAGuestNetworkThatANetworkPluginNeedsItself) {
+    const Place place("[network]\nguest_cidr = 192.0.0.0/24\n", "linux");
+    const RunResult result = runMergend({"--config", place.file().string(), "--check-config"});
+    EXPECT_NE(exitOf(result), exitCode::success);
+    EXPECT_THAT(result.errors, HasSubstr("the guest network 192.0.0.0/24 overlaps the setting transit"));
 }
 
 TEST(Mergend, CheckConfigSaysAllThatIsWrong) {
@@ -170,6 +179,21 @@ TEST_F(MergendServes, TellsItsPortAnswersAndDrainsOnSigterm) {
         EXPECT_FALSE(fs::exists(place.portFile()));
         EXPECT_NO_THROW(DataRootLock(place.dataRoot()));
     }
+}
+
+TEST_F(MergendServes, MayOpenAsManyFilesAsTheHardLimitAllows) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit low{std::min<rlim_t>(256, before.rlim_max), before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+    const Place place;
+    Mergend server(place);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    ASSERT_TRUE(server.ready()) << server.seen();
+    rlimit of{};
+    ASSERT_EQ(::prlimit(server.pid(), RLIMIT_NOFILE, nullptr, &of), 0);
+    EXPECT_EQ(of.rlim_cur, of.rlim_max);
+    EXPECT_EQ(of.rlim_max, before.rlim_max);
 }
 
 TEST_F(MergendServes, ASecondServerOnTheSameDataRootIsRefusedAndToldThePid) {

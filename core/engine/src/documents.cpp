@@ -239,7 +239,7 @@ Ipv4Address gatewayOf(const VmRecord& record) {
     return record.network.host(1);
 }
 
-std::string bootArguments(const VmRecord& record) {
+std::string bootArguments(const EngineConfig& config, const VmRecord& record) {
     std::istringstream words(record.bootArguments.value_or(std::string(defaultBootArguments)));
     std::string line;
     bool hasIp = false;
@@ -248,8 +248,10 @@ std::string bootArguments(const VmRecord& record) {
         line += (line.empty() ? "" : " ") + word;
     }
     if (hasIp) return line;
-    return line + (line.empty() ? "" : " ") + "ip=" + record.guest.str() + "::" + gatewayOf(record).str() + ":" +
-           record.network.netmask().str() + "::eth0:off";
+    line += (line.empty() ? "" : " ") + ("ip=" + record.guest.str()) + "::" + gatewayOf(record).str() + ":" +
+            record.network.netmask().str() + "::eth0:off";
+    for (const Ipv4Address& server : config.guestSettings.dns) line += ":" + server.str();
+    return line;
 }
 
 NetworkSpec networkSpec(const EngineConfig& config, const VmRecord& record) {
@@ -271,13 +273,16 @@ GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap
     guest.memory = record.memory;
     guest.kernel = paths.dataDir / "kernel";
     if (record.initrd) guest.initrd = paths.dataDir / "initrd";
-    guest.bootArguments = bootArguments(record);
+    guest.bootArguments = bootArguments(config, record);
     guest.disks.push_back(
         DiskSpec{.id = "rootfs", .file = paths.dataDir / "rootfs.ext4", .readOnly = false, .root = true});
     if (record.dataDisk) {
         guest.disks.push_back(DiskSpec{.id = "data", .file = *record.dataDisk, .readOnly = false, .root = false});
     }
-    if (tap) guest.nics.push_back(NicSpec{.id = "eth0", .tap = IfName::parse(record.tap), .mac = record.mac});
+    if (tap) {
+        guest.nics.push_back(NicSpec{
+            .id = "eth0", .tap = IfName::parse(record.tap), .mac = record.mac, .mtu = config.guestSettings.mtu});
+    }
     return guest;
 }
 

@@ -74,8 +74,9 @@ void salvage(const Record& documents, VmRecord& record);
 [[nodiscard]] VmPaths pathsOf(const EngineConfig& config, const RecordId& id, const Uuid& uuid);
 
 /// Kernel command line: the given or default arguments with blanks normalised, and "ip=" for the guest's address unless
-/// the caller gave one (L32, L33). The gateway is host number 1 of the network, the mask that of its prefix (W14).
-[[nodiscard]] std::string bootArguments(const VmRecord& record);
+/// the caller gave one (L32, L33). The gateway is host number 1 of the network, the mask that of its prefix (W14); name
+/// servers follow where there are any to tell of.
+[[nodiscard]] std::string bootArguments(const EngineConfig& config, const VmRecord& record);
 [[nodiscard]] Ipv4Address gatewayOf(const VmRecord& record);
 
 [[nodiscard]] NetworkSpec networkSpec(const EngineConfig& config, const VmRecord& record);

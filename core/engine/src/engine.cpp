@@ -15,8 +15,20 @@
 
 namespace mergen::engine {
 
+namespace {
+
+EngineConfig withGuestSettings(EngineConfig config, const NetworkBackend& network) {
+    config.guestSettings = network.guestSettings();
+    return config;
+}
+
+}  // namespace
+
 Engine::Impl::Impl(EngineConfig config, Backends backends, Log& log)
-    : config_(std::move(config)), backends_(std::move(backends)), log_(log), identities_(config_, backends_.network) {
+    : config_(withGuestSettings(std::move(config), backends.network)),
+      backends_(std::move(backends)),
+      log_(log),
+      identities_(config_, backends_.network) {
     if (!backends_.vmms.contains(config_.vmm)) {
         throw Error(ErrorKind::InvalidArgument, "the VMM '" + config_.vmm + "' for new VMs is not loaded");
     }
@@ -379,6 +391,19 @@ void Engine::Impl::noteHooks(Vm& vm) {
     vm.timeline.append(std::move(event));
 }
 
+void Engine::Impl::noteLostPorts(Vm& vm, const std::vector<std::string>& lost) {
+    for (const std::string& why : lost) {
+        log_.warning("vm.port.lost",
+                     {{"vm", vm.id.str()}, {"cause", why}, {"effect", "the VM cannot be started until it is free"}});
+        Event event;
+        event.vm = vm.id.str();
+        event.operation = "adopt";
+        event.outcome = "note";
+        event.cause = why;
+        vm.timeline.append(std::move(event));
+    }
+}
+
 namespace {
 
 struct stat inspect(const UniqueFd& fd, const std::string& what) {
@@ -524,7 +549,7 @@ VmView Engine::Impl::view(const Vm& vm) const {
     if (record.state != VmState::Corrupt) {
         view.guestAddress = record.guest.str();
         view.mac = record.mac.str();
-        view.bootArguments = bootArguments(record);
+        view.bootArguments = bootArguments(config_, record);
     }
     view.tapName = record.tap;
     view.netns = record.netns;

@@ -92,6 +92,8 @@ private:
     /// `record` in `state` with no operation in it.
     [[nodiscard]] static VmRecord settled(VmRecord record, VmState state, std::string failure = {});
     static void noteHooks(Vm& vm);
+    /// Says in the log and in the timeline that ports of an adopted VM are not held.
+    void noteLostPorts(Vm& vm, const std::vector<std::string>& lost);
     /// Throws NotSupported about "ports[i].protocol" for a protocol that the network backend lacks.
     void refuseUnpublishable(const std::vector<PortRequest>& ports) const;
     /// Makes the data disk the VM's, and throws about the member whose file is a disk of another VM (AlreadyExists), is
@@ -111,9 +113,9 @@ private:
     // lifecycle.cpp
     void createVm(Operation& op, const OpenedImages& images);
     void startVm(Operation& op);
-    /// Throws AlreadyExists if another program has come to listen on a port of the VM since it was created: published,
-    /// the port would be taken from that program.
-    void refuseBusyPorts(const VmRecord& record) const;
+    /// Throws AlreadyExists if another program took a port of the VM while no server held it: published, the port would
+    /// be taken from that program.
+    void refuseBusyPorts(const VmRecord& record);
     /// Throws NotSupported about "restartPolicy" if it cannot be kept with this plan.
     static void refuseUnattended(const VmRecord& record, const LaunchPlan& plan);
     void stopVm(Operation& op);

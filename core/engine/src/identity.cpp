@@ -23,7 +23,7 @@ bool runsAsRoot() noexcept {
 
 }  // namespace
 
-Identities::Identities(const EngineConfig& config, const NetworkBackend& network)
+Identities::Identities(const EngineConfig& config, NetworkBackend& network)
     : config_(config),
       network_(network),
       hosts_(2, config.guestNetwork.size() - 3),  // not the network, the gateway and the broadcast address (L36)
@@ -137,6 +137,8 @@ bool Identities::takePort(PortKey key, const std::string& owner, std::string& ho
 }
 
 void Identities::releasePort(PortKey key) {
+    // First the port, then its number: who gets the number next must not find the port held and then lose it.
+    network_.releasePort(key.first, key.second);
     const std::lock_guard lock(mutex_);
     if (ports_.erase(key) > 0) portPool(key.first).release(key.second);
 }
@@ -158,11 +160,11 @@ std::uint16_t Identities::choosePort(Protocol protocol, const std::string& owner
         }
         Rollback undo;
         undo.add([&] { releasePort({protocol, port}); });
-        if (network_.portFree(protocol, port)) {
+        if (network_.holdPort(protocol, port)) {
             undo.commit();
             return port;
         }
-        from = port + 1U;  // another program of the host listens there
+        from = port + 1U;  // another program of the host has it
     }
 }
 
@@ -190,7 +192,7 @@ void Identities::reservePorts(VmRecord& record, const std::vector<PortRequest>& 
             throw taken("host port", number, holder).about(field);
         }
         keep(ports[i].protocol, ports[i].host, ports[i].guest);
-        if (!network_.portFree(ports[i].protocol, ports[i].host)) {
+        if (!network_.holdPort(ports[i].protocol, ports[i].host)) {
             throw Error(ErrorKind::AlreadyExists, "host port " + number + " is in use by another program of the host")
                 .about(field);
         }
@@ -202,7 +204,23 @@ void Identities::reservePorts(VmRecord& record, const std::vector<PortRequest>& 
     undo.commit();
 }
 
-void Identities::adopt(const VmRecord& record) {
+std::vector<std::string> Identities::adopt(const VmRecord& record) {
+    adoptNumbers(record);
+    std::vector<std::string> lost;
+    for (const PortBinding& port : record.ports) {
+        const std::string what = "host port " + std::to_string(port.host) + "/" + std::string(toString(port.protocol));
+        try {
+            if (!network_.holdPort(port.protocol, port.host)) {
+                lost.push_back(what + " has been taken by another program of the host");
+            }
+        } catch (const Error& error) {
+            lost.push_back(what + " cannot be held: " + error.what());
+        }
+    }
+    return lost;
+}
+
+void Identities::adoptNumbers(const VmRecord& record) {
     const std::string owner = record.id.str();
     const std::lock_guard lock(mutex_);
     if (const auto it = shortIds_.find(record.uuid.short8()); it != shortIds_.end()) {

@@ -12,11 +12,12 @@
 namespace mergen::engine {
 
 /// Gives out what no two VMs may share: names, addresses, host ports, MAC addresses, uids. Each allocation is one short
-/// critical section in memory; whether the host itself has something in the way is asked outside the lock.
+/// critical section in memory; whether the host itself has something in the way is asked outside the lock. A host port
+/// is real: while a VM has its number, the network backend holds it (W2).
 /// Threads: any.
 class Identities {
 public:
-    Identities(const EngineConfig& config, const NetworkBackend& network);
+    Identities(const EngineConfig& config, NetworkBackend& network);
 
     /// Fills uuid, guest, network, mac, tap, netns, ports and credentials of `record`, whose id and name are set if the
     /// caller chose them; without a chosen id the id becomes the UUID. Asks the network backend whether names, routes
@@ -26,8 +27,9 @@ public:
     void reserve(VmRecord& record, const std::vector<PortRequest>& ports, bool chosenId);
 
     /// Takes what a record of an earlier server holds. Throws AlreadyExists, naming the other VM, if two records hold
-    /// the same; nothing of this one is reserved then.
-    void adopt(const VmRecord& record);
+    /// the same; nothing of this one is reserved then. Gives the VM's ports that cannot be held, each with the reason:
+    /// another program took them while no server ran.
+    [[nodiscard]] std::vector<std::string> adopt(const VmRecord& record);
 
     /// Gives back what reserve() or adopt() took. Only after the record is durably gone.
     void release(const VmRecord& record);
@@ -37,6 +39,7 @@ private:
 
     void reserveUuid(VmRecord& record, bool chosenId);
     void reserveAddress(VmRecord& record);
+    void adoptNumbers(const VmRecord& record);
     void reservePorts(VmRecord& record, const std::vector<PortRequest>& ports);
     std::uint16_t choosePort(Protocol protocol, const std::string& owner);
     bool takePort(PortKey key, const std::string& owner, std::string& holder);
@@ -44,7 +47,7 @@ private:
     [[nodiscard]] NumberPool& portPool(Protocol protocol) { return protocol == Protocol::Tcp ? tcpPorts_ : udpPorts_; }
 
     const EngineConfig& config_;
-    const NetworkBackend& network_;
+    NetworkBackend& network_;
 
     std::mutex mutex_;
     // All below is guarded by mutex_.

@@ -137,9 +137,9 @@ void Engine::Impl::refuseUnattended(const VmRecord& record, const LaunchPlan& pl
         .about("restartPolicy");
 }
 
-void Engine::Impl::refuseBusyPorts(const VmRecord& record) const {
+void Engine::Impl::refuseBusyPorts(const VmRecord& record) {
     for (const PortBinding& port : record.ports) {
-        if (backends_.network.portFree(port.protocol, port.host)) continue;
+        if (backends_.network.holdPort(port.protocol, port.host)) continue;
         throw Error(ErrorKind::AlreadyExists, "host port " + std::to_string(port.host) + "/" +
                                                   std::string(toString(port.protocol)) +
                                                   " is in use by another program of the host");

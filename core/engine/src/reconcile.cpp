@@ -101,10 +101,11 @@ void Engine::Impl::addRecord(const StoredRecord& stored) {
     std::optional<VmRecord> record;
     bool nameless = false;
     bool holds = false;
+    std::vector<std::string> lostPorts;
     try {
         if (corrupt.empty()) {
             record = fromDocuments(stored.record);
-            identities_.adopt(*record);
+            lostPorts = identities_.adopt(*record);
         }
     } catch (const Error& error) {
         corrupt = error.what();
@@ -122,7 +123,7 @@ void Engine::Impl::addRecord(const StoredRecord& stored) {
         record->mac = MacAddress::of(record->uuid);
         if (const auto user = userOfDisks(config_, id)) record->credentials = *user;
         try {
-            identities_.adopt(*record);
+            lostPorts = identities_.adopt(*record);
             holds = true;
         } catch (const Error& error) {
             log_.warning("vm.record.holds_nothing", {{"vm", id.str()}, {"cause", error.what()}});
@@ -132,6 +133,7 @@ void Engine::Impl::addRecord(const StoredRecord& stored) {
     vm->revision = stored.revision;
     vm->nameless = nameless;
     vm->holds = holds;
+    noteLostPorts(*vm, lostPorts);
     registry_.add(vm, static_cast<std::size_t>(-1));
     adoptDisks(*record);
 }

@@ -44,6 +44,7 @@ public:
     [[nodiscard]] Log& log() noexcept override { return log_; }
     [[nodiscard]] const HostPaths& paths() const noexcept override { return config_.paths; }
     [[nodiscard]] const std::string& instance() const noexcept override { return config_.instance; }
+    [[nodiscard]] const NetworkPlan& networkPlan() const noexcept override { return config_.network; }
 
 private:
     Settings settings_;

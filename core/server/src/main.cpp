@@ -3,6 +3,7 @@
 #include <exception>
 #include <iostream>
 #include <memory>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <mergen/server/exit_code.hpp>
@@ -27,10 +28,20 @@ std::unique_ptr<mergen::server::Application> makeApplication() {
     return application;
 }
 
+/// Each host port of a VM takes a descriptor, so that the usual soft limit of 1024 is soon met. The hard limit is the
+/// operator's word; without it the first VM too many is refused with that reason.
+void raiseDescriptorLimit() noexcept {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     mergen::server::Signals::block();
+    raiseDescriptorLimit();
     ::umask(022);  // an inherited 077 would keep VMs' own uids out of the folders made for them
     try {
         return makeApplication()->execute(argc, argv);

@@ -62,7 +62,10 @@ pluginhost::PluginHostConfig pluginHostConfig(const ServerConfig& config, std::s
                       .dataRoot = paths.dataRoot,
                       .runRoot = paths.runRoot,
                       .libexec = paths.libexecDir},
-            .instance = std::move(instance)};
+            .instance = std::move(instance),
+            .network = {.guests = config.network.guestCidr,
+                        .portStart = config.network.portStart,
+                        .portEnd = config.network.portEnd}};
 }
 
 engine::EngineConfig engineConfig(const ServerConfig& config, std::string instance) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,25 +8,21 @@
 
 #include <mergen/sdk/network.hpp>
 
+#include "egress.hpp"
+#include "held_ports.hpp"
 #include "named_namespaces.hpp"
+#include "netns_topology.hpp"
 #include "ruleset.hpp"
+#include "tap_topology.hpp"
 
 namespace mergen::network {
 
-class Rtnetlink;
-struct Link;
-
-/// Guests on the kernel's own network stack: one network namespace per VM with the VM's tap in it, a veth pair from
-/// there to the host, and one nftables table per server.
+/// Guests on the kernel's own network stack: a tap per VM that the host routes to, in one of two shapes (Topology), and
+/// one nftables table per server (Ruleset), which does all filtering and translation on the host, out of the reach of
+/// what breaks out of a VMM.
 ///
-///     guest ── tap-<id8> [ namespace mergen-<id8> ] uplink ══ mg-<id8> [ host: routes, table inet mergen_<instance> ]
-///
-/// The namespace routes between tap and uplink; all filtering and translation is the host's, out of the reach of what
-/// breaks out of a VMM. Every veth pair uses the same two transit addresses with fixed neighbours: each is a wire of
-/// its own, and nothing is asked for by ARP, so that neither rp_filter nor the number of VMs matters.
-///
-/// A wire is made in a namespace without a name, which ends with the process, and named last: a server killed on the
-/// way leaves at most elements of the table and a file, each with the owner's tag.
+/// Whatever shape the setting asks for, a wire that is there keeps its own: a server that comes back under another
+/// setting leaves running VMs as they are.
 class LinuxNetwork final : public NetworkBackend {
 public:
     /// The manifest's table.
@@ -40,7 +35,9 @@ public:
 
     [[nodiscard]] NetworkTraits traits() const noexcept override;
     void checkNames(const NetworkSpec& spec) const override;
-    [[nodiscard]] bool portFree(Protocol protocol, std::uint16_t port) const override;
+    [[nodiscard]] GuestSettings guestSettings() const override;
+    [[nodiscard]] bool holdPort(Protocol protocol, std::uint16_t port) override;
+    void releasePort(Protocol protocol, std::uint16_t port) noexcept override;
     NetworkAttachment attach(const NetworkSpec& spec) override;
     [[nodiscard]] std::optional<NetworkAttachment> inspect(const NetworkSpec& spec) const override;
     void publish(const NetworkSpec& spec) override;
@@ -51,25 +48,38 @@ public:
 
 private:
     void checkSpec(const NetworkSpec& spec) const;
-    void wireInside(const NetworkSpec& spec, const NetNamespace& space, Rtnetlink& host) const;
-    void wireOutside(const NetworkSpec& spec, Rtnetlink& host) const;
-    [[nodiscard]] bool wholeInside(const NetworkSpec& spec, const NetNamespace& space) const;
+    /// Throws InvalidArgument if the guests' network overlaps the transit addresses that the shape uses.
+    void refuseOverlap(const Ipv4Network& guests, const Topology& shape) const;
+    void checkNames(const NetworkSpec& spec, const Topology& shape) const;
+    /// The shape that the VM's wire has, or is to get.
+    [[nodiscard]] const Topology& shapeOf(const NetworkSpec& spec) const;
+    /// Brings UDP flows in line with the VM's published ports, which are `ports`.
+    void followPorts(const NetworkSpec& spec, const std::vector<PortBinding>& ports) const;
     /// Takes away what bears the owner's tag under the names of `spec`; every step is done even if another fails.
     void takeDown(const NetworkSpec& spec) const;
+    /// Takes the VM out of the table, and its flows with it.
+    void expel(const OwnerTag& owner) const;
     void turnForwardingOn() const;
     void giveForwardingBack() const;
+    /// Chains of other programs that end guests' packets.
+    [[nodiscard]] std::vector<std::string> foreignFirewalls() const;
+    [[nodiscard]] std::string adviceOnFirewalls() const;
+    void warnOfForeignFirewalls() const;
     [[nodiscard]] Ruleset& ruleset() const;
 
     Host* host_ = nullptr;  // set by configure(); outlives us
 
     // Set by configure(), constant from then on.
-    Ipv4Address transitHost_;   // of the host's end of every veth pair
-    Ipv4Address transitInner_;  // of the namespace's end
     Ipv4Network transit_;
-    std::vector<Ipv4Network> denied_;
+    EgressPolicy egress_;
+    unsigned mtu_ = 0;
     std::filesystem::path state_;  // where start() writes down what it changed on the host
-
     NamedNamespaces names_{"/run/netns"};
+    std::unique_ptr<NetnsTopology> netns_;
+    std::unique_ptr<TapTopology> tap_;
+    const Topology* forNew_ = nullptr;  // one of the two
+
+    HeldPorts ports_;                   // has its own lock
     std::unique_ptr<Ruleset> ruleset_;  // made by start(); has its own lock
 };
 

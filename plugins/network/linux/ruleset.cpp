@@ -2,24 +2,19 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
-#include <cstdlib>
-#include <cstring>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <new>
 #include <sys/socket.h>
 
-#include <netlink/attr.h>
-#include <netlink/errno.h>
-#include <netlink/msg.h>
-#include <netlink/netlink.h>
-#include <netlink/socket.h>
 #include <nftables/libnftables.h>
 
 #include <mergen/base/json.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
+
+#include "foreign_firewall.hpp"
 
 namespace mergen::network {
 
@@ -37,7 +32,7 @@ struct Chain {
     std::vector<std::string> rules;
 };
 
-std::vector<Chain> chains(const std::vector<Ipv4Network>& denied) {
+std::vector<Chain> chains(const EgressPolicy& egress) {
     std::vector<Chain> all;
     // Before connection tracking: what a guest sends must be IPv4 from its own address. A guest's link has
     // route_localnet on, for the answers to 127.0.0.1, which without the first rule would open the host's loopback
@@ -51,9 +46,11 @@ std::vector<Chain> chains(const std::vector<Ipv4Network>& denied) {
           R"(iifname @guest_links iifname . ip saddr != @guest_sources counter drop comment "foreign source")"}});
     // Only what is addressed to the host itself: without the `fib` a published port would catch connections to any host
     // that merely pass through (CVE-2025-67499 was this).
-    const std::string publish = "fib daddr type local meta l4proto tcp dnat ip to tcp dport map @published_tcp";
-    all.push_back({"published", "type nat hook prerouting priority dstnat; policy accept;", {publish}});
-    all.push_back({"published_here", "type nat hook output priority -100; policy accept;", {publish}});
+    const std::vector<std::string> publish{
+        "fib daddr type local meta l4proto tcp dnat ip to tcp dport map @published_tcp",
+        "fib daddr type local meta l4proto udp dnat ip to udp dport map @published_udp"};
+    all.push_back({"published", "type nat hook prerouting priority dstnat; policy accept;", publish});
+    all.push_back({"published_here", "type nat hook output priority -100; policy accept;", publish});
     all.push_back({"sources",
                    "type nat hook postrouting priority srcnat; policy accept;",
                    {"ip saddr 127.0.0.0/8 oifname @guest_links masquerade",
@@ -69,11 +66,7 @@ std::vector<Chain> chains(const std::vector<Ipv4Network>& denied) {
          // What belongs to no connection would pass masquerade with the guest's own address.
          R"(iifname @guest_links ct state invalid counter drop comment "no connection")",
          "oifname @guest_links ct status dnat accept", R"(oifname @guest_links counter drop comment "not published")"}};
-    // One rule each, not a set: networks in a set must not overlap.
-    for (const Ipv4Network& network : denied) {
-        through.rules.push_back("iifname @guest_links ip daddr " + network.str() +
-                                R"( counter drop comment "denied network")");
-    }
+    std::ranges::move(egressRules(egress, "iifname @guest_links"), std::back_inserter(through.rules));
     all.push_back(std::move(through));
     all.push_back({"to_host",
                    "type filter hook input priority filter; policy accept;",
@@ -113,6 +106,8 @@ std::string_view Ruleset::nameOf(Set set) noexcept {
             return "guest_sources";
         case Set::PublishedTcp:
             return "published_tcp";
+        case Set::PublishedUdp:
+            return "published_udp";
     }
     return "";
 }
@@ -120,18 +115,11 @@ std::string_view Ruleset::nameOf(Set set) noexcept {
 void Ruleset::ContextDeleter::operator()(nft_ctx* context) const noexcept {
     nft_ctx_free(context);
 }
-void Ruleset::SocketDeleter::operator()(nl_sock* socket) const noexcept {
-    nl_socket_free(socket);
-}
 
-Ruleset::Ruleset(const std::string& instance, std::vector<Ipv4Network> denied)
-    : table_(std::string(tablePrefix) + instance), denied_(std::move(denied)), socket_(nl_socket_alloc()) {
-    if (!socket_) throw std::bad_alloc();
-    nl_socket_disable_auto_ack(socket_.get());  // every question here has one answer
-    if (const int result = nl_connect(socket_.get(), NETLINK_NETFILTER); result < 0) {
-        throw Error(ErrorKind::Unavailable, std::string("cannot open a netfilter socket: ") + nl_geterror(result));
-    }
-}
+Ruleset::Ruleset(const std::string& instance, EgressPolicy egress)
+    : table_(std::string(tablePrefix) + instance),
+      egress_(std::move(egress)),
+      socket_(NETLINK_NETFILTER, "nf_tables") {}
 
 Ruleset::~Ruleset() = default;
 
@@ -152,38 +140,21 @@ std::pair<std::string, std::string> Ruleset::run(const std::string& commands, bo
 }
 
 std::uint32_t Ruleset::generation() {
-    const std::unique_ptr<nl_msg, decltype(&nlmsg_free)> message(
-        nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0), &nlmsg_free);
+    NetlinkMessage question(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0);
     nfgenmsg header{};
     header.nfgen_family = AF_UNSPEC;
     header.version = NFNETLINK_V0;
-    if (!message || nlmsg_append(message.get(), &header, sizeof(header), NLMSG_ALIGNTO) < 0) throw std::bad_alloc();
-    if (const int sent = nl_send_auto(socket_.get(), message.get()); sent < 0) {
-        throw Error(ErrorKind::Unavailable,
-                    std::string("cannot ask for the ruleset's generation: ") + nl_geterror(sent));
-    }
-    const std::uint32_t sequence = nlmsg_hdr(message.get())->nlmsg_seq;
-    for (;;) {
-        sockaddr_nl peer{};
-        unsigned char* raw = nullptr;
-        const int got = nl_recv(socket_.get(), &peer, &raw, nullptr);
-        const std::unique_ptr<unsigned char, decltype(&std::free)> buffer(raw, &std::free);
-        if (got <= 0) {
-            throw Error(ErrorKind::Unavailable,
-                        std::string("cannot read the ruleset's generation: ") + nl_geterror(got));
-        }
-        int left = got;
-        for (auto* at = reinterpret_cast<nlmsghdr*>(buffer.get()); nlmsg_ok(at, left) != 0;
-             at = nlmsg_next(at, &left)) {
-            if (at->nlmsg_seq != sequence || peer.nl_pid != 0) continue;
-            if (at->nlmsg_type == NLMSG_ERROR) {
-                throw Error::fromErrno(-static_cast<const nlmsgerr*>(nlmsg_data(at))->error,
-                                       "cannot ask for the ruleset's generation: is nf_tables in this kernel?");
-            }
-            const nlattr* const id = nlmsg_find_attr(at, sizeof(nfgenmsg), NFTA_GEN_ID);
-            if (id != nullptr && nla_len(id) >= 4) return ntohl(nla_get_u32(id));
-        }
-    }
+    question.header(header);
+    std::optional<std::uint32_t> id;
+    socket_.require(question, "ask for the ruleset's generation (is nf_tables in this kernel?)",
+                    [&](const nlmsghdr& answer) {
+                        const auto attributes = attributesOf<NFTA_GEN_MAX + 1>(answer, sizeof(nfgenmsg));
+                        if (attributes[NFTA_GEN_ID] != nullptr) {
+                            id = ntohl(valueOf<std::uint32_t>(attributes[NFTA_GEN_ID], 0));
+                        }
+                    });
+    if (!id) throw Error(ErrorKind::Internal, "the kernel does not tell the ruleset's generation");
+    return *id;
 }
 
 std::string Ruleset::change(const std::string& commands) {
@@ -193,7 +164,10 @@ std::string Ruleset::change(const std::string& commands) {
     if (complaint.empty() && before) {
         // The kernel skips 0 when it counts round.
         const std::uint32_t ours = *before + 1 == 0 ? 1 : *before + 1;
-        if (generation() == ours) known_ = ours;
+        if (generation() == ours) {
+            known_ = ours;
+            if (foreignKnown_ == before) foreignKnown_ = ours;
+        }
     }
     return complaint;
 }
@@ -203,8 +177,10 @@ std::string Ruleset::fixedRules() const {
     std::string text = "add table " + table + " { comment \"Mergen: guests of one server\"; }\n";
     text += "add set " + table + " guest_links { type ifname; }\n";
     text += "add set " + table + " guest_sources { type ifname . ipv4_addr; }\n";
-    text += "add map " + table + " published_tcp { type inet_service : ipv4_addr . inet_service; }\n";
-    for (const Chain& chain : chains(denied_)) {
+    for (const char* const map : {"published_tcp", "published_udp"}) {
+        text += "add map " + table + " " + map + " { type inet_service : ipv4_addr . inet_service; }\n";
+    }
+    for (const Chain& chain : chains(egress_)) {
         const std::string name = table + " " + std::string(chain.name);
         text += "add chain " + name + " { " + std::string(chain.hook) + " }\n";
         text += "flush chain " + name + "\n";
@@ -216,7 +192,7 @@ std::string Ruleset::fixedRules() const {
 std::string Ruleset::element(const Key& key, const Entry& entry) const {
     std::string text = "inet " + table_ + " " + std::string(nameOf(key.first)) + " { ";
     // Names of links are quoted, the rest of a key is not.
-    if (key.first == Set::PublishedTcp) {
+    if (isMap(key.first)) {
         text += key.second;
     } else {
         const std::size_t end = std::min(key.second.find(' '), key.second.size());
@@ -256,15 +232,15 @@ void Ruleset::read() {
         for (const auto& item : *all) {
             const auto object = item.extract<Poco::JSON::Object::Ptr>();
             rules += object->has("rule") ? 1 : 0;
-            for (const Set set : {Set::GuestLinks, Set::GuestSources, Set::PublishedTcp}) {
-                const auto body = object->getObject(set == Set::PublishedTcp ? "map" : "set");
+            for (const Set set : allSets) {
+                const auto body = object->getObject(isMap(set) ? "map" : "set");
                 if (body.isNull() || body->getValue<std::string>("name") != nameOf(set)) continue;
                 const auto entries = body->getArray("elem");
                 if (entries.isNull()) continue;
                 for (const auto& written : *entries) {
                     Poco::Dynamic::Var key = written;
                     Entry entry;
-                    if (set == Set::PublishedTcp) {
+                    if (isMap(set)) {
                         const auto pair = written.extract<Poco::JSON::Array::Ptr>();
                         key = pair->get(0);
                         entry.value = elementText(pair->get(1));
@@ -285,7 +261,7 @@ void Ruleset::read() {
                     "cannot understand nftables' list of '" + table_ + "': " + error.displayText());
     }
     std::size_t expected = 0;
-    for (const Chain& chain : chains(denied_)) expected += chain.rules.size();
+    for (const Chain& chain : chains(egress_)) expected += chain.rules.size();
     whole_ = rules == expected;
 }
 
@@ -331,9 +307,10 @@ void Ruleset::replace(const OwnerTag& owner, const std::set<Set>& sets, const El
                 const auto other = OwnerTag::parse(there->second.comment);
                 const std::string holder =
                     other ? "VM " + other->vm.str() : std::string("something that is not this server's");
-                if (want->first.first == Set::PublishedTcp) {
-                    throw Error(ErrorKind::AlreadyExists,
-                                "host port " + want->first.second + " (tcp) leads to " + holder)
+                if (isMap(want->first.first)) {
+                    const Protocol protocol = want->first.first == Set::PublishedTcp ? Protocol::Tcp : Protocol::Udp;
+                    throw Error(ErrorKind::AlreadyExists, "host port " + want->first.second + " (" +
+                                                              std::string(toString(protocol)) + ") leads to " + holder)
                         .about("ports");
                 }
                 throw Error(ErrorKind::AlreadyExists, "the packet filter's element '" + want->first.second + "' in '" +
@@ -400,20 +377,27 @@ bool Ruleset::admitted(const OwnerTag& owner, const std::string& link, Ipv4Addre
 void Ruleset::publish(const OwnerTag& owner, Ipv4Address guest, const std::vector<PortBinding>& ports) {
     Elements wanted;
     for (const PortBinding& port : ports) {
-        wanted.insert_or_assign(Key{Set::PublishedTcp, std::to_string(port.host)},
+        const Set map = port.protocol == Protocol::Tcp ? Set::PublishedTcp : Set::PublishedUdp;
+        wanted.insert_or_assign(Key{map, std::to_string(port.host)},
                                 Entry{guest.str() + " . " + std::to_string(port.guest), owner.str()});
     }
-    replace(owner, {Set::PublishedTcp}, wanted);
+    replace(owner, {Set::PublishedTcp, Set::PublishedUdp}, wanted);
 }
 
-bool Ruleset::published(std::uint16_t port) {
+std::set<Ipv4Address> Ruleset::guestsOf(const OwnerTag& owner) {
     const std::lock_guard lock(mutex_);
     refresh();
-    return elements_.contains({Set::PublishedTcp, std::to_string(port)});
+    std::set<Ipv4Address> guests;
+    const auto own = byComment_.find(owner.str());
+    if (own == byComment_.end()) return guests;
+    for (const auto& [set, text] : own->second) {  // "LINK . ADDRESS"
+        if (set == Set::GuestSources) guests.insert(Ipv4Address::parse(text.substr(text.rfind(' ') + 1)));
+    }
+    return guests;
 }
 
 void Ruleset::expel(const OwnerTag& owner) {
-    replace(owner, {Set::GuestLinks, Set::GuestSources, Set::PublishedTcp}, {});
+    replace(owner, {allSets.begin(), allSets.end()}, {});
 }
 
 std::map<OwnerTag, std::vector<std::string>> Ruleset::list() {
@@ -448,24 +432,36 @@ bool Ruleset::otherInstances() {
     return false;
 }
 
-std::string Ruleset::foreignDropPolicy() {
+std::vector<std::string> Ruleset::foreignDrops(const std::string& links) {
     const std::lock_guard lock(mutex_);
+    const std::uint32_t now = generation();
+    if (foreignKnown_ == now) return foreignDrops_;
     const auto [output, complaint] = run("list chains", /*json=*/true);
     if (!complaint.empty()) throw Error(ErrorKind::Unavailable, "cannot list the packet filter's chains: " + complaint);
+    std::set<std::string> tables;  // of others, with a chain at the forward hook
     try {
         const auto all = json::parseObject(output, listLimits)->getArray("nftables");
         for (const auto& item : *all) {
             const auto chain = item.extract<Poco::JSON::Object::Ptr>()->getObject("chain");
             if (chain.isNull() || chain->optValue<std::string>("hook", "") != "forward") continue;
             const auto family = chain->getValue<std::string>("family");
-            if (chain->optValue<std::string>("policy", "") == "drop" && (family == "ip" || family == "inet")) {
-                return family + " " + chain->getValue<std::string>("table");
+            const auto table = chain->getValue<std::string>("table");
+            if ((family == "ip" || family == "inet") && !table.starts_with(tablePrefix)) {
+                tables.insert(family + " " + table);
             }
         }
     } catch (const Poco::Exception& error) {
         throw Error(ErrorKind::Internal, "cannot understand nftables' list of chains: " + error.displayText());
     }
-    return {};
+    foreignDrops_.clear();
+    for (const std::string& table : tables) {
+        const auto listed = run("list table " + table, /*json=*/false);  // gone meanwhile: nothing drops there
+        for (const std::string& chain : chainsThatDrop(listed.first, links)) {
+            foreignDrops_.push_back(table + " " + chain);
+        }
+    }
+    foreignKnown_ = now;
+    return foreignDrops_;
 }
 
 }  // namespace mergen::network

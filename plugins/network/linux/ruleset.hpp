@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -13,8 +14,10 @@
 
 #include <mergen/sdk/types.hpp>
 
+#include "egress.hpp"
+#include "netlink.hpp"
+
 struct nft_ctx;
-struct nl_sock;
 
 namespace mergen::network {
 
@@ -32,8 +35,8 @@ namespace mergen::network {
 /// Errors: Error(Unavailable) with what nftables says; AlreadyExists where a method says so.
 class Ruleset {
 public:
-    /// `denied`: networks that no guest may reach. Opens sockets, changes nothing.
-    Ruleset(const std::string& instance, std::vector<Ipv4Network> denied);
+    /// Opens a socket, changes nothing.
+    Ruleset(const std::string& instance, EgressPolicy egress);
     ~Ruleset();
     Ruleset(const Ruleset&) = delete;
     Ruleset& operator=(const Ruleset&) = delete;
@@ -48,9 +51,11 @@ public:
     void admit(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
     [[nodiscard]] bool admitted(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
 
+    /// The addresses that were admitted for the owner by whatever link.
+    [[nodiscard]] std::set<Ipv4Address> guestsOf(const OwnerTag& owner);
+
     /// Makes the owner's published ports exactly `ports`. Throws AlreadyExists if one leads to somebody else.
     void publish(const OwnerTag& owner, Ipv4Address guest, const std::vector<PortBinding>& ports);
-    [[nodiscard]] bool published(std::uint16_t port);
 
     /// Takes away everything that bears the owner's tag.
     void expel(const OwnerTag& owner);
@@ -66,14 +71,16 @@ public:
 
     /// Whether tables of other instances are on this host.
     [[nodiscard]] bool otherInstances();
-    /// "family table" of somebody's chain that drops what is forwarded unless a rule of its own accepts it; such a
-    /// verdict stands whatever our table says. Empty: there is none.
-    [[nodiscard]] std::string foreignDropPolicy();
+    /// "family table CHAIN (why)" of the chains of others that end guests' packets whatever our table accepts; `links`:
+    /// how nft writes our links, "mg-*". Looked for anew only if somebody else changed a rule since the last time.
+    [[nodiscard]] std::vector<std::string> foreignDrops(const std::string& links);
 
     [[nodiscard]] const std::string& table() const noexcept { return table_; }
 
 private:
-    enum class Set : std::uint8_t { GuestLinks, GuestSources, PublishedTcp };
+    enum class Set : std::uint8_t { GuestLinks, GuestSources, PublishedTcp, PublishedUdp };
+    static constexpr std::array allSets{Set::GuestLinks, Set::GuestSources, Set::PublishedTcp, Set::PublishedUdp};
+    static constexpr bool isMap(Set set) noexcept { return set == Set::PublishedTcp || set == Set::PublishedUdp; }
     static std::string_view nameOf(Set set) noexcept;
     using Key = std::pair<Set, std::string>;  ///< the key as nft writes it
     struct Entry {
@@ -101,22 +108,21 @@ private:
     struct ContextDeleter {
         void operator()(nft_ctx* context) const noexcept;
     };
-    struct SocketDeleter {
-        void operator()(nl_sock* socket) const noexcept;
-    };
 
     const std::string table_;
-    const std::vector<Ipv4Network> denied_;
+    const EgressPolicy egress_;
 
     std::mutex mutex_;
     // All below is guarded by mutex_.
     std::unique_ptr<nft_ctx, ContextDeleter> context_;
     std::size_t contextUses_ = 0;
-    std::unique_ptr<nl_sock, SocketDeleter> socket_;
+    NetlinkSocket socket_;
     std::optional<std::uint32_t> known_;  ///< the generation that the memory is of; none: it is of no use
     bool whole_ = false;                  ///< the table is there with all its rules
     Elements elements_;
     std::map<std::string, std::set<Key>, std::less<>> byComment_;
+    std::optional<std::uint32_t> foreignKnown_;  ///< the generation that foreignDrops_ is of
+    std::vector<std::string> foreignDrops_;
 };
 
 }  // namespace mergen::network

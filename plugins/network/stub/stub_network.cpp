@@ -34,9 +34,15 @@ void StubNetwork::checkNames(const NetworkSpec& spec) const {
     checkNamesLocked(spec);
 }
 
-bool StubNetwork::portFree(Protocol protocol, std::uint16_t port) const {
+bool StubNetwork::holdPort(Protocol protocol, std::uint16_t port) {
     const std::lock_guard lock(mutex_);
-    return !ports_.contains({protocol, port});
+    held_.emplace(protocol, port);
+    return true;  // there are no other programs here
+}
+
+void StubNetwork::releasePort(Protocol protocol, std::uint16_t port) noexcept {
+    const std::lock_guard lock(mutex_);
+    held_.erase({protocol, port});
 }
 
 NetworkAttachment StubNetwork::attach(const NetworkSpec& spec) {

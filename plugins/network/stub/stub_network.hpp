@@ -2,6 +2,7 @@
 
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,7 +25,8 @@ public:
 
     [[nodiscard]] NetworkTraits traits() const noexcept override { return {.touchesHost = false, .udp = true}; }
     void checkNames(const NetworkSpec& spec) const override;
-    [[nodiscard]] bool portFree(Protocol protocol, std::uint16_t port) const override;
+    [[nodiscard]] bool holdPort(Protocol protocol, std::uint16_t port) override;
+    void releasePort(Protocol protocol, std::uint16_t port) noexcept override;
     NetworkAttachment attach(const NetworkSpec& spec) override;
     [[nodiscard]] std::optional<NetworkAttachment> inspect(const NetworkSpec& spec) const override;
     void publish(const NetworkSpec& spec) override;
@@ -49,6 +51,7 @@ private:
     mutable std::mutex mutex_;
     std::map<OwnerTag, Wire> wires_;  // guarded by mutex_
     std::map<Port, OwnerTag> ports_;  // guarded by mutex_
+    std::set<Port> held_;             // guarded by mutex_
 };
 
 }  // namespace mergen::network

@@ -123,7 +123,8 @@ LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Plat
         plan.taps.push_back(InheritedTap{nic.tap, fd});
         add({"-netdev", "tap,id=" + id + ",fd=" + std::to_string(fd)});
         // No option ROM: nobody boots from the network.
-        add({"-device", "virtio-net-pci,netdev=" + id + ",mac=" + nic.mac.str() + ",romfile="});
+        const std::string mtu = nic.mtu == 0 ? "" : ",host_mtu=" + std::to_string(nic.mtu);
+        add({"-device", "virtio-net-pci,netdev=" + id + ",mac=" + nic.mac.str() + mtu + ",romfile="});
     }
 
     add({"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"});

@@ -57,6 +57,22 @@ NetworkSpec NetworkContract::vm(std::uint32_t number, std::vector<PortBinding> p
     return spec;
 }
 
+bool NetworkContract::published(std::uint16_t port, Protocol protocol) {
+    constexpr std::uint32_t unused = 200;
+    NetworkSpec rival = test::networkSpec(host_.instance(), unused);
+    rival.ports = {{port, protocol, 1}};
+    network_->attach(rival);
+    bool refused = false;
+    try {
+        network_->publish(rival);
+    } catch (const Error& error) {
+        refused = error.kind() == ErrorKind::AlreadyExists;
+        if (!refused) ADD_FAILURE() << error.what();
+    }
+    network_->detach(rival);
+    return refused;
+}
+
 TEST_P(NetworkContract, StopMayComeTwiceAndWithoutStart) {
     const auto other = make();
     other->stop();
@@ -91,7 +107,7 @@ TEST_P(NetworkContract, QuestionsChangeNothing) {
     network().checkNames(spec);
     static_cast<void>(network().inspect(spec));
     static_cast<void>(network().list());
-    static_cast<void>(network().portFree(Protocol::Tcp, 20001));
+    static_cast<void>(network().guestSettings());
     EXPECT_EQ(difference(started(), hostSnapshot()), "");
     EXPECT_THAT(network().list(), IsEmpty());
 }
@@ -111,7 +127,7 @@ TEST_P(NetworkContract, DetachLeavesNothingPublishedPortsIncluded) {
     network().publish(spec);
     network().detach(spec);
     EXPECT_FALSE(network().inspect(spec));
-    EXPECT_TRUE(network().portFree(Protocol::Tcp, 20001));
+    EXPECT_FALSE(published(20001));
     EXPECT_THAT(network().list(), IsEmpty());
     EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
 }
@@ -147,21 +163,21 @@ TEST_P(NetworkContract, PublishMakesThePortsExactlyThoseOfTheSpec) {
     const std::string before = hostSnapshot();
     network().publish(spec);
     EXPECT_EQ(difference(before, hostSnapshot()), "") << "publishing twice is publishing once";
-    EXPECT_FALSE(network().portFree(Protocol::Tcp, 20001));
+    EXPECT_TRUE(published(20001));
 
     spec.ports = {tcp(20002, 8081), tcp(20003, 82)};
     network().publish(spec);
-    EXPECT_TRUE(network().portFree(Protocol::Tcp, 20001));
-    EXPECT_FALSE(network().portFree(Protocol::Tcp, 20002));
-    EXPECT_FALSE(network().portFree(Protocol::Tcp, 20003));
+    EXPECT_FALSE(published(20001));
+    EXPECT_TRUE(published(20002));
+    EXPECT_TRUE(published(20003));
     if (network().traits().touchesHost) {
         EXPECT_THAT(hostSnapshot(), HasSubstr("8081"));
     }
 
     spec.ports = {};
     network().publish(spec);
-    EXPECT_TRUE(network().portFree(Protocol::Tcp, 20002));
-    EXPECT_TRUE(network().portFree(Protocol::Tcp, 20003));
+    EXPECT_FALSE(published(20002));
+    EXPECT_FALSE(published(20003));
     EXPECT_TRUE(network().inspect(spec)) << "the wire does not depend on published ports";
 }
 
@@ -173,9 +189,9 @@ TEST_P(NetworkContract, UnpublishTakesAllPortsOfThisVmAndOfNoOther) {
         network().publish(spec);
     }
     network().unpublish(one);
-    EXPECT_TRUE(network().portFree(Protocol::Tcp, 20001));
-    EXPECT_TRUE(network().portFree(Protocol::Tcp, 20002));
-    EXPECT_FALSE(network().portFree(Protocol::Tcp, 20003));
+    EXPECT_FALSE(published(20001));
+    EXPECT_FALSE(published(20002));
+    EXPECT_TRUE(published(20003));
 }
 
 TEST_P(NetworkContract, APortOfAnotherVmIsRefusedWithItsOwnerAndNothingIsChanged) {
@@ -193,9 +209,9 @@ TEST_P(NetworkContract, APortOfAnotherVmIsRefusedWithItsOwnerAndNothingIsChanged
     EXPECT_EQ(error->kind(), ErrorKind::AlreadyExists);
     EXPECT_THAT(error->what(), HasSubstr("20002"));
     EXPECT_THAT(error->what(), HasSubstr(holder.owner.vm.str()));
-    EXPECT_TRUE(network().portFree(Protocol::Tcp, 20001));
-    EXPECT_TRUE(network().portFree(Protocol::Tcp, 20003));
-    EXPECT_FALSE(network().portFree(Protocol::Tcp, 20009)) << "the ports that it had are still there";
+    EXPECT_FALSE(published(20001));
+    EXPECT_FALSE(published(20003));
+    EXPECT_TRUE(published(20009)) << "the ports that it had are still there";
     EXPECT_EQ(difference(before, hostSnapshot()), "");
 
     network().unpublish(holder);
@@ -209,13 +225,61 @@ TEST_P(NetworkContract, AProtocolIsPublishedOrRefusedAsNotSupported) {
     try {
         network().publish(spec);
         EXPECT_TRUE(network().traits().udp);
-        EXPECT_FALSE(network().portFree(Protocol::Udp, 20001));
+        EXPECT_TRUE(published(20001, Protocol::Udp));
+        EXPECT_FALSE(published(20001, Protocol::Tcp)) << "a number of its own for each protocol";
     } catch (const Error& error) {
         EXPECT_FALSE(network().traits().udp);
         EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
         EXPECT_EQ(error.field(), "ports");
         EXPECT_EQ(difference(before, hostSnapshot()), "");
     }
+}
+
+TEST_P(NetworkContract, APortIsHeldUntilItIsReleased) {
+    for (const Protocol protocol : {Protocol::Tcp, Protocol::Udp}) {
+        EXPECT_TRUE(network().holdPort(protocol, 20001));
+        EXPECT_TRUE(network().holdPort(protocol, 20001)) << "it is held already";
+        EXPECT_TRUE(network().holdPort(protocol, 20002));
+        EXPECT_EQ(test::portIsFree(protocol, 20001), !network().traits().touchesHost);
+        network().releasePort(protocol, 20001);
+        network().releasePort(protocol, 20001);
+        EXPECT_TRUE(test::portIsFree(protocol, 20001));
+        EXPECT_EQ(test::portIsFree(protocol, 20002), !network().traits().touchesHost);
+    }
+    EXPECT_EQ(difference(started(), hostSnapshot()), "") << "a port that is held is nothing but a socket";
+    network().stop();
+    EXPECT_TRUE(test::portIsFree(Protocol::Tcp, 20002)) << "a server that ends holds nothing";
+}
+
+TEST_P(NetworkContract, APortOfAnotherProgramIsNotHeldAndStaysIts) {
+    if (!network().traits().touchesHost) GTEST_SKIP() << "this backend knows no other programs";
+    for (const Protocol protocol : {Protocol::Tcp, Protocol::Udp}) {
+        {
+            const UniqueFd program = test::bindPort(protocol, 20001);
+            ASSERT_TRUE(program);
+            EXPECT_FALSE(network().holdPort(protocol, 20001));
+        }
+        EXPECT_TRUE(test::portIsFree(protocol, 20001)) << "a refusal holds nothing";
+        EXPECT_TRUE(network().holdPort(protocol, 20001));
+    }
+}
+
+TEST_P(NetworkContract, AHeldPortStaysHeldWhateverBecomesOfItsVm) {
+    const NetworkSpec spec = vm(2, {tcp(20001, 80)});
+    ASSERT_TRUE(network().holdPort(Protocol::Tcp, 20001));
+    const bool free = !network().traits().touchesHost;
+    network().attach(spec);
+    network().publish(spec);
+    EXPECT_EQ(test::portIsFree(Protocol::Tcp, 20001), free);
+    network().unpublish(spec);
+    network().detach(spec);
+    EXPECT_EQ(test::portIsFree(Protocol::Tcp, 20001), free);
+}
+
+TEST_P(NetworkContract, GuestSettingsAreWithinWhatAGuestCanBeTold) {
+    const GuestSettings settings = network().guestSettings();
+    EXPECT_LE(settings.dns.size(), 2U);
+    EXPECT_TRUE(settings.mtu == 0 || settings.mtu >= 576) << settings.mtu;
 }
 
 TEST_P(NetworkContract, NamesAndAddressOfAnotherVmAreRefusedAndItsWireStaysWhole) {
@@ -226,6 +290,7 @@ TEST_P(NetworkContract, NamesAndAddressOfAnotherVmAreRefusedAndItsWireStaysWhole
 
     NetworkSpec sameName = vm(3);
     sameName.netns = holder.netns;
+    sameName.tap = holder.tap;
     NetworkSpec sameAddress = vm(2);
     for (const NetworkSpec& spec : {sameName, sameAddress}) {
         for (const auto& action : {std::function<void()>([&] { network().checkNames(spec); }),
@@ -255,8 +320,8 @@ TEST_P(NetworkContract, ListTellsWhoHasWhatAndRemoveStrayTakesIt) {
     EXPECT_EQ(ownersIn(network().list()), (std::set<std::string>{two.owner.str()}));
     EXPECT_FALSE(network().inspect(one));
     EXPECT_TRUE(network().inspect(two));
-    EXPECT_TRUE(network().portFree(Protocol::Tcp, 20001));
-    EXPECT_FALSE(network().portFree(Protocol::Tcp, 20002));
+    EXPECT_FALSE(published(20001));
+    EXPECT_TRUE(published(20002));
     network().removeStray(one.owner);
     network().removeStray(two.owner);
     EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
@@ -289,7 +354,7 @@ TEST_P(NetworkContract, ManyVmsAtOnceDoNotDisturbEachOther) {
     EXPECT_THAT(network().list(), SizeIs(count));
     for (const NetworkSpec& spec : specs) {
         EXPECT_TRUE(network().inspect(spec));
-        EXPECT_FALSE(network().portFree(Protocol::Tcp, spec.ports.front().host));
+        EXPECT_TRUE(published(spec.ports.front().host));
     }
 }
 
@@ -302,7 +367,7 @@ TEST_P(NetworkContract, WhatIsOnTheHostOutlivesTheServer) {
     restart();
     EXPECT_EQ(difference(before, hostSnapshot()), "");
     EXPECT_TRUE(network().inspect(spec));
-    EXPECT_FALSE(network().portFree(Protocol::Tcp, 20001));
+    EXPECT_TRUE(published(20001));
     EXPECT_EQ(ownersIn(network().list()), (std::set<std::string>{spec.owner.str()}));
     const NetworkSpec late = vm(3, {tcp(20001, 80)});
     network().attach(late);

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -23,7 +25,8 @@ using NetworkUnderTest = BackendUnderTest<NetworkBackend>;
 ///
 ///     INSTANTIATE_TEST_SUITE_P(Stub, NetworkContract, backendUnderTest<StubNetwork>());
 ///
-/// where the class has a static `keys`, its manifest's table. A backend that touches the host needs PRIVATE_NETWORK.
+/// where the class has a static `keys`, its manifest's table. A backend that touches the host needs PRIVATE_NETWORK;
+/// one that works in several ways by its settings runs the suite once for each.
 class NetworkContract : public ::testing::TestWithParam<NetworkUnderTest> {
 protected:
     NetworkContract();
@@ -37,6 +40,8 @@ protected:
 
     /// A new VM with these ports, which is detached at the end.
     [[nodiscard]] NetworkSpec vm(std::uint32_t number, std::vector<PortBinding> ports = {});
+    /// Whether a port leads to some VM: another one that publishes it is refused.
+    [[nodiscard]] bool published(std::uint16_t port, Protocol protocol = Protocol::Tcp);
 
     /// The host before start() and after it.
     const std::string& untouched() const { return untouched_; }
@@ -50,9 +55,10 @@ private:
 };
 
 template <typename Backend>
-[[nodiscard]] auto backendUnderTest() {
-    return ::testing::Values(
-        NetworkUnderTest{.keys = Backend::keys, .create = [] { return std::make_unique<Backend>(); }});
+[[nodiscard]] auto backendUnderTest(std::map<std::string, std::string, std::less<>> settings = {}) {
+    return ::testing::Values(NetworkUnderTest{.keys = Backend::keys,
+                                              .create = [] { return std::make_unique<Backend>(); },
+                                              .settings = std::move(settings)});
 }
 
 }  // namespace mergen

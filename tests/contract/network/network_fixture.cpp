@@ -4,6 +4,7 @@
 #include <chrono>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <set>
 #include <string_view>
@@ -127,6 +128,17 @@ std::string settledSnapshot(const std::string& expected) {
         while (::recv(events.get(), buffer.data(), buffer.size(), 0) > 0) {
         }
     }
+}
+
+UniqueFd bindPort(Protocol protocol, std::uint16_t port) {
+    const int type = protocol == Protocol::Tcp ? SOCK_STREAM : SOCK_DGRAM;
+    UniqueFd fd(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
+    sockaddr_in any{};
+    any.sin_family = AF_INET;
+    any.sin_port = htons(port);
+    if (!fd || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)) == 0) return fd;
+    EXPECT_EQ(errno, EADDRINUSE);
+    return {};
 }
 
 std::optional<Error> errorOf(const std::function<void()>& action) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <mergen/base/fd.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/network.hpp>
 
@@ -31,6 +32,13 @@ namespace mergen::test {
 
 /// Runs a program of the host by its absolute path and gives its output; fails the test if it fails.
 std::string runTool(const std::vector<std::string>& arguments);
+
+/// A socket bound to `port` of the calling thread's namespace on all IPv4 addresses; null if it is taken.
+[[nodiscard]] UniqueFd bindPort(Protocol protocol, std::uint16_t port);
+/// Whether another program could bind it.
+[[nodiscard]] inline bool portIsFree(Protocol protocol, std::uint16_t port) {
+    return static_cast<bool>(bindPort(protocol, port));
+}
 
 /// The Error that `action` throws; a failure of the test, and nothing, if it throws none.
 [[nodiscard]] std::optional<Error> errorOf(const std::function<void()>& action);

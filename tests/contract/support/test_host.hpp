@@ -114,8 +114,12 @@ public:
     [[nodiscard]] CapturingLog& log() noexcept override { return log_; }
     [[nodiscard]] const HostPaths& paths() const noexcept override { return paths_; }
     [[nodiscard]] const std::string& instance() const noexcept override { return instance_; }
+    [[nodiscard]] const NetworkPlan& networkPlan() const noexcept override { return plan_; }
 
     [[nodiscard]] const std::filesystem::path& root() const noexcept { return root_; }
+
+    /// Before configure(), or to see what another start() makes of it.
+    void plan(NetworkPlan plan) noexcept { plan_ = plan; }
 
     /// Programs of Mergen's own are taken from `folder`, which stays as it is. Before configure().
     void useLibexec(std::filesystem::path folder) { paths_.libexec = std::move(folder); }
@@ -133,6 +137,7 @@ private:
     std::filesystem::path root_;
     HostPaths paths_;
     std::string instance_ = "0a1b2c3d";
+    NetworkPlan plan_{.guests = Ipv4Network::parse("172.30.0.0/24"), .portStart = 20000, .portEnd = 30000};
 };
 
 }  // namespace mergen::test

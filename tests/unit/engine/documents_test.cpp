@@ -141,16 +141,33 @@ TEST(BootArguments, AreTheDefaultOnesWithTheGuestsAddress) {
     VmRecord vm = sample();
     vm.bootArguments.reset();
     // The mask is that of the network, not always a /24 (W14).
-    EXPECT_EQ(bootArguments(vm),
+    EXPECT_EQ(bootArguments(config(), vm),
               "console=ttyS0 reboot=k panic=1 pci=off ip=172.30.1.2::172.30.0.1:255.255.0.0::eth0:off");
 }
 
 TEST(BootArguments, KeepTheCallersAddressAndNormaliseBlanks) {
     VmRecord vm = sample();
     vm.bootArguments = "  console=ttyS0\t ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:off  ";
-    EXPECT_EQ(bootArguments(vm), "console=ttyS0 ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:off");
+    EXPECT_EQ(bootArguments(config(), vm), "console=ttyS0 ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:off");
     vm.bootArguments = "quiet";
-    EXPECT_EQ(bootArguments(vm), "quiet ip=172.30.1.2::172.30.0.1:255.255.0.0::eth0:off");
+    EXPECT_EQ(bootArguments(config(), vm), "quiet ip=172.30.1.2::172.30.0.1:255.255.0.0::eth0:off");
+}
+
+TEST(BootArguments, TellTheGuestOfNameServersOnlyWhereThereAreAny) {
+    VmRecord vm = sample();
+    vm.bootArguments = "quiet";
+    EngineConfig told = config();
+    told.guestSettings.dns = {Ipv4Address::parse("9.9.9.9"), Ipv4Address::parse("1.1.1.1")};
+    EXPECT_EQ(bootArguments(told, vm), "quiet ip=172.30.1.2::172.30.0.1:255.255.0.0::eth0:off:9.9.9.9:1.1.1.1");
+    vm.bootArguments = "ip=off";
+    EXPECT_EQ(bootArguments(told, vm), "ip=off");
+}
+
+TEST(GuestOfARecord, HasTheMtuOfItsWire) {
+    EngineConfig told = config();
+    EXPECT_EQ(guestSpec(told, sample(), /*tap=*/true).nics.at(0).mtu, 0U);
+    told.guestSettings.mtu = 1400;
+    EXPECT_EQ(guestSpec(told, sample(), /*tap=*/true).nics.at(0).mtu, 1400U);
 }
 
 TEST(Documents, EveryTruncationOfTheRecordIsRefusedAndNoneCrashes) {

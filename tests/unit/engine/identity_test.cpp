@@ -257,6 +257,45 @@ TEST(Allocation, WhatRecordsHoldIsHeldAfterARestart) {
     EXPECT_EQ(refusalOf(*engine, name).field, "name");
 }
 
+TEST(Allocation, PortIsHeldFromCreateToDeleteWhateverTheVmDoes) {
+    World world;
+    const auto engine = world.boot();
+    CreateRequest request = world.request();
+    request.ports = {{80, 25000, Protocol::Tcp}, {53, 0, Protocol::Udp}};
+    const std::set<std::pair<Protocol, std::uint16_t>> both{{Protocol::Tcp, 25000}, {Protocol::Udp, 20000}};
+    const VmView vm = engine->create(request).vm;
+    EXPECT_EQ(world.heldPorts, both);
+    engine->start(vm.id);
+    engine->stop(vm.id);
+    EXPECT_EQ(world.heldPorts, both) << "a stopped VM keeps its ports";
+    engine->remove(vm.id, false);
+    EXPECT_TRUE(world.heldPorts.empty());
+}
+
+TEST(Allocation, ARefusedOrFailedCreateHoldsNoPort) {
+    World world;
+    const auto engine = world.boot();
+    CreateRequest request = world.request();
+    request.ports = {{80, 25000, Protocol::Tcp}, {81, 0, Protocol::Tcp}, {82, 26000, Protocol::Tcp}};
+    world.busyPorts = {26000};
+    EXPECT_EQ(refusalOf(*engine, request).kind, ErrorKind::AlreadyExists);
+    EXPECT_TRUE(world.heldPorts.empty());
+    world.busyPorts.clear();
+    world.onEffect = [](const std::string& effect, const std::string&) {
+        if (effect == "storage.put") throw Error(ErrorKind::Unavailable, "no");
+    };
+    EXPECT_EQ(refusalOf(*engine, request).kind, ErrorKind::Unavailable);
+    world.onEffect = nullptr;
+    EXPECT_TRUE(world.heldPorts.empty());
+}
+
+TEST(Allocation, GuestIsToldWhatTheNetworkSaysOfItsWire) {
+    World world;
+    world.guestSettings.dns = {Ipv4Address::parse("9.9.9.9")};
+    const auto engine = world.boot();
+    EXPECT_TRUE(engine->create(world.request()).vm.bootArguments.ends_with("::eth0:off:9.9.9.9"));
+}
+
 TEST(Allocation, LimitOfVmsIsKept) {
     World world;
     world.config.maxVms = 2;

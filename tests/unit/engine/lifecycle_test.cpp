@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <fstream>
@@ -266,18 +267,29 @@ TEST(Lifecycle, ConsoleGivesTheLastBytesOfBothHalves) {
 
 TEST(Lifecycle, PortThatAnotherProgramTookSinceIsNotTakenFromIt) {
     World world;
+    std::string id;
+    {
+        const auto engine = world.boot();
+        id = engine->create(world.request()).vm.id;
+    }
+    world.busyPorts = {20000};
     const auto engine = world.boot();
-    const VmView vm = engine->create(world.request()).vm;
-    world.busyPorts = {vm.ports.front().host};
+    const auto events = engine->events(id);
+    EXPECT_TRUE(std::ranges::any_of(events, [](const Event& event) {
+        return event.operation == "adopt" && event.cause.find("20000/tcp") != std::string::npos;
+    }));
     try {
-        static_cast<void>(engine->start(vm.id));
+        static_cast<void>(engine->start(id));
         FAIL() << "started";
     } catch (const Error& error) {
         EXPECT_EQ(error.kind(), ErrorKind::AlreadyExists);
     }
-    EXPECT_EQ(engine->get(vm.id).state, VmState::Created) << "nothing has happened to it";
+    EXPECT_EQ(engine->get(id).state, VmState::Created) << "nothing has happened to it";
+    EXPECT_EQ(engine->get(id).ports.front().host, 20000) << "the port is still the VM's";
+    EXPECT_EQ(world.contradictions(*engine), "");
     world.busyPorts.clear();
-    EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
+    EXPECT_EQ(engine->start(id).state, VmState::Running);
+    EXPECT_EQ(world.contradictions(*engine), "");
 }
 
 TEST(Lifecycle, FullDiskKeepsNobodyFromStoppingAndDeleting) {

@@ -148,9 +148,16 @@ public:
         const std::lock_guard lock(world_.mutex_);
         if (world_.foreignAddresses.contains(spec.guest)) throw Error(ErrorKind::AlreadyExists, "routed elsewhere");
     }
-    bool portFree(Protocol, std::uint16_t port) const override {
+    GuestSettings guestSettings() const override { return world_.guestSettings; }
+    bool holdPort(Protocol protocol, std::uint16_t port) override {
         const std::lock_guard lock(world_.mutex_);
-        return !world_.busyPorts.contains(port);
+        if (world_.heldPorts.contains({protocol, port})) return true;
+        if (world_.busyPorts.contains(port)) return false;
+        return world_.heldPorts.insert({protocol, port}).second;
+    }
+    void releasePort(Protocol protocol, std::uint16_t port) noexcept override {
+        const std::lock_guard lock(world_.mutex_);
+        world_.heldPorts.erase({protocol, port});
     }
     NetworkAttachment attach(const NetworkSpec& spec) override {
         world_.effect("network.attach", [&] { world_.wires.insert_or_assign(spec.owner.vm, spec); });
@@ -255,6 +262,7 @@ World::~World() {
 }
 
 std::unique_ptr<Engine> World::boot() {
+    heldPorts.clear();  // the sockets of an earlier server ended with it
     auto engine = std::make_unique<Engine>(config, Backends{*storage_, *supervisor_, *network_, {{"fake", vmm_.get()}}},
                                            nullLog());
     engine->recover();
@@ -317,6 +325,7 @@ std::string World::contradictions(const Engine& engine) const {
     std::set<Uuid> known;
     std::set<std::string> addresses, folders;
     std::set<std::uint16_t> ports;
+    std::set<std::pair<Protocol, std::uint16_t>> due;  // ports that must be held
     for (const VmView& vm : engine.list()) {
         const Uuid uuid = Uuid::parse(vm.uuid);
         known.insert(uuid);
@@ -347,9 +356,11 @@ std::string World::contradictions(const Engine& engine) const {
         }
         for (const PortBinding& port : vm.ports) {
             if (!ports.insert(port.host).second) say("two VMs have port " + std::to_string(port.host));
+            if (!busyPorts.contains(port.host)) due.emplace(port.protocol, port.host);
         }
     }
     const std::lock_guard lock(mutex_);
+    if (heldPorts != due) say("the ports that are held are not those of the VMs");
     for (const auto& [id, record] : records) {
         if (!folders.contains(id)) say("a record of nobody: " + id);
     }

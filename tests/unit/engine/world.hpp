@@ -67,10 +67,12 @@ public:
     std::map<Uuid, RestartPlan> plans;
     std::map<Uuid, std::vector<PastRun>> pastRuns;
     std::set<Uuid> restartable;              // restarts are permitted
-    std::set<std::uint16_t> busyPorts;       // bound by other programs
-    std::set<Ipv4Address> foreignAddresses;  // routed elsewhere by somebody
-    bool udp = true;                         // the network backend publishes UDP
-    bool guestObeys = true;                  // shuts down when asked
+    std::set<std::uint16_t> busyPorts;                       // bound by other programs
+    std::set<std::pair<Protocol, std::uint16_t>> heldPorts;  // bound by the server
+    GuestSettings guestSettings;                             // of the network backend
+    std::set<Ipv4Address> foreignAddresses;                  // routed elsewhere by somebody
+    bool udp = true;                                         // the network backend publishes UDP
+    bool guestObeys = true;                                  // shuts down when asked
     bool diesOnTerm = true;
     bool durable = true;     // the storage
     bool pauses = true;      // the VMM can

@@ -3,6 +3,7 @@
 
 namespace mergen::network {
 
-INSTANTIATE_TEST_SUITE_P(Linux, NetworkContract, backendUnderTest<LinuxNetwork>());
+INSTANTIATE_TEST_SUITE_P(LinuxNetns, NetworkContract, backendUnderTest<LinuxNetwork>());
+INSTANTIATE_TEST_SUITE_P(LinuxTap, NetworkContract, backendUnderTest<LinuxNetwork>({{"topology", "tap"}}));
 
 }  // namespace mergen::network

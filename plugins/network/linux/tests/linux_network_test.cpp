@@ -10,13 +10,18 @@
 #include <memory>
 #include <netinet/in.h>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <string_view>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -41,16 +46,31 @@ using mergen::test::runTool;
 using mergen::test::settledSnapshot;
 using test::ip;
 using test::namespaceOf;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 const NetNamespace* const here = nullptr;  // the host
 
-/// Every step of attach() at which it can fail or be killed, in order.
-constexpr std::array attachSteps{"attach.filter", "attach.namespace", "attach.tap",   "attach.veth", "attach.inside",
-                                 "attach.tagged", "attach.up",        "attach.route", "attach.file", "attach.named"};
-constexpr std::array detachSteps{"detach.link", "detach.filter", "detach.unmounted", "detach.name"};
+/// A setting of `topology`, and every step of attach() and detach() at which it can fail or be killed, in order.
+struct Shape {
+    std::string topology;
+    std::vector<std::string> attachSteps, detachSteps;
+};
+void PrintTo(const Shape& shape, std::ostream* out) {
+    *out << shape.topology;
+}
+const std::array shapes{
+    Shape{"netns",
+          {"attach.filter", "attach.namespace", "attach.tap.made", "attach.tap", "attach.veth", "attach.inside",
+           "attach.tagged", "attach.up", "attach.route", "attach.file", "attach.named"},
+          {"detach.link", "detach.flows", "detach.filter", "detach.unmounted", "detach.name"}},
+    Shape{"tap",
+          {"attach.filter", "attach.tap.made", "attach.tap", "attach.up", "attach.route"},
+          {"detach.link", "detach.flows", "detach.filter", "detach.name"}},
+};
 constexpr std::array startSteps{"start.mount", "start.table", "start.forward"};
 
 std::string failpointOf(std::string_view step, std::string_view action) {
@@ -65,6 +85,7 @@ public:
     [[nodiscard]] Log& log() noexcept override { return like_.log(); }
     [[nodiscard]] const HostPaths& paths() const noexcept override { return like_.paths(); }
     [[nodiscard]] const std::string& instance() const noexcept override { return instance_; }
+    [[nodiscard]] const NetworkPlan& networkPlan() const noexcept override { return like_.networkPlan(); }
 
 private:
     mergen::test::TestHost& like_;
@@ -73,7 +94,8 @@ private:
 
 class LinuxNetworkTest : public ::testing::Test {
 protected:
-    LinuxNetworkTest() : untouched_(hostSnapshot()) {
+    explicit LinuxNetworkTest(const std::string& topology = "netns")
+        : host_(LinuxNetwork::keys, {{"topology", topology}}), untouched_(hostSnapshot()) {
         start();
         started_ = hostSnapshot();
     }
@@ -132,10 +154,15 @@ protected:
         EXPECT_EQ(difference(before, settledSnapshot(before)), "") << "detach took what is not the VM's";
     }
 
+    /// What list() says of the one VM.
+    [[nodiscard]] std::vector<std::string> elements() const {
+        const auto findings = network_->list();
+        return findings.size() == 1 ? findings.front().objects : std::vector<std::string>();
+    }
     [[nodiscard]] std::string hostLink() const { return "mg-" + spec_.owner.vm.short8(); }
     [[nodiscard]] std::string handle() const { return "/run/netns/" + spec_.netns; }
 
-    mergen::test::TestHost host_{LinuxNetwork::keys};
+    mergen::test::TestHost host_;
     NetworkSpec spec_ = withPort(networkSpec(host_.instance(), 2), 20001);
     std::string untouched_, started_;
     std::unique_ptr<LinuxNetwork> network_;
@@ -146,10 +173,18 @@ protected:
     }
 };
 
+/// The same on both shapes.
+class EitherShape : public LinuxNetworkTest, public ::testing::WithParamInterface<Shape> {
+protected:
+    EitherShape() : LinuxNetworkTest(GetParam().topology) {}
+};
+INSTANTIATE_TEST_SUITE_P(Topology, EitherShape, ::testing::ValuesIn(shapes),
+                         [](const auto& shape) { return shape.param.topology; });
+
 // --- failures and kills ---
 
-TEST_F(LinuxNetworkTest, AFailureAtAnyStepOfAttachLeavesNothing) {
-    for (const char* step : attachSteps) {
+TEST_P(EitherShape, AFailureAtAnyStepOfAttachLeavesNothing) {
+    for (const std::string& step : GetParam().attachSteps) {
         SCOPED_TRACE(step);
         failpoint::arm(failpointOf(step, "error(no)"));
         const auto error = errorOf([&] { network_->attach(spec_); });
@@ -163,8 +198,8 @@ TEST_F(LinuxNetworkTest, AFailureAtAnyStepOfAttachLeavesNothing) {
     }
 }
 
-TEST_F(LinuxNetworkTest, AFailureAtAnyStepOfDetachDoesNotKeepTheOthersFromBeingDone) {
-    for (const char* step : detachSteps) {
+TEST_P(EitherShape, AFailureAtAnyStepOfDetachDoesNotKeepTheOthersFromBeingDone) {
+    for (const std::string& step : GetParam().detachSteps) {
         SCOPED_TRACE(step);
         network_->attach(spec_);
         network_->publish(spec_);
@@ -176,8 +211,8 @@ TEST_F(LinuxNetworkTest, AFailureAtAnyStepOfDetachDoesNotKeepTheOthersFromBeingD
     }
 }
 
-TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfAttachLeavesWhatDetachTakesAway) {
-    for (const char* step : attachSteps) {
+TEST_P(EitherShape, AServerKilledAtAnyStepOfAttachLeavesWhatDetachTakesAway) {
+    for (const std::string& step : GetParam().attachSteps) {
         SCOPED_TRACE(step);
         ASSERT_TRUE(killedWhile(failpointOf(step, "crash"), [&](LinuxNetwork& server) { server.attach(spec_); }));
         network_->detach(spec_);
@@ -186,8 +221,8 @@ TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfAttachLeavesWhatDetachTakesAway
     }
 }
 
-TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfAttachLeavesWhatRemoveStrayTakesAway) {
-    for (const char* step : attachSteps) {
+TEST_P(EitherShape, AServerKilledAtAnyStepOfAttachLeavesWhatRemoveStrayTakesAway) {
+    for (const std::string& step : GetParam().attachSteps) {
         SCOPED_TRACE(step);
         ASSERT_TRUE(killedWhile(failpointOf(step, "crash"), [&](LinuxNetwork& server) { server.attach(spec_); }));
         const auto findings = network_->list();
@@ -199,8 +234,8 @@ TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfAttachLeavesWhatRemoveStrayTake
     }
 }
 
-TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfAttachLeavesWhatAttachCompletes) {
-    for (const char* step : attachSteps) {
+TEST_P(EitherShape, AServerKilledAtAnyStepOfAttachLeavesWhatAttachCompletes) {
+    for (const std::string& step : GetParam().attachSteps) {
         SCOPED_TRACE(step);
         ASSERT_TRUE(killedWhile(failpointOf(step, "crash"), [&](LinuxNetwork& server) { server.attach(spec_); }));
         network_->attach(spec_);
@@ -211,8 +246,8 @@ TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfAttachLeavesWhatAttachCompletes
     }
 }
 
-TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfDetachLeavesWhatASecondOneTakesAway) {
-    for (const char* step : detachSteps) {
+TEST_P(EitherShape, AServerKilledAtAnyStepOfDetachLeavesWhatASecondOneTakesAway) {
+    for (const std::string& step : GetParam().detachSteps) {
         SCOPED_TRACE(step);
         network_->attach(spec_);
         network_->publish(spec_);
@@ -227,9 +262,9 @@ TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfDetachLeavesWhatASecondOneTakes
 TEST_F(LinuxNetworkTest, AServerKilledAfterPublishOrUnpublishHasDoneIt) {
     network_->attach(spec_);
     ASSERT_TRUE(killedWhile(failpointOf("publish", "crash"), [&](LinuxNetwork& server) { server.publish(spec_); }));
-    EXPECT_FALSE(network_->portFree(Protocol::Tcp, 20001)) << "another process's change is noticed";
+    EXPECT_THAT(elements(), Contains("element published_tcp 20001")) << "another process's change is noticed";
     ASSERT_TRUE(killedWhile(failpointOf("unpublish", "crash"), [&](LinuxNetwork& server) { server.unpublish(spec_); }));
-    EXPECT_TRUE(network_->portFree(Protocol::Tcp, 20001));
+    EXPECT_THAT(elements(), Not(Contains("element published_tcp 20001")));
 }
 
 TEST_F(LinuxNetworkTest, AFailureAtAnyStepOfStartLeavesNothing) {
@@ -442,7 +477,7 @@ TEST_F(LinuxNetworkTest, APortThatSomebodyPutIntoTheMapIsRefused) {
     network_->publish(spec_);
 }
 
-TEST_F(LinuxNetworkTest, TwoServersOnOneHostLeaveEachOtherAlone) {
+TEST_P(EitherShape, TwoServersOnOneHostLeaveEachOtherAlone) {
     mergen::test::TestHost folders(LinuxNetwork::keys);
     OtherHost host(folders);
     LinuxNetwork other;
@@ -464,7 +499,7 @@ TEST_F(LinuxNetworkTest, TwoServersOnOneHostLeaveEachOtherAlone) {
     network_->detach(spec_);
     stop();
     EXPECT_TRUE(other.inspect(theirs));
-    EXPECT_FALSE(other.portFree(Protocol::Tcp, 20003));
+    EXPECT_THAT(other.list().at(0).objects, Contains("element published_tcp 20003"));
     EXPECT_THAT(hostSnapshot(), HasSubstr("== forwarding\n1")) << "their guest needs it";
     other.detach(theirs);
     other.stop();
@@ -508,15 +543,85 @@ TEST_F(LinuxNetworkTest, ForwardingThatWasOnStaysOn) {
     test::sysctl(here, "ipv4/ip_forward", "0");
 }
 
-TEST_F(LinuxNetworkTest, StartWarnsOfAForwardChainThatDropsByDefault) {
+TEST_F(LinuxNetworkTest, ADockerThatDropsWhatItDoesNotKnowIsNamedWithWhatToDo) {
     stop();
-    runTool({"/usr/sbin/nft",
-             "add table ip docker; add chain ip docker f { type filter hook forward priority 0; policy drop; }"});
+    // As Docker's iptables-nft leaves it.
+    runTool({"/usr/sbin/nft", R"(table ip filter {
+        chain DOCKER-USER { counter return
+        }
+        chain DOCKER {
+        }
+        chain FORWARD { type filter hook forward priority filter; policy drop;
+            counter jump DOCKER-USER
+            oifname "docker0" ct state related,established counter accept
+            oifname "docker0" counter jump DOCKER
+        }
+    })"});
     start();
     const auto lines = host_.log().lines("network.forward.drop_elsewhere");
     ASSERT_THAT(lines, SizeIs(1));
-    EXPECT_EQ(lines.front().fields.at("table"), "ip docker");
-    runTool({"/usr/sbin/nft", "delete table ip docker"});
+    EXPECT_EQ(lines.front().fields.at("chain"), "ip filter FORWARD (policy drop)");
+    EXPECT_THAT(lines.front().fields.at("hint"), HasSubstr("iptables -I DOCKER-USER -i mg-+ -j ACCEPT"));
+    EXPECT_TRUE(network_->health().ok) << "the server can work";
+    EXPECT_THAT(network_->health().detail, HasSubstr("ip filter FORWARD (policy drop)"));
+    // What the hint says to do.
+    for (const char* direction : {"iifname", "oifname"}) {
+        runTool({"/usr/sbin/nft",
+                 std::string("insert rule ip filter DOCKER-USER ") + direction + " \"mg-*\" counter accept"});
+    }
+    EXPECT_THAT(network_->health().detail, Not(HasSubstr("FORWARD")));
+    runTool({"/usr/sbin/nft", "delete table ip filter"});
+}
+
+TEST_F(LinuxNetworkTest, AFirewallThatComesLaterIsSeenAndOneThatGoesIsForgotten) {
+    network_->attach(spec_);
+    EXPECT_THAT(network_->health().detail, Not(HasSubstr("FORWARD")));
+    // As firewalld ends its chain.
+    runTool({"/usr/sbin/nft", R"(table inet firewalld {
+        chain filter_FORWARD { type filter hook forward priority filter + 10; policy accept;
+            ct state established,related accept
+            ct status dnat accept
+            iifname "lo" accept
+            ct state invalid drop
+            reject with icmpx admin-prohibited
+        }
+    })"});
+    EXPECT_THAT(network_->health().detail, HasSubstr("inet firewalld filter_FORWARD (ends in reject)"));
+    network_->publish(spec_);  // a change of ours in between
+    EXPECT_THAT(network_->health().detail, HasSubstr("inet firewalld filter_FORWARD (ends in reject)"));
+    runTool({"/usr/sbin/nft", "delete table inet firewalld"});
+    EXPECT_THAT(network_->health().detail, Not(HasSubstr("FORWARD")));
+}
+
+TEST_F(LinuxNetworkTest, ATableOfLegacyIptablesIsSaidAsItCannotBeSeen) {
+    const char* const names = "/proc/self/net/ip_tables_names";
+    if (!std::filesystem::exists(names)) GTEST_SKIP() << "this kernel has no legacy iptables";
+    const std::filesystem::path file = host_.root() / "names";
+    writeFileAtomically(file, "nat\nfilter\n", 0644);
+    ASSERT_EQ(::mount(file.c_str(), names, nullptr, MS_BIND, nullptr), 0);
+    EXPECT_THAT(network_->health().detail, HasSubstr("legacy iptables, table filter"));
+    ASSERT_EQ(::umount(names), 0);
+    EXPECT_THAT(network_->health().detail, Not(HasSubstr("legacy")));
+}
+
+TEST_F(LinuxNetworkTest, PortsForGuestsThatOverlapTheEphemeralOnesAreSaid) {
+    stop();
+    test::sysctl(here, "ipv4/ip_local_port_range", "32768 60999");
+    host_.plan({.guests = Ipv4Network::parse("172.30.0.0/24"), .portStart = 20000, .portEnd = 40000});
+    start();
+    const auto lines = host_.log().lines("network.ports.ephemeral");
+    ASSERT_THAT(lines, SizeIs(1));
+    EXPECT_THAT(lines.front().fields.at("cause"), HasSubstr("20000-40000"));
+    EXPECT_THAT(lines.front().fields.at("cause"), HasSubstr("32768-60999"));
+    EXPECT_THAT(network_->health().detail, HasSubstr("ip_local_reserved_ports = 32768-40000"));
+    test::sysctl(here, "ipv4/ip_local_reserved_ports", "100,32768-35000,35001-50000");
+    EXPECT_THAT(network_->health().detail, Not(HasSubstr("ephemeral"))) << "what the advice says has been done";
+    EXPECT_THAT(network_->health().detail, Not(HasSubstr("ip_local")));
+    test::sysctl(here, "ipv4/ip_local_reserved_ports", "32768-35000");
+    EXPECT_THAT(network_->health().detail, HasSubstr("ip_local")) << "only in part";
+    test::sysctl(here, "ipv4/ip_local_reserved_ports", "");
+    host_.plan({.guests = Ipv4Network::parse("172.30.0.0/24"), .portStart = 20000, .portEnd = 32767});
+    EXPECT_THAT(network_->health().detail, Not(HasSubstr("ip_local")));
 }
 
 TEST_F(LinuxNetworkTest, StartWithoutTheCapabilitiesIsNotSupported) {
@@ -542,9 +647,7 @@ TEST_F(LinuxNetworkTest, StartWithoutTheCapabilitiesIsNotSupported) {
     EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
-TEST_F(LinuxNetworkTest, APortThatAProgramListensOnIsNotFree) {
-    EXPECT_TRUE(network_->portFree(Protocol::Tcp, 20001));
-    EXPECT_TRUE(network_->portFree(Protocol::Udp, 20001));
+TEST_F(LinuxNetworkTest, APortThatAProgramHasOnAnyOneAddressIsNotHeld) {
     for (const int type : {SOCK_STREAM, SOCK_DGRAM}) {
         const Protocol protocol = type == SOCK_STREAM ? Protocol::Tcp : Protocol::Udp;
         {
@@ -554,9 +657,8 @@ TEST_F(LinuxNetworkTest, APortThatAProgramListensOnIsNotFree) {
             at.sin_port = htons(20001);
             at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
             ASSERT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 0);
-            EXPECT_FALSE(network_->portFree(protocol, 20001));
+            EXPECT_FALSE(network_->holdPort(protocol, 20001));
         }
-        EXPECT_TRUE(network_->portFree(protocol, 20001));
         const UniqueFd fd(::socket(AF_INET6, type | SOCK_CLOEXEC, 0));
         if (!fd) continue;  // a host without IPv6
         const int on = 1;
@@ -566,7 +668,7 @@ TEST_F(LinuxNetworkTest, APortThatAProgramListensOnIsNotFree) {
         at.sin6_port = htons(20001);
         at.sin6_addr = in6addr_loopback;
         ASSERT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 0);
-        EXPECT_FALSE(network_->portFree(protocol, 20001));
+        EXPECT_FALSE(network_->holdPort(protocol, 20001));
     }
 }
 
@@ -575,14 +677,26 @@ TEST_F(LinuxNetworkTest, APortThatAProgramListensOnIsNotFree) {
 TEST_F(LinuxNetworkTest, SettingsAndSpecsThatMakeNoSenseAreRefused) {
     for (const auto& [key, value] : {std::pair{"transit", "192.0.0.1/30"},
                                      {"transit", "192.0.0.0"},
+                                     {"transit", "172.30.0.0/24"},
+                                     {"topology", "bridge"},
+                                     {"mtu", "575"},
+                                     {"mtu", "65522"},
+                                     {"dns", "dns.example"},
+                                     {"dns", "9.9.9.9,1.1.1.1,8.8.8.8"},
+                                     {"dns", "169.254.169.254"},
+                                     {"egress", "closed"},
+                                     {"egress", "listed"},
+                                     {"allowed_networks", "10.0.0.0/8"},
                                      {"denied_networks", "x"},
+                                     {"denied_networks", "10.0.0.1/8"},
+                                     {"denied_networks", "10.0.0.0/33"},
                                      {"denied_networks", "169.254.0.0/16,,"}}) {
         mergen::test::TestHost host(LinuxNetwork::keys, {{key, value}});
         LinuxNetwork network;
         const auto error = errorOf([&] { network.configure(host); });
         ASSERT_TRUE(error);
         EXPECT_EQ(error->kind(), ErrorKind::InvalidArgument);
-        EXPECT_THAT(error->what(), HasSubstr(key));
+        EXPECT_THAT(error->what(), HasSubstr(key)) << value;
     }
     NetworkSpec overlap = spec_;
     overlap.network = Ipv4Network::parse("192.0.0.0/24");
@@ -650,6 +764,184 @@ TEST_F(LinuxNetworkTest, TheTapIsForItsOwnerAndHasAHeaderForOffloads) {
         return runTool({"/usr/sbin/ip", "-d", "link", "show", "dev", spec_.tap.str()});
     });
     EXPECT_THAT(shown, HasSubstr("type tap pi off vnet_hdr on persist on user " + std::to_string(spec_.tapOwner)));
+}
+
+TEST_F(LinuxNetworkTest, HeldPortsAreNotInheritedAndAQueueOfDatagramsDoesNotGrow) {
+    ASSERT_TRUE(network_->holdPort(Protocol::Udp, 20001));
+    ASSERT_TRUE(network_->holdPort(Protocol::Tcp, 20001));
+    std::size_t sockets = 0;
+    for (const std::string& name : listDirectory("/proc/self/fd")) {
+        const int fd = std::stoi(name);
+        sockaddr_in6 at{};
+        socklen_t size = sizeof(at);
+        if (::getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size) != 0 || at.sin6_port != htons(20001)) continue;
+        ++sockets;
+        EXPECT_NE(::fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+        const UniqueFd client(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        sockaddr_in to{};
+        to.sin_family = AF_INET;
+        to.sin_port = htons(20001);
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        for (int i = 0; i < 100; ++i) {
+            ASSERT_EQ(::sendto(client.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to)), 1);
+        }
+        int queued = -1;
+        ASSERT_EQ(::ioctl(fd, FIONREAD, &queued), 0);
+        EXPECT_EQ(queued, 0);
+    }
+    EXPECT_EQ(sockets, 2U);
+}
+
+TEST_F(LinuxNetworkTest, AServerThatMayOpenNoMoreFilesSaysSoAndHoldsWhatItHas) {
+    ASSERT_TRUE(network_->holdPort(Protocol::Tcp, 20001));
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit none{0, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    const auto error = errorOf([&] { static_cast<void>(network_->holdPort(Protocol::Tcp, 20002)); });
+    const bool held = network_->holdPort(Protocol::Tcp, 20001);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->kind(), ErrorKind::ResourceExhausted);
+    EXPECT_THAT(error->what(), HasSubstr("LimitNOFILE"));
+    EXPECT_TRUE(held);
+    EXPECT_TRUE(network_->holdPort(Protocol::Tcp, 20002));
+}
+
+TEST_F(LinuxNetworkTest, TheMtuIsThatOfEveryLinkOfTheWireAndIsToldToTheGuest) {
+    EXPECT_EQ(network_->guestSettings().mtu, 0U) << "1500 is what a guest takes by itself";
+    stop();
+    for (const char* topology : {"netns", "tap"}) {
+        for (const char* mtu : {"576", "1420", "65521"}) {
+            mergen::test::TestHost host(LinuxNetwork::keys, {{"topology", topology}, {"mtu", mtu}});
+            LinuxNetwork network;
+            network.configure(host);
+            network.start();
+            const NetworkAttachment made = network.attach(spec_);
+            EXPECT_EQ(network.guestSettings().mtu, std::stoul(mtu));
+            const auto mtuOf = [](const std::string& name) {
+                const auto link = Rtnetlink().findLink(name);
+                return link ? std::to_string(link->mtu) : "no link " + name;
+            };
+            if (made.netns) {
+                EXPECT_EQ(mtuOf(hostLink()), mtu);
+                for (const std::string& name : {std::string("uplink"), spec_.tap.str()}) {
+                    EXPECT_EQ(namespaceOf(spec_).run([&] { return mtuOf(name); }), mtu);
+                }
+            } else {
+                EXPECT_EQ(mtuOf(spec_.tap.str()), mtu);
+            }
+            network.detach(spec_);
+            network.stop();
+        }
+    }
+}
+
+TEST_F(LinuxNetworkTest, NameServersAreThoseOfTheSetting) {
+    mergen::test::TestHost host(LinuxNetwork::keys, {{"dns", "9.9.9.9, 1.1.1.1"}});
+    LinuxNetwork network;
+    network.configure(host);
+    EXPECT_EQ(network.guestSettings().dns,
+              (std::vector<Ipv4Address>{Ipv4Address::parse("9.9.9.9"), Ipv4Address::parse("1.1.1.1")}));
+    EXPECT_TRUE(network_->guestSettings().dns.empty());
+}
+
+// --- the other shape ---
+
+TEST_F(LinuxNetworkTest, AWireOfAnotherSettingKeepsItsShapeUntilItIsTakenAway) {
+    for (const auto& [first, second] : {std::pair{"netns", "tap"}, {"tap", "netns"}}) {
+        SCOPED_TRACE(first);
+        const auto serve = [&](const char* topology, const std::function<void(LinuxNetwork&)>& work) {
+            mergen::test::TestHost host(LinuxNetwork::keys, {{"topology", topology}});
+            LinuxNetwork network;
+            network.configure(host);
+            network.start();
+            work(network);
+            network.stop();
+        };
+        NetworkAttachment made;
+        serve(first, [&](LinuxNetwork& network) {
+            made = network.attach(spec_);
+            network.publish(spec_);
+        });
+        const std::string before = hostSnapshot();
+        serve(second, [&](LinuxNetwork& network) {
+            const auto found = network.inspect(spec_);
+            ASSERT_TRUE(found);
+            EXPECT_EQ(found->netns, made.netns);
+            network.checkNames(spec_);
+            EXPECT_EQ(network.attach(spec_).netns, made.netns);
+            network.publish(spec_);
+            EXPECT_EQ(difference(before, hostSnapshot()), "") << "a running guest's wire is left as it is";
+            network.detach(spec_);
+            EXPECT_THAT(network.list(), IsEmpty());
+            EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+            EXPECT_NE(network.attach(spec_).netns, made.netns) << "the next one is made as the setting says";
+        });
+        serve(first, [&](LinuxNetwork& network) {
+            network.removeStray(spec_.owner);
+            EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+        });
+    }
+}
+
+class TapTopologyTest : public LinuxNetworkTest {
+protected:
+    TapTopologyTest() : LinuxNetworkTest("tap") {}
+    [[nodiscard]] std::string tap() const { return spec_.tap.str(); }
+};
+
+TEST_F(TapTopologyTest, TheTapStandsInTheHostsNamespaceTaggedAndSilentOnIpv6) {
+    const NetworkAttachment made = network_->attach(spec_);
+    EXPECT_FALSE(made.netns);
+    EXPECT_TRUE(made.tap);
+    EXPECT_FALSE(std::filesystem::exists(handle())) << "no namespace is made";
+    EXPECT_FALSE(Rtnetlink().findLink(hostLink()));
+    const auto link = Rtnetlink().findLink(tap());
+    ASSERT_TRUE(link);
+    EXPECT_EQ(link->alias, spec_.owner.str());
+    EXPECT_THAT(runTool({"/usr/sbin/ip", "-d", "link", "show", "dev", tap()}),
+                HasSubstr("type tap pi off vnet_hdr on persist on user " + std::to_string(spec_.tapOwner)));
+    const auto off = readFile("/proc/sys/net/ipv6/conf/" + tap() + "/disable_ipv6", 64);
+    EXPECT_EQ(off.value_or("1\n"), "1\n") << "or the host has no IPv6";
+    EXPECT_EQ(runTool({"/usr/sbin/ip", "-6", "address", "show", "dev", tap()}), "");
+    const std::string rules = runTool({"/usr/sbin/nft", "list table inet mergen_" + host_.instance()});
+    EXPECT_THAT(rules, HasSubstr("\"" + tap() + "\" . " + spec_.guest.str()));
+}
+
+TEST_F(TapTopologyTest, AForeignLinkOfTheTapsNameIsRefusedAndStays) {
+    ip(here, {"link", "add", tap(), "type", "veth", "peer", "name", "peer"});
+    expectRefused(spec_, tap());
+    ip(here, {"link", "set", tap(), "alias", networkSpec("deadbeef", 2).owner.str()});
+    expectRefused(spec_, tap());
+    ip(here, {"link", "delete", tap()});
+    ip(here, {"tuntap", "add", "dev", tap(), "mode", "tap"});  // the very kind, of nobody
+    expectRefused(spec_, tap());
+    ip(here, {"link", "delete", tap()});
+}
+
+TEST_F(TapTopologyTest, AttachCompletesAWireOfWhichAnyPartWasTakenAway) {
+    network_->attach(spec_);
+    const int before = Rtnetlink().findLink(tap())->index;
+    const std::string table = "mergen_" + host_.instance();
+    const std::map<std::string, std::vector<std::string>> parts{
+        {"state", {"/usr/sbin/ip", "link", "set", tap(), "down"}},
+        {"route", {"/usr/sbin/ip", "route", "delete", spec_.guest.str()}},
+        {"address", {"/usr/sbin/ip", "address", "flush", "dev", tap()}},
+        {"filter element", {"/usr/sbin/nft", "delete element inet " + table + " guest_links { \"" + tap() + "\" }"}},
+        {"table", {"/usr/sbin/nft", "delete table inet " + table}}};
+    for (const auto& [part, takeAway] : parts) {
+        SCOPED_TRACE(part);
+        runTool(takeAway);
+        EXPECT_FALSE(network_->inspect(spec_));
+        network_->attach(spec_);
+        EXPECT_TRUE(network_->inspect(spec_));
+        EXPECT_EQ(Rtnetlink().findLink(tap())->index, before) << "a tap that a VMM may have open is kept";
+    }
+    ip(here, {"link", "delete", tap()});
+    EXPECT_FALSE(network_->inspect(spec_));
+    network_->attach(spec_);
+    EXPECT_TRUE(network_->inspect(spec_));
 }
 
 TEST_F(LinuxNetworkTest, TheNamespaceIsAnIpNetnsOfItsName) {

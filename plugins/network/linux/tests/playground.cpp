@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <fcntl.h>
 #include <functional>
 #include <linux/if_ether.h>
@@ -17,6 +18,7 @@
 #include <optional>
 #include <poll.h>
 #include <regex>
+#include <sstream>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -47,18 +49,45 @@ int remaining(Clock::time_point deadline) {
     return left < 0 ? 0 : static_cast<int>(left);
 }
 
-sockaddr_in endpoint(const std::string& address, std::uint16_t port) {
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_port = htons(port);
-    at.sin_addr.s_addr = htonl(Ipv4Address::parse(address).value());
-    return at;
-}
+/// An address of either family.
+struct Endpoint {
+    sockaddr_storage storage{};
+    socklen_t size = 0;
 
-UniqueFd tcpSocket(const NetNamespace* space) {
-    UniqueFd fd = in(space, [] { return UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)); });
+    Endpoint(const std::string& address, std::uint16_t port) {
+        if (address.find(':') == std::string::npos) {
+            auto* const at = reinterpret_cast<sockaddr_in*>(&storage);
+            at->sin_family = AF_INET;
+            at->sin_port = htons(port);
+            at->sin_addr.s_addr = htonl(Ipv4Address::parse(address).value());
+            size = sizeof(*at);
+        } else {
+            auto* const at = reinterpret_cast<sockaddr_in6*>(&storage);
+            at->sin6_family = AF_INET6;
+            at->sin6_port = htons(port);
+            if (::inet_pton(AF_INET6, address.c_str(), &at->sin6_addr) != 1) {
+                throw Error(ErrorKind::InvalidArgument, address + " is no address");
+            }
+            size = sizeof(*at);
+        }
+    }
+    [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+    [[nodiscard]] int family() const { return storage.ss_family; }
+};
+
+UniqueFd openSocket(const NetNamespace* space, int family, int type) {
+    UniqueFd fd = in(space, [&] { return UniqueFd(::socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)); });
     if (!fd) throw Error::fromErrno(errno, "cannot open a socket");
     return fd;
+}
+
+bool bindTo(const UniqueFd& fd, const std::string& address, std::uint16_t port) {
+    const Endpoint at(address, port);
+    return ::bind(fd.get(), at.get(), at.size) == 0;
+}
+
+std::string greetingFor(const std::string& name, const sockaddr_in& peer) {
+    return name + " " + Ipv4Address(ntohl(peer.sin_addr.s_addr)).str() + "\n";
 }
 
 /// A jthread whose loop polls `wanted()` and a descriptor that stops it.
@@ -87,7 +116,7 @@ UniqueFd openTap(const std::string& name) {
     return fd;
 }
 
-/// Packets that each dropping rule of our tables has counted, by table and comment.
+/// Packets that each dropping rule of the host has counted, by table and comment.
 std::map<std::string, std::uint64_t> drops() {
     static const std::regex rule(R"re(counter packets (\d+) bytes \d+ drop comment "([^"]+)")re");
     std::map<std::string, std::uint64_t> counted;
@@ -95,11 +124,27 @@ std::map<std::string, std::uint64_t> drops() {
     for (const std::string& line : split(mergen::test::runTool({"/usr/sbin/nft", "list", "ruleset"}), '\n')) {
         if (line.starts_with("table ")) table = line;
         std::smatch match;
-        if (table.starts_with("table inet mergen_") && std::regex_search(line, match, rule)) {
-            counted[table + match[2].str()] += std::stoull(match[1].str());
-        }
+        if (std::regex_search(line, match, rule)) counted[table + match[2].str()] += std::stoull(match[1].str());
     }
     return counted;
+}
+
+/// Datagrams that the host's UDP sockets on `port` have thrown away.
+std::uint64_t swallowed(std::uint16_t port) {
+    std::array<char, 8> digits{};
+    std::snprintf(digits.data(), digits.size(), ":%04X", port);
+    std::uint64_t count = 0;
+    for (const char* const file : {"/proc/net/udp", "/proc/net/udp6"}) {
+        constexpr std::size_t enough = 1U << 20U;
+        for (const std::string& line : split(readFile(file, enough).value_or(""), '\n')) {
+            std::istringstream words(line);
+            std::string slot, local, word, last;
+            words >> slot >> local;
+            while (words >> word) last = word;
+            if (local.ends_with(digits.data())) count += std::stoull(last);
+        }
+    }
+    return count;
 }
 
 std::string grown(const std::map<std::string, std::uint64_t>& before) {
@@ -144,10 +189,11 @@ Neighbour::~Neighbour() {
     ip(nullptr, {"link", "delete", link_});
 }
 
-Guest::Guest(const NetworkSpec& spec) : space_(NetNamespace::create()) {
-    outer_ = namespaceOf(spec).run([&] { return openTap(spec.tap.str()); });
+Guest::Guest(const NetworkSpec& spec, const NetworkAttachment& wire) : space_(NetNamespace::create()) {
+    const auto open = [&] { return openTap(spec.tap.str()); };
+    outer_ = wire.netns ? namespaceOf(spec).run(open) : open();
     inner_ = space_.run([&] {
-        makeTap(IfName::parse("eth0"), 0);
+        makeTap({.name = IfName::parse("eth0"), .owner = 0, .alias = {}, .mtu = 1500});
         return openTap("eth0");
     });
     sysctl(&space_, "ipv6/conf/all/disable_ipv6", "1");
@@ -170,41 +216,81 @@ Guest::Guest(const NetworkSpec& spec) : space_(NetNamespace::create()) {
 }
 
 Server::Server(const NetNamespace* space, const std::string& name, const std::string& address, std::uint16_t port)
-    : listener_(tcpSocket(space)) {
+    : listener_(openSocket(space, AF_INET, SOCK_STREAM)), datagrams_(openSocket(space, AF_INET, SOCK_DGRAM)) {
     const int on = 1;
     ::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    const sockaddr_in at = endpoint(address, port);
-    if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)) != 0 ||
-        ::listen(listener_.get(), 16) != 0) {
+    if (!bindTo(listener_, address, port) || ::listen(listener_.get(), 16) != 0 || !bindTo(datagrams_, address, port)) {
         throw Error::fromErrno(errno, "cannot listen on " + address + ":" + std::to_string(port));
     }
     const auto clients = std::make_shared<std::map<int, UniqueFd>>();
     loop_ = poller(
         [this, clients] {
-            std::vector<int> all{listener_.get()};
+            std::vector<int> all{listener_.get(), datagrams_.get()};
             for (const auto& [fd, owner] : *clients) all.push_back(fd);
             return all;
         },
         [this, clients, name](int fd) {
+            sockaddr_in peer{};
+            socklen_t size = sizeof(peer);
+            std::array<char, 4096> data{};
             if (fd == listener_.get()) {
-                sockaddr_in peer{};
-                socklen_t size = sizeof(peer);
                 UniqueFd client(::accept4(fd, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
                 if (!client) return;
-                const std::string greeting = name + " " + Ipv4Address(ntohl(peer.sin_addr.s_addr)).str() + "\n";
+                const std::string greeting = greetingFor(name, peer);
                 ::send(client.get(), greeting.data(), greeting.size(), MSG_NOSIGNAL);
                 const int key = client.get();
                 clients->emplace(key, std::move(client));
-                return;
-            }
-            std::array<char, 4096> data{};
-            const ssize_t got = ::recv(fd, data.data(), data.size(), 0);
-            if (got <= 0) {
+            } else if (fd == datagrams_.get()) {
+                if (::recvfrom(fd, data.data(), data.size(), 0, reinterpret_cast<sockaddr*>(&peer), &size) < 0) return;
+                ++heard_;
+                const std::string greeting = greetingFor(name, peer);
+                ::sendto(fd, greeting.data(), greeting.size(), 0, reinterpret_cast<const sockaddr*>(&peer), size);
+            } else if (const ssize_t got = ::recv(fd, data.data(), data.size(), 0); got <= 0) {
                 clients->erase(fd);
             } else {
                 ::send(fd, data.data(), static_cast<std::size_t>(got), MSG_NOSIGNAL);
             }
         });
+}
+
+UdpClient::UdpClient(const NetNamespace* space, const std::string& address, std::uint16_t port,
+                     const std::string& source)
+    : port_(port) {
+    const Endpoint to(address, port);
+    fd_ = openSocket(space, to.family(), SOCK_DGRAM);
+    const int on = 1;  // to be told of a host that cannot be reached as well
+    const bool v4 = to.family() == AF_INET;
+    ::setsockopt(fd_.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVERR : IPV6_RECVERR, &on, sizeof(on));
+    if (!source.empty() && !bindTo(fd_, source, 0)) failed_ = "cannot bind";
+    if (::connect(fd_.get(), to.get(), to.size) != 0) failed_ = "unreachable";
+}
+
+void UdpClient::send() {
+    [[maybe_unused]] const ssize_t sent = ::send(fd_.get(), "?", 1, MSG_NOSIGNAL);  // an earlier error shows in ask()
+}
+
+std::string UdpClient::ask() {
+    if (!failed_.empty()) return failed_;
+    std::array<char, 4096> data{};
+    while (::recv(fd_.get(), data.data(), data.size(), 0) > 0) {  // answers to what was sent before
+    }
+    const auto before = drops();
+    const std::uint64_t swallowedBefore = swallowed(port_);
+    const auto deadline = Clock::now() + patience;
+    while (remaining(deadline) > 0) {
+        send();
+        constexpr int lookMs = 50;  // between two looks at the counters
+        pollfd wait{fd_.get(), POLLIN, 0};
+        if (::poll(&wait, 1, lookMs) > 0) {
+            const ssize_t got = ::recv(fd_.get(), data.data(), data.size(), 0);
+            if (got > 0) return {data.data(), static_cast<std::size_t>(got) - 1};
+            if (errno == ECONNREFUSED) return "refused";
+            if (errno == EHOSTUNREACH || errno == ENETUNREACH) return "unreachable";
+        }
+        if (const std::string rule = grown(before); !rule.empty()) return "dropped: " + rule;
+        if (swallowed(port_) > swallowedBefore) return "swallowed";
+    }
+    return "silence";
 }
 
 std::string Connection::readLine() {
@@ -226,16 +312,14 @@ std::string Connection::echo(const std::string& line) {
     return readLine();
 }
 
-std::string probe(const NetNamespace* space, const std::string& address, std::uint16_t port,
-                  const std::string& source) {
-    UniqueFd fd = tcpSocket(space);
-    if (!source.empty()) {
-        const sockaddr_in from = endpoint(source, 0);
-        if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&from), sizeof(from)) != 0) return "cannot bind";
-    }
+std::string probe(const NetNamespace* space, const std::string& address, std::uint16_t port, const std::string& source,
+                  Protocol protocol) {
+    if (protocol == Protocol::Udp) return UdpClient(space, address, port, source).ask();
+    const Endpoint to(address, port);
+    UniqueFd fd = openSocket(space, to.family(), SOCK_STREAM);
+    if (!source.empty() && !bindTo(fd, source, 0)) return "cannot bind";
     const auto before = drops();
-    const sockaddr_in to = endpoint(address, port);
-    int errnum = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0 ? 0 : errno;
+    int errnum = ::connect(fd.get(), to.get(), to.size) == 0 ? 0 : errno;
     const auto deadline = Clock::now() + patience;
     while (errnum == EINPROGRESS) {
         constexpr int lookMs = 50;  // between two looks at the counters
@@ -271,6 +355,17 @@ std::string fateOf(const NetNamespace& space, const std::function<void()>& send)
     return "silence";
 }
 
+std::uint64_t resetsSentBy(const NetNamespace& space) {
+    // Two lines of "Tcp:", the names and the values.
+    const std::string text = space.run([] { return readFile("/proc/thread-self/net/snmp", 1U << 20U).value_or(""); });
+    std::vector<std::vector<std::string>> lines;
+    for (const std::string& line : split(text, '\n')) {
+        if (line.starts_with("Tcp: ")) lines.push_back(split(line, ' '));
+    }
+    const auto name = std::ranges::find(lines.at(0), "OutRsts");
+    return std::stoull(lines.at(1).at(static_cast<std::size_t>(name - lines[0].begin())));
+}
+
 void sendReset(const std::string& address) {
     const UniqueFd fd(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_TCP));
     tcphdr header{};
@@ -278,8 +373,8 @@ void sendReset(const std::string& address) {
     header.dest = htons(80);
     header.doff = sizeof(header) / 4;
     header.rst = 1;
-    const sockaddr_in to = endpoint(address, 0);
-    if (::sendto(fd.get(), &header, sizeof(header), 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) < 0) {
+    const Endpoint to(address, 0);
+    if (::sendto(fd.get(), &header, sizeof(header), 0, to.get(), to.size) < 0) {
         throw Error::fromErrno(errno, "cannot send a reset to " + address);
     }
 }
@@ -306,9 +401,9 @@ void sendIpv6(const std::string& link, const MacAddress& to) {
 }
 
 std::unique_ptr<Connection> connected(const NetNamespace* space, const std::string& address, std::uint16_t port) {
-    UniqueFd fd = tcpSocket(space);
-    const sockaddr_in to = endpoint(address, port);
-    ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to));
+    const Endpoint to(address, port);
+    UniqueFd fd = openSocket(space, to.family(), SOCK_STREAM);
+    ::connect(fd.get(), to.get(), to.size);
     auto connection = std::make_unique<Connection>(std::move(fd));
     if (connection->readLine().empty()) {
         ADD_FAILURE() << "no connection to " << address << ":" << port;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -13,7 +14,7 @@
 
 #include "net_namespace.hpp"
 
-/// Real packets without a VMM: namespaces that play guests and other hosts, and small TCP servers and clients in them.
+/// Real packets without a VMM: namespaces that play guests and other hosts, and small servers and clients in them.
 namespace mergen::network::test {
 
 /// Runs `ip ARGUMENTS...` in `space`, or in the host's namespace if it is null; a failure fails the test.
@@ -39,10 +40,10 @@ private:
 };
 
 /// Plays the guest of a VM: a namespace whose kernel speaks through the VM's tap as a virtual machine's would. Frames
-/// are carried between that tap, opened as a VMM opens it, and one in the guest's namespace.
+/// are carried between that tap, opened where and as a VMM opens it, and one in the guest's namespace.
 class Guest {
 public:
-    explicit Guest(const NetworkSpec& spec);
+    Guest(const NetworkSpec& spec, const NetworkAttachment& wire);
     [[nodiscard]] const NetNamespace& space() const noexcept { return space_; }
 
 private:
@@ -51,14 +52,17 @@ private:
     std::jthread pump_;  // last: ends first
 };
 
-/// A TCP server in a namespace. It greets every client with "NAME PEER\n", the address that the client seems to have,
-/// then echoes. `space` null: the host.
+/// A server in a namespace (`space` null: the host) on TCP and UDP alike. It greets every TCP client with "NAME
+/// PEER\n", the address that the client seems to have, then echoes; it answers every datagram with that line.
 class Server {
 public:
     Server(const NetNamespace* space, const std::string& name, const std::string& address, std::uint16_t port);
+    /// Datagrams that came.
+    [[nodiscard]] unsigned heard() const noexcept { return heard_; }
 
 private:
-    UniqueFd listener_;
+    UniqueFd listener_, datagrams_;
+    std::atomic<unsigned> heard_{0};
     std::jthread loop_;
 };
 
@@ -75,14 +79,34 @@ private:
     UniqueFd fd_;
 };
 
-/// Tries to connect from `space` (null: the host) and says what became of it: the server's greeting; "refused";
-/// "unreachable"; "dropped: COMMENT" with the comment of the rule of a table of ours that counted a packet since; or
-/// "silence" if nothing of these came in time. `source`: the address to connect from, empty for any.
+/// A UDP socket of one client, which keeps its own address and port for good.
+class UdpClient {
+public:
+    /// From `space` (null: the host) to an IPv4 or IPv6 address. `source`: the address to send from, empty for any.
+    UdpClient(const NetNamespace* space, const std::string& address, std::uint16_t port,
+              const std::string& source = {});
+    void send();
+    /// Sends until something can be said, and says it as probe() does.
+    [[nodiscard]] std::string ask();
+
+private:
+    UniqueFd fd_;
+    std::uint16_t port_;
+    std::string failed_;
+};
+
+/// Tries to reach a server from `space` (null: the host) and says what became of it: the server's greeting; "refused";
+/// "unreachable"; "dropped: COMMENT" with the comment of the rule that counted a packet since; "swallowed" by a UDP
+/// socket of the host that throws it away; or "silence" if nothing of these came in time. `address`: IPv4 or IPv6.
+/// `source`: the address to come from, empty for any.
 [[nodiscard]] std::string probe(const NetNamespace* space, const std::string& address, std::uint16_t port,
-                                const std::string& source = {});
+                                const std::string& source = {}, Protocol protocol = Protocol::Tcp);
 
 /// Sends one packet by `send` in `space` and gives "dropped: COMMENT" as probe() does, or "silence".
 [[nodiscard]] std::string fateOf(const NetNamespace& space, const std::function<void()>& send);
+
+/// How often the kernel of a namespace answered a TCP segment of no connection of its own.
+[[nodiscard]] std::uint64_t resetsSentBy(const NetNamespace& space);
 
 /// Sends a TCP reset that belongs to no connection from the calling thread's namespace.
 void sendReset(const std::string& address);

@@ -137,6 +137,13 @@ TEST(QemuCommandLine, IsThisForAMicrovmWithTwoDisksAndAWire) {
     EXPECT_THAT(plan.groups, ElementsAre(36U));
 }
 
+TEST(QemuCommandLine, TellsTheGuestAnMtuThatIsNotItsOwnDefault) {
+    GuestSpec spec = guest();
+    spec.nics = {{"eth0", IfName::parse("tap-7f3a9c01"), MacAddress::parse("02:fc:7f:3a:9c:01"), 1420}};
+    EXPECT_THAT(valuesOf(commandLine(spec, place(), emulated()), "-device"),
+                ::testing::Contains("virtio-net-pci,netdev=net0,mac=02:fc:7f:3a:9c:01,host_mtu=1420,romfile="));
+}
+
 TEST(QemuCommandLine, EachWireHasADescriptorOfItsOwn) {
     GuestSpec spec = guest();
     for (const char* tap : {"tap-a", "tap-b"})

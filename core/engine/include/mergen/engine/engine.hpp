@@ -44,6 +44,7 @@ struct EngineConfig {
     std::string unitPrefix = "fc";  ///< for the name of the unit in the `systemd` block
     std::string vmm;                ///< name of the VMM backend for new VMs
     std::string vmmChoice{};        ///< why it is that one, where the server has chosen; for the health page
+    GuestSettings guestSettings{};  ///< the engine asks the network backend for them
 };
 
 /// The backends that the operator selected. Borrowed: started before the engine is made, stopped after it is gone.

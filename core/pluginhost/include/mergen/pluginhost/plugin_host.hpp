@@ -49,7 +49,8 @@ struct PluginHostConfig {
     std::filesystem::path preflightProgram;             ///< mergen-preflight; absolute
     std::chrono::milliseconds preflightTimeout{10000};  ///< for one library
     HostPaths paths;                                    ///< what plugins see as Host::paths()
-    std::string instance;                               ///< and as Host::instance()
+    std::string instance;                               ///< as Host::instance()
+    NetworkPlan network{};                              ///< and as Host::networkPlan()
 };
 
 /// Every call to a plugin's lifecycle goes through here: an exception of any type becomes an Error that names plugin,

@@ -41,14 +41,19 @@ struct NetworkTraits {
     bool udp = false;          ///< publishes UDP ports too
 };
 
+/// What a guest must be told of its wire, beside its addresses; constant from configure() on.
+struct GuestSettings {
+    unsigned mtu = 0;                ///< bytes; 0: Ethernet's 1500, which every guest takes by itself
+    std::vector<Ipv4Address> dns{};  ///< name servers, at most two
+};
+
 /// Brings packets to a guest and back.
 ///
-/// Story: checkNames (at create) → attach → publish → (VM runs) → unpublish → detach. The guest's filter is in place
-/// before its link goes up. Every object bears the owner's tag. Each step is idempotent: attach and publish complete
-/// what is half there, unpublish and detach succeed when pieces are missing, twice, in any order.
-/// After the last guest is detached nothing of this instance is on the host but what start() made; after stop() with no
-/// guest attached, nothing at all.
-/// Threads: any method from any thread at once, for different VMs.
+/// Story: checkNames, holdPort (at create) → attach → publish → (VM runs) → unpublish → detach → … → releasePort (at
+/// delete). The guest's filter is in place before its link goes up. Every object bears the owner's tag. Each step is
+/// idempotent: attach and publish complete what is half there, unpublish and detach succeed when pieces are missing,
+/// twice, in any order. After the last guest is detached nothing of this instance is on the host but what start() made;
+/// after stop() with no guest attached, nothing at all. Threads: any method from any thread at once, for different VMs.
 class MERGEN_SDK_API NetworkBackend : public Plugin {
 public:
     ~NetworkBackend() override;
@@ -59,8 +64,16 @@ public:
     /// host and bears no tag of this owner. Changes nothing.
     virtual void checkNames(const NetworkSpec& spec) const = 0;
 
-    /// Whether a socket of the server's network namespace could be bound to `port` on all addresses now.
-    [[nodiscard]] virtual bool portFree(Protocol protocol, std::uint16_t port) const = 0;
+    [[nodiscard]] virtual GuestSettings guestSettings() const { return {}; }
+
+    /// Takes `port` of the host's for a VM, published or not, so that no other program gets it until releasePort() or
+    /// stop(): where traits().touchesHost, by a socket bound on all IPv4 and IPv6 addresses of the server's network
+    /// namespace, which no VMM inherits. True also if it is held already; false if another program has it. Throws
+    /// ResourceExhausted if the process may open no more files.
+    [[nodiscard]] virtual bool holdPort(Protocol protocol, std::uint16_t port) = 0;
+
+    /// Gives the port back; does nothing if it is not held.
+    virtual void releasePort(Protocol protocol, std::uint16_t port) noexcept = 0;
 
     /// Makes the wire, without published ports. Throws AlreadyExists for a foreign object in the way, which is left as
     /// it was. On any throw nothing of this VM is left on the host.
@@ -70,13 +83,15 @@ public:
     [[nodiscard]] virtual std::optional<NetworkAttachment> inspect(const NetworkSpec& spec) const = 0;
 
     /// Makes the VM's published ports exactly `spec.ports`, in one transaction: all or none. Throws AlreadyExists if a
-    /// port leads to another VM, NotSupported for a protocol that the backend lacks.
+    /// port leads to another VM, NotSupported for a protocol that the backend lacks. A TCP connection that is open goes
+    /// on to where it led; a UDP flow, which has no end, follows the ports at once.
     virtual void publish(const NetworkSpec& spec) = 0;
 
-    /// Takes all published ports of this VM away.
+    /// Takes all published ports of this VM away, as publish() with none.
     virtual void unpublish(const NetworkSpec& spec) = 0;
 
-    /// Takes the wire away, published ports included. Only objects that bear this owner's tag.
+    /// Takes the wire away, published ports and open connections included: who gets the address next gets nothing of
+    /// them. Only objects that bear this owner's tag.
     virtual void detach(const NetworkSpec& spec) = 0;
 
     /// Everything on the host that bears a tag of this instance, by VM.

@@ -15,6 +15,7 @@
 #include <mergen/sdk/failpoint.hpp>
 #include <mergen/sdk/log.hpp>
 #include <mergen/sdk/manifest.h>
+#include <mergen/sdk/types.hpp>
 
 namespace mergen {
 
@@ -53,6 +54,12 @@ struct HostPaths {
     std::filesystem::path libexec;     ///< programs of Mergen's own, such as mergen-vm
 };
 
+/// What the server gives to VMs of the network, for a network backend to hold against the host and its own settings.
+struct NetworkPlan {
+    Ipv4Network guests;                                ///< network.guest_cidr
+    std::uint16_t portStart = 20000, portEnd = 40000;  ///< host ports for guests, inclusive
+};
+
 /// What the server offers to one plugin: no more than it needs. The reference that configure() gets stays valid until
 /// the plugin is destroyed. Threads: every method may be called from any thread.
 class MERGEN_SDK_API Host {
@@ -65,6 +72,7 @@ public:
     /// Eight hexadecimal digits that mark what this server makes on the host; constant for the life of its data root,
     /// so that two servers on one host tell their things apart.
     [[nodiscard]] virtual const std::string& instance() const noexcept = 0;
+    [[nodiscard]] virtual const NetworkPlan& networkPlan() const noexcept = 0;
 };
 
 /// Whether a plugin can do its work now; `GET /readyz` shows it.

@@ -1,0 +1,155 @@
+#include "conntrack.hpp"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cerrno>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <set>
+#include <sys/socket.h>
+
+#include "rtnetlink.hpp"
+
+namespace mergen::network {
+
+namespace {
+
+// Parts of a tuple that the kernel is to compare, in CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS (the kernel's
+// net/netfilter/nf_internals.h, since 5.8; an older one ignores the filter and gives all).
+constexpr std::uint32_t compareSource = 1U << 0U;
+constexpr std::uint32_t compareProtocol = 1U << 3U;
+constexpr std::uint32_t compareDestinationPort = 1U << 5U;
+
+constexpr int message(int type) {
+    return NFNL_SUBSYS_CTNETLINK << 8 | type;
+}
+
+nfgenmsg family() {
+    nfgenmsg header{};
+    header.nfgen_family = AF_INET;
+    header.version = NFNETLINK_V0;
+    return header;
+}
+
+bool leadsTo(const std::vector<PortBinding>& ports, std::uint16_t host, std::uint16_t guest) {
+    return std::ranges::count(ports, PortBinding{host, Protocol::Udp, guest}) != 0;
+}
+
+}  // namespace
+
+Conntrack::Conntrack() : socket_(NETLINK_NETFILTER, "the kernel's connection tracking") {}
+
+void Conntrack::requireSupport() {
+    NetlinkMessage question(message(IPCTNL_MSG_CT_GET_STATS), NLM_F_DUMP);
+    question.header(family());
+    if (const int errnum = socket_.exchange(question); errnum != 0) {
+        throw Error(ErrorKind::NotSupported,
+                    std::string(socket_.failure(errnum, "look at the flows of this host").what()) +
+                        ": this network backend needs the kernel module 'nf_conntrack_netlink'");
+    }
+}
+
+Conntrack::Tuple Conntrack::tupleOf(const nlattr* attribute) {
+    const auto parts = attributesWithin<CTA_TUPLE_MAX + 1>(attribute);
+    const auto addresses = attributesWithin<CTA_IP_MAX + 1>(parts[CTA_TUPLE_IP]);
+    const auto protocol = attributesWithin<CTA_PROTO_MAX + 1>(parts[CTA_TUPLE_PROTO]);
+    return {.source = addressOf(addresses[CTA_IP_V4_SRC]),
+            .destination = addressOf(addresses[CTA_IP_V4_DST]),
+            .protocol = valueOf<std::uint8_t>(protocol[CTA_PROTO_NUM], 0),
+            .sourcePort = ntohs(valueOf<std::uint16_t>(protocol[CTA_PROTO_SRC_PORT], 0)),
+            .destinationPort = ntohs(valueOf<std::uint16_t>(protocol[CTA_PROTO_DST_PORT], 0))};
+}
+
+void Conntrack::forget(const Pattern& pattern, const std::function<bool(const Flow&)>& which) {
+    NetlinkMessage question(message(IPCTNL_MSG_CT_GET), NLM_F_DUMP);
+    question.header(family());
+    std::uint32_t original = 0;
+    std::uint32_t reply = 0;
+    const auto source = [&](int tuple, Ipv4Address address) {
+        question.nest(tuple, [&] { question.nest(CTA_TUPLE_IP, [&] { question.put(CTA_IP_V4_SRC, address); }); });
+    };
+    if (pattern.originalSource) {
+        original = compareSource;
+        source(CTA_TUPLE_ORIG, *pattern.originalSource);
+    } else if (pattern.protocol && pattern.originalPort) {
+        original = compareProtocol | compareDestinationPort;
+        question.nest(CTA_TUPLE_ORIG, [&] {
+            question.nest(CTA_TUPLE_PROTO, [&] {
+                question.put(CTA_PROTO_NUM, *pattern.protocol);
+                question.put(CTA_PROTO_DST_PORT, htons(*pattern.originalPort));
+            });
+        });
+    }
+    if (pattern.replySource) {
+        reply = compareSource;
+        source(CTA_TUPLE_REPLY, *pattern.replySource);
+    }
+    question.nest(CTA_FILTER, [&] {
+        question.put(CTA_FILTER_ORIG_FLAGS, original);
+        question.put(CTA_FILTER_REPLY_FLAGS, reply);
+    });
+
+    std::vector<Flow> found;
+    socket_.require(question, "list the flows of this host", [&](const nlmsghdr& answer) {
+        const auto parts = attributesOf<CTA_MAX + 1>(answer, sizeof(nfgenmsg));
+        Flow flow{tupleOf(parts[CTA_TUPLE_ORIG]), tupleOf(parts[CTA_TUPLE_REPLY]), {}};
+        // An older kernel's answer is not filtered.
+        const bool fits = (!pattern.originalSource || flow.original.source == *pattern.originalSource) &&
+                          (!pattern.replySource || flow.reply.source == *pattern.replySource) &&
+                          (!pattern.protocol || flow.original.protocol == *pattern.protocol) &&
+                          (!pattern.originalPort || flow.original.destinationPort == *pattern.originalPort);
+        if (!fits || !which(flow)) return;
+        // The id as well: a new flow of the same ends is not meant.
+        for (const int part : {CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID}) {
+            const nlattr* const attribute = parts[static_cast<std::size_t>(part)];
+            if (attribute == nullptr) continue;
+            const auto* const bytes = reinterpret_cast<const char*>(attribute);
+            flow.key.insert(flow.key.end(), bytes, bytes + nla_total_size(nla_len(attribute)));
+        }
+        found.push_back(std::move(flow));
+    });
+    for (const Flow& flow : found) {
+        NetlinkMessage order(message(IPCTNL_MSG_CT_DELETE), 0);
+        order.header(family());
+        if (nlmsg_append(order.get(), const_cast<char*>(flow.key.data()), flow.key.size(), 0) < 0) {
+            throw std::bad_alloc();
+        }
+        const int errnum = socket_.exchange(order);
+        if (errnum != 0 && errnum != ENOENT) throw socket_.failure(errnum, "forget a flow of this host");
+    }
+}
+
+void Conntrack::forgetUnpublished(Ipv4Address guest, const std::vector<PortBinding>& published) {
+    forget({.originalSource = {}, .replySource = guest, .protocol = IPPROTO_UDP, .originalPort = {}},
+           [&](const Flow& flow) {
+               return flow.original.destination != guest &&
+                      !leadsTo(published, flow.original.destinationPort, flow.reply.sourcePort);
+           });
+}
+
+void Conntrack::forgetOlder(Ipv4Address guest, const std::vector<PortBinding>& published) {
+    std::set<Ipv4Address> own;
+    for (const PortBinding& port : published) {
+        if (port.protocol != Protocol::Udp) continue;
+        if (own.empty()) {
+            for (const LinkAddress& at : Rtnetlink().addresses()) own.insert(at.address);
+        }
+        forget({.originalSource = {}, .replySource = {}, .protocol = IPPROTO_UDP, .originalPort = port.host},
+               [&](const Flow& flow) {
+                   constexpr std::uint32_t loopback = 127;
+                   const Ipv4Address asked = flow.original.destination;
+                   const bool leads = flow.reply.source == guest && flow.reply.sourcePort == port.guest;
+                   return !leads && (own.contains(asked) || asked.value() >> 24U == loopback);
+               });
+    }
+}
+
+void Conntrack::forgetGuest(Ipv4Address guest) {
+    const auto all = [](const Flow&) { return true; };
+    forget({.originalSource = guest, .replySource = {}, .protocol = {}, .originalPort = {}}, all);
+    forget({.originalSource = {}, .replySource = guest, .protocol = {}, .originalPort = {}}, all);
+}
+
+}  // namespace mergen::network

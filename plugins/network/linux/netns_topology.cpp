@@ -1,0 +1,155 @@
+#include "netns_topology.hpp"
+
+#include <algorithm>
+
+#include <mergen/sdk/failpoint.hpp>
+
+#include "net_namespace.hpp"
+#include "rtnetlink.hpp"
+#include "sysctl.hpp"
+#include "tap.hpp"
+
+namespace mergen::network {
+
+namespace {
+
+constexpr const char* uplinkName = "uplink";
+
+}  // namespace
+
+bool NetnsTopology::owns(const OwnerTag& owner, const Link& link) {
+    return link.alias == owner.str() || (link.alias.empty() && link.kind == "veth" && link.mac == hostMac(owner));
+}
+
+bool NetnsTopology::present(const NetworkSpec& spec) const {
+    const auto named = names_.find(spec.netns);
+    if (named && named->tag == spec.owner.str()) return true;
+    const auto link = Rtnetlink().findLink(hostLink(spec.owner));
+    return link && owns(spec.owner, *link);
+}
+
+void NetnsTopology::checkNames(const NetworkSpec& spec) const {
+    if (const auto there = names_.find(spec.netns); there && there->tag != spec.owner.str()) {
+        throw Error(ErrorKind::AlreadyExists,
+                    "the network namespace " + names_.path(spec.netns).string() + " is there and is not this VM's");
+    }
+    const auto link = Rtnetlink().findLink(hostLink(spec.owner));
+    if (link && !owns(spec.owner, *link)) throw foreignLink(link->name);
+}
+
+NetworkAttachment NetnsTopology::make(const NetworkSpec& spec) const {
+    Rtnetlink host;
+    auto named = names_.find(spec.netns);
+    const bool fresh = !named || !named->space;
+    const NetNamespace space = fresh ? NetNamespace::create() : std::move(*named->space);
+    MERGEN_FAILPOINT("network.linux.attach.namespace");
+    wireInside(spec, space, host);
+    wireOutside(spec, host);
+    if (fresh) {
+        names_.bind(spec.netns, spec.owner, space);
+        MERGEN_FAILPOINT("network.linux.attach.named");
+    }
+    return {names_.path(spec.netns), /*tap=*/true};
+}
+
+void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& space, Rtnetlink& host) const {
+    const std::string tag = spec.owner.str();
+    const std::string hostEnd = hostLink(spec.owner);
+    const NetNamespace outside = NetNamespace::current();
+    space.run([&] {
+        Rtnetlink inside;
+        const auto need = [&inside](const std::string& name) {
+            auto link = inside.findLink(name);
+            if (!link) throw Error(ErrorKind::Conflict, "the link '" + name + "' was removed while it was set up");
+            return *std::move(link);
+        };
+        const Link loopback = need("lo");
+        if (loopback.alias != tag) inside.setAlias(loopback.index, tag);
+        if (!loopback.up) inside.setUp(loopback.index);
+        // A new namespace takes IPv4 settings over from the host (net.core.devconf_inherit_init_net): none that matters
+        // here is left to chance.
+        writeSysctl("ipv4/ip_forward", "1");
+        writeSysctl("ipv4/conf/all/route_localnet", "0");
+        writeSysctl("ipv4/conf/default/route_localnet", "0");
+        disableIpv6("all");
+        disableIpv6("default");
+
+        if (!inside.findLink(spec.tap.str())) {
+            makeTap({.name = spec.tap, .owner = spec.tapOwner, .alias = tag, .mtu = mtu_, .mac = {}});
+            MERGEN_FAILPOINT("network.linux.attach.tap");
+        }
+        const Link tap = need(spec.tap.str());
+        if (tap.kind != "tun") throw foreignLink(spec.tap.str());
+        inside.setAddress(tap.index, spec.gateway, spec.network.prefix());
+        if (!tap.up) inside.setUp(tap.index);
+
+        if (!inside.findLink(uplinkName)) {
+            // A host end without this one is of a namespace that is about to end: its server was killed.
+            if (const auto old = host.findLink(hostEnd)) {
+                if (!owns(spec.owner, *old)) throw foreignLink(hostEnd);
+                host.removeLink(old->index);
+            }
+            inside.makeVethPair({uplinkName, innerMac(spec.owner)}, {hostEnd, hostMac(spec.owner)}, outside.fd(), mtu_);
+            MERGEN_FAILPOINT("network.linux.attach.veth");
+        }
+        const Link uplink = need(uplinkName);
+        if (uplink.alias != tag) inside.setAlias(uplink.index, tag);
+        inside.setAddress(uplink.index, transitInner_, 32);
+        if (!uplink.up) inside.setUp(uplink.index);
+        inside.setNeighbour(uplink.index, transitHost_, hostMac(spec.owner));
+        inside.setRoute({.base = {}, .prefix = 0, .link = uplink.index}, transitHost_);
+    });
+    MERGEN_FAILPOINT("network.linux.attach.inside");
+}
+
+void NetnsTopology::wireOutside(const NetworkSpec& spec, Rtnetlink& host) const {
+    const std::string tag = spec.owner.str();
+    const auto link = host.findLink(hostLink(spec.owner));
+    if (!link || !owns(spec.owner, *link)) throw foreignLink(hostLink(spec.owner));
+    if (link->alias != tag) host.setAlias(link->index, tag);
+    MERGEN_FAILPOINT("network.linux.attach.tagged");
+    // 127.0.0.1 as the source of what goes out here: for published ports asked for on localhost. The other direction is
+    // closed by the table.
+    writeSysctl("ipv4/conf/" + link->name + "/route_localnet", "1");
+    disableIpv6(link->name);
+    // An address of its own: masquerade out of an unnumbered link fails with EPERM on a host with no other address.
+    host.setAddress(link->index, transitHost_, 32);
+    if (!link->up) host.setUp(link->index);
+    MERGEN_FAILPOINT("network.linux.attach.up");
+    host.setNeighbour(link->index, transitInner_, innerMac(spec.owner));
+    host.setRoute({.base = spec.guest, .prefix = 32, .link = link->index}, transitInner_);
+    MERGEN_FAILPOINT("network.linux.attach.route");
+}
+
+bool NetnsTopology::wholeInside(const NetworkSpec& spec, const NetNamespace& space) const {
+    return space.run([&] {
+        Rtnetlink inside;
+        const auto tap = inside.findLink(spec.tap.str());
+        const auto uplink = inside.findLink(uplinkName);
+        if (!tap || !tap->up || tap->kind != "tun" || !uplink || !uplink->up) return false;
+        const std::vector<LinkAddress> addresses = inside.addresses();
+        const auto has = [&](int link, Ipv4Address address, unsigned prefix) {
+            return std::ranges::any_of(addresses, [&](const LinkAddress& at) {
+                return at.link == link && at.address == address && at.prefix == prefix;
+            });
+        };
+        return has(tap->index, spec.gateway, spec.network.prefix()) && has(uplink->index, transitInner_, 32) &&
+               std::ranges::any_of(inside.routes(), [&](const Route& route) {
+                   return route.prefix == 0 && route.link == uplink->index;
+               });
+    });
+}
+
+std::optional<NetworkAttachment> NetnsTopology::whole(const NetworkSpec& spec) const {
+    const auto named = names_.find(spec.netns);
+    if (!named || !named->space || named->tag != spec.owner.str()) return std::nullopt;
+    Rtnetlink host;
+    const auto link = host.findLink(hostLink(spec.owner));
+    if (!link || !link->up || link->alias != spec.owner.str()) return std::nullopt;
+    const auto route = host.routeTo(spec.guest);
+    if (!route || route->prefix != 32 || route->link != link->index) return std::nullopt;
+    if (!wholeInside(spec, *named->space)) return std::nullopt;
+    return NetworkAttachment{names_.path(spec.netns), /*tap=*/true};
+}
+
+}  // namespace mergen::network

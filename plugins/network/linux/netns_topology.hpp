@@ -1,0 +1,45 @@
+#pragma once
+
+#include "named_namespaces.hpp"
+#include "topology.hpp"
+
+namespace mergen::network {
+
+/// A network namespace per VM with the VM's tap in it, and a veth pair from there to the host:
+///
+///     guest ── tap-<id8> [ namespace mergen-<id8> ] uplink ══ mg-<id8> [ host ]
+///
+/// The namespace routes between tap and uplink. Every veth pair uses the same two transit addresses with fixed
+/// neighbours: each is a wire of its own, and nothing is asked for by ARP, so that neither rp_filter nor the number of
+/// VMs matters.
+///
+/// A wire is made in a namespace without a name, which ends with the process, and named last: a server killed on the
+/// way leaves at most a file with the owner's tag.
+class NetnsTopology final : public Topology {
+public:
+    /// `names` is borrowed. `transitHost`, `transitInner`: addresses of the ends of every veth pair.
+    NetnsTopology(const NamedNamespaces& names, Ipv4Address transitHost, Ipv4Address transitInner, unsigned mtu)
+        : names_(names), transitHost_(transitHost), transitInner_(transitInner), mtu_(mtu) {}
+
+    [[nodiscard]] static std::string hostLink(const OwnerTag& owner) { return "mg-" + owner.vm.short8(); }
+    /// Whether the link under the name of the owner's host end is its: by its alias, or, if a server was killed before
+    /// it set that, by its address.
+    [[nodiscard]] static bool owns(const OwnerTag& owner, const Link& link);
+
+    [[nodiscard]] std::string guestLink(const NetworkSpec& spec) const override { return hostLink(spec.owner); }
+    [[nodiscard]] bool present(const NetworkSpec& spec) const override;
+    void checkNames(const NetworkSpec& spec) const override;
+    NetworkAttachment make(const NetworkSpec& spec) const override;
+    [[nodiscard]] std::optional<NetworkAttachment> whole(const NetworkSpec& spec) const override;
+
+private:
+    void wireInside(const NetworkSpec& spec, const NetNamespace& space, Rtnetlink& host) const;
+    void wireOutside(const NetworkSpec& spec, Rtnetlink& host) const;
+    [[nodiscard]] bool wholeInside(const NetworkSpec& spec, const NetNamespace& space) const;
+
+    const NamedNamespaces& names_;
+    const Ipv4Address transitHost_, transitInner_;
+    const unsigned mtu_;
+};
+
+}  // namespace mergen::network

@@ -1,0 +1,74 @@
+#include "tap_topology.hpp"
+
+#include <algorithm>
+
+#include <mergen/sdk/failpoint.hpp>
+
+#include "rtnetlink.hpp"
+#include "sysctl.hpp"
+#include "tap.hpp"
+
+namespace mergen::network {
+
+namespace {
+
+constexpr unsigned alone = 32;  // of an address that shares a network with nobody
+
+bool owns(const NetworkSpec& spec, const Link& link) {
+    return link.alias == spec.owner.str() && link.kind == "tun";
+}
+
+}  // namespace
+
+bool TapTopology::present(const NetworkSpec& spec) const {
+    const auto tap = Rtnetlink().findLink(spec.tap.str());
+    return tap && owns(spec, *tap);
+}
+
+void TapTopology::checkNames(const NetworkSpec& spec) const {
+    const auto link = Rtnetlink().findLink(spec.tap.str());
+    if (link && !owns(spec, *link)) throw foreignLink(link->name);
+}
+
+NetworkAttachment TapTopology::make(const NetworkSpec& spec) const {
+    Rtnetlink host;
+    if (!host.findLink(spec.tap.str())) {
+        makeTap({.name = spec.tap,
+                 .owner = spec.tapOwner,
+                 .alias = spec.owner.str(),
+                 .mtu = mtu_,
+                 .mac = hostMac(spec.owner)});
+        MERGEN_FAILPOINT("network.linux.attach.tap");
+    }
+    const auto tap = host.findLink(spec.tap.str());
+    if (!tap || !owns(spec, *tap)) throw foreignLink(spec.tap.str());
+    const std::string settings = "ipv4/conf/" + tap->name + "/";
+    // 127.0.0.1 as the source of what goes out here: for published ports asked for on localhost. The other direction is
+    // closed by the table.
+    writeSysctl(settings + "route_localnet", "1");
+    writeSysctl(settings + "arp_ignore", "1");  // a guest need not learn which other addresses the host has
+    disableIpv6(tap->name);                     // before the link is up: no address comes, and the host is silent
+    host.setAddress(tap->index, spec.gateway, alone);
+    if (!tap->up) host.setUp(tap->index);
+    MERGEN_FAILPOINT("network.linux.attach.up");
+    host.setNeighbour(tap->index, spec.guest, spec.mac);
+    host.setRoute({.base = spec.guest, .prefix = alone, .link = tap->index}, std::nullopt);
+    MERGEN_FAILPOINT("network.linux.attach.route");
+    return {std::nullopt, /*tap=*/true};
+}
+
+std::optional<NetworkAttachment> TapTopology::whole(const NetworkSpec& spec) const {
+    Rtnetlink host;
+    const auto tap = host.findLink(spec.tap.str());
+    if (!tap || !owns(spec, *tap) || !tap->up) return std::nullopt;
+    const auto route = host.routeTo(spec.guest);
+    if (!route || route->prefix != alone || route->link != tap->index) return std::nullopt;
+    const auto addresses = host.addresses();
+    const bool next = std::ranges::any_of(addresses, [&](const LinkAddress& at) {
+        return at.link == tap->index && at.address == spec.gateway && at.prefix == alone;
+    });
+    if (!next) return std::nullopt;
+    return NetworkAttachment{std::nullopt, /*tap=*/true};
+}
+
+}  // namespace mergen::network
