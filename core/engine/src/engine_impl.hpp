@@ -127,7 +127,7 @@ private:
     /// knows nothing of it.
     void completeStop(Operation& op, VmState final, const std::string& failure, const std::optional<VmEnd>& lost = {});
     /// Takes over how a process that is Exited ended.
-    static void noteEnd(VmRecord& record, const ProcessStatus& process);
+    void noteEnd(VmRecord& record, const ProcessStatus& process) const;
     void removeVm(Operation& op, bool retainData);
     /// Ends the VMM if it runs, and its restarts: asks the guest, then SIGTERM, then SIGKILL. Throws Timeout if it
     /// outlives all three.
@@ -136,8 +136,9 @@ private:
     void killVmm(const VmRecord& record, const std::string& by);
     /// How the VMM ended, if it did, and what it printed last: "; ..." to be added to an error's text.
     [[nodiscard]] std::string lastWords(const VmRecord& record) const;
-    /// Every step of taking a VM off the host but its end, each run whatever the ones before did.
-    void tearDown(Operation& op, const VmRecord& record);
+    /// Every step of taking a VM off the host but its end, each run whatever the ones before did. A data disk that is
+    /// back is no longer noted as lent.
+    void tearDown(Operation& op, VmRecord& record);
     void forgetVm(Vm& vm);
 
     // reconcile.cpp

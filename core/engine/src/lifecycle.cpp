@@ -231,7 +231,7 @@ void Engine::Impl::completeStop(Operation& op, VmState final, const std::string&
     op.attempt("forget", [&] { backends_.supervisor.forget(process.owner); });
 }
 
-void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) {
+void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) const {
     if (process.state != ProcessState::Exited) return;
     if (process.exit && process.exit == record.lastExit) return;  // noted before the server was killed
     record.restarts = process.restarts;
@@ -329,7 +329,7 @@ void Engine::Impl::killVmm(const VmRecord& record, const std::string& by) {
     backends_.supervisor.forget(owner);
 }
 
-void Engine::Impl::tearDown(Operation& op, const VmRecord& record) {
+void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
     const NetworkSpec network = networkSpec(config_, record);
     op.attempt("network", [&] { backends_.network.detach(network); });
     op.attempt("run-directory", [&] {

@@ -1,6 +1,7 @@
 #include <string_view>
 #include <utility>
 
+#include <mergen/base/trust.hpp>
 #include <mergen/pluginhost/plugin_library.hpp>
 
 #include "examine.hpp"
@@ -35,7 +36,10 @@ PluginInfo examineLibrary(const fs::path& file, const fs::path& preflightProgram
     info.file = file;
     fs::path path = file;
     try {
-        if (trust == Trust::Checked) path = trustedFile(trustedDirectory(file.parent_path()), file).path;
+        if (trust == Trust::Checked) {
+            const fs::path folder = file.parent_path();
+            path = trustedFile(trustedDirectory(folder, "the plugin folder " + folder.string()), file).path;
+        }
     } catch (const Error& error) {
         throw error.within(file.string() + ": " + std::string(report::checking));
     }
