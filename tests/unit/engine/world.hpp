@@ -48,7 +48,9 @@ public:
     bool udp = true;                         // the network backend publishes UDP
     bool guestObeys = true;                  // shuts down when asked
     bool diesOnTerm = true;
-    std::string bootError;  // boot() fails with this
+    std::string bootError;    // boot() fails with this
+    std::string exitMeaning;  // what both VMMs say of any exit status
+    Health spareHealth;       // of the second VMM, "spare"
 
     /// Called with the name of each effect before and after it happens ("network.attach", "after"): throws to make it
     /// fail. Every call of the engine into a backend that changes something goes through here.
@@ -73,7 +75,7 @@ private:
     std::unique_ptr<StorageBackend> storage_;
     std::unique_ptr<SupervisorBackend> supervisor_;
     std::unique_ptr<NetworkBackend> network_;
-    std::unique_ptr<VmmBackend> vmm_;
+    std::unique_ptr<VmmBackend> vmm_, spareVmm_;
 };
 
 /// Waits until `condition` holds; false after a generous deadline. For what another thread does.
