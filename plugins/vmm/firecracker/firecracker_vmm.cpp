@@ -119,6 +119,7 @@ void FirecrackerVmm::start() {
 }
 
 std::filesystem::path FirecrackerVmm::program() const {
+    if (version_) requireVersion(*version_, oldestVersion, "Mergen", "");
     return trustedProgram(programSetting_);
 }
 

@@ -54,6 +54,7 @@ public:
     void cleanUp(const VmmPlace& place) override;
 
 private:
+    /// Throws Error if there is none that may be used.
     [[nodiscard]] std::filesystem::path program() const;
     /// The version that a program prints; nothing if it prints none.
     [[nodiscard]] std::optional<FirecrackerVersion> askVersion(const std::filesystem::path& program) const;

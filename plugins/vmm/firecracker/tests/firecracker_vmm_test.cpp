@@ -162,6 +162,14 @@ TEST_F(FirecrackerHost, ProgramThatIsMissingIsSaidAndPlansAreRefused) {
     }
 }
 
+TEST_F(FirecrackerHost, ProgramThatIsTooOldIsSaid) {
+    const std::filesystem::path program = file("firecracker", "#!/bin/sh\necho Firecracker v0.25.2\n", 0755);
+    FirecrackerVmm& vmm = start({{"binary", program.string()}});
+    EXPECT_FALSE(vmm.health().ok);
+    EXPECT_THAT(vmm.health().detail, HasSubstr("needs Firecracker >= 1.0; this is 0.25.2"));
+    EXPECT_FALSE(vmm.fitness().fit);
+}
+
 TEST_F(FirecrackerHost, ProgramThatOthersCouldChangeIsRefused) {
     const std::filesystem::path program = file("firecracker", "#!/bin/sh\necho Firecracker v1.17.0\n", 0777);
     FirecrackerVmm& vmm = start({{"binary", program.string()}});
