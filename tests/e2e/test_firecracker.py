@@ -8,7 +8,7 @@ import subprocess
 import unittest
 
 import harness
-from harness import MergenTest
+from harness import CrashTest, MergenTest
 from waiting import eventually
 
 
@@ -109,6 +109,26 @@ class Life(OnTheFake):
         self.end_vmm(pid, lambda: os.kill(pid, signal.SIGKILL))
         vm.await_state("failed")
         self.assertIn("signal 9", vm.view()["failure"])
+        vm.delete()
+
+
+class Crashes(OnTheFake, CrashTest):
+    """The server dies between two calls to Firecracker."""
+
+    def test_before_the_guest_runs_the_start_is_undone(self):
+        vm = self.create()
+        self.crash("vmm.firecracker.boot.before_start", "POST", f"{vm.path}/start")
+        self.assertEqual((vm.state(), vm.pid()), ("stopped", 0))
+        vm.start()
+        vm.delete()
+
+    def test_after_the_guest_runs_the_start_is_finished(self):
+        vm = self.create()
+        self.crash("vmm.firecracker.boot.after_start", "POST", f"{vm.path}/start")
+        self.assertEqual(vm.state(), "running")
+        self.await_console(vm, "fake-guest: ready")
+        vm.stop()
+        self.assertIn("fake-guest: shutting down", vm.console())
         vm.delete()
 
 

@@ -99,7 +99,7 @@ DeviceFinding findDeviceAccess(const std::filesystem::path& device) {
     if (::geteuid() == 0 && (status.st_mode & S_IWOTH) == 0) {
         // VMs run as users that own nothing and are in no group but those that they are given.
         if ((status.st_mode & S_IWGRP) == 0)
-            return unusable("only its owner may open it (mode 0660 and group kvm would do)");
+            return unusable("only its owner may open it (mode 0660, with a group, would do)");
         finding.group = status.st_gid;
     } else if (::access(device.c_str(), R_OK | W_OK) != 0) {
         return unusable(std::generic_category().message(errno));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -26,9 +27,6 @@ using namespace std::chrono_literals;
 
 /// Of one call during boot. The longest of them maps the guest's memory and loads its kernel.
 constexpr std::chrono::milliseconds callPatience = 20s;
-
-/// Firecracker opens the taps of its guests by itself.
-constexpr auto tunDevice = "/dev/net/tun";
 
 /// Its configuration names files of the host's; nobody but the VM's user has a use for it.
 constexpr mode_t configurationMode = 0400;
@@ -115,12 +113,13 @@ void FirecrackerVmm::start() {
         kvm_.usable = true;
         kvm_.reason = "not tried out, as the settings say";
     }
-    tun_ = findDeviceAccess(tunDevice);
+    tun_ = findDeviceAccess(tunDevice_);
     host_->log().info("vmm.firecracker.started",
                       {{"program", found}, {"version", version_ ? version_->str() : "unknown"}, {"kvm", kvm_.reason}});
 }
 
 std::filesystem::path FirecrackerVmm::program() const {
+    if (version_) requireVersion(*version_, oldestVersion, "Mergen", "");
     return trustedProgram(programSetting_);
 }
 
@@ -140,7 +139,7 @@ Health FirecrackerVmm::health() const {
         return {.ok = false, .detail = error.what()};
     }
     if (version_) detail += " " + version_->str();
-    if (!tun_.usable) detail += "; guests get no network card: " + std::string(tunDevice) + ": " + tun_.reason;
+    if (!tun_.usable) detail += "; guests get no network card: " + tunDevice_.string() + ": " + tun_.reason;
     const std::string kvm = kvmDevice_.string() + ": " + kvm_.reason;
     if (kvm_.usable) return {.ok = true, .detail = detail + " (" + kvm + ")"};
     // Whether guests come up on a KVM that emulates is the operator's to try, who asked for this VMM.
@@ -154,7 +153,7 @@ VmmFitness FirecrackerVmm::fitness() const {
     } catch (const Error& error) {
         return {.fit = false, .reason = error.what()};
     }
-    if (kvm_.usable && !tun_.usable) return {.fit = false, .reason = std::string(tunDevice) + ": " + tun_.reason};
+    if (kvm_.usable && !tun_.usable) return {.fit = false, .reason = tunDevice_.string() + ": " + tun_.reason};
     return {.fit = kvm_.usable, .reason = kvmDevice_.string() + ": " + kvm_.reason};
 }
 
@@ -180,9 +179,10 @@ LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) c
     std::vector<std::uint32_t> groups;
     if (kvm_.group) groups.push_back(*kvm_.group);
     if (!guest.nics.empty()) {
-        if (!tun_.usable) {
+        // Where VMs run as our own user, its rights are what counts, and Firecracker says if they do not do.
+        if (!tun_.usable && place.credentials.uid != ::geteuid()) {
             throw Error(ErrorKind::FailedPrecondition, "Firecracker's guests get no network card on this host: " +
-                                                           std::string(tunDevice) + ": " + tun_.reason);
+                                                           tunDevice_.string() + ": " + tun_.reason);
         }
         if (tun_.group && tun_.group != kvm_.group) groups.push_back(*tun_.group);
     }

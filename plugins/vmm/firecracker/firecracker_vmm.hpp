@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include <mergen/base/kvm.hpp>
 #include <mergen/sdk/vmm.hpp>
@@ -24,6 +25,9 @@ class FirecrackerVmm final : public VmmBackend {
 public:
     /// The manifest's table.
     static const mergen_key keys[];
+
+    /// `tunDevice`: where Firecracker opens the taps of its guests; another one only in tests.
+    explicit FirecrackerVmm(std::filesystem::path tunDevice = "/dev/net/tun") : tunDevice_(std::move(tunDevice)) {}
 
     void configure(Host& host) override;
     /// A missing program or KVM is no reason to throw: the operator asked for this VMM and sees in health() what is
@@ -50,11 +54,13 @@ public:
     void cleanUp(const VmmPlace& place) override;
 
 private:
+    /// Throws Error if there is none that may be used.
     [[nodiscard]] std::filesystem::path program() const;
     /// The version that a program prints; nothing if it prints none.
     [[nodiscard]] std::optional<FirecrackerVersion> askVersion(const std::filesystem::path& program) const;
     void configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& guest);
 
+    const std::filesystem::path tunDevice_;
     Host* host_ = nullptr;
     std::filesystem::path programSetting_, kvmDevice_;
     bool probe_ = true;

@@ -111,19 +111,19 @@ void HttpServer::receive(Connection& connection, const std::function<Reply(const
 bool HttpServer::serve(Connection& connection, const std::function<Reply(const Request&)>& handle) {
     std::string& input = connection.input;
     const std::size_t lineEnd = input.find("\r\n");
-    if (std::min(lineEnd, input.size()) >= maxLine) return refuse(connection, "Invalid request."), false;
+    if (std::min(lineEnd, input.size()) >= maxLine) return refuse(connection, "Invalid request.");
     if (lineEnd == std::string::npos) return false;
     const std::string line = input.substr(0, lineEnd);
     const std::size_t first = line.find(' ');
     const std::size_t second = first == std::string::npos ? first : line.find(' ', first + 1);
-    if (second == std::string::npos) return refuse(connection, "Invalid request."), false;
+    if (second == std::string::npos) return refuse(connection, "Invalid request.");
     Request request{line.substr(0, first), line.substr(first + 1, second - first - 1), {}};
     if (request.method != "GET" && request.method != "PUT" && request.method != "PATCH" && request.method != "DELETE")
-        return refuse(connection, "Invalid HTTP Method: Unsupported HTTP method."), false;
-    if (request.path.empty()) return refuse(connection, "Invalid URI: Empty URI not allowed."), false;
+        return refuse(connection, "Invalid HTTP Method: Unsupported HTTP method.");
+    if (request.path.empty()) return refuse(connection, "Invalid URI: Empty URI not allowed.");
     const std::string version = line.substr(second + 1);
     if (version != "HTTP/1.0" && version != "HTTP/1.1")
-        return refuse(connection, "Invalid HTTP Version: Unsupported HTTP version."), false;
+        return refuse(connection, "Invalid HTTP Version: Unsupported HTTP version.");
 
     std::size_t length = 0;
     std::size_t at = lineEnd + 2;
@@ -131,8 +131,7 @@ bool HttpServer::serve(Connection& connection, const std::function<Reply(const R
         const std::size_t end = input.find("\r\n", at);
         if (std::min(end, input.size()) - at >= maxLine) {
             return refuse(connection,
-                          "Invalid header. Reason: Invalid content length. Header: " + input.substr(at, maxLine)),
-                   false;
+                          "Invalid header. Reason: Invalid content length. Header: " + input.substr(at, maxLine));
         }
         if (end == std::string::npos) return false;
         if (end == at) break;
@@ -140,7 +139,7 @@ bool HttpServer::serve(Connection& connection, const std::function<Reply(const R
         at = end + 2;
         const std::size_t colon = header.find(':');
         if (colon == std::string::npos) {
-            return refuse(connection, "Invalid header. Reason: Header is incorrectly formatted. Key: " + header), false;
+            return refuse(connection, "Invalid header. Reason: Header is incorrectly formatted. Key: " + header);
         }
         std::string name(trimmed(std::string_view(header).substr(0, colon)));
         std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
@@ -148,14 +147,12 @@ bool HttpServer::serve(Connection& connection, const std::function<Reply(const R
         const std::string value(trimmed(std::string_view(header).substr(colon + 1)));
         if (value.empty() || value.size() > 9 || value.find_first_not_of("0123456789") != std::string::npos) {
             return refuse(connection, "Invalid header. Reason: Invalid value. Key:" + header.substr(0, colon) +
-                                          "; Value:" + header.substr(colon + 1)),
-                   false;
+                                          "; Value:" + header.substr(colon + 1));
         }
         length = static_cast<std::size_t>(std::atoll(value.c_str()));
         if (length > maxBody_) {
             return refuse(connection, "Request payload with size " + value + " is larger than the limit of " +
-                                          std::to_string(maxBody_) + " allowed by server."),
-                   false;
+                                          std::to_string(maxBody_) + " allowed by server.");
         }
     }
     at += 2;
@@ -202,12 +199,13 @@ void HttpServer::answer(Connection& connection, const Request& request, const Re
     }
 }
 
-void HttpServer::refuse(Connection& connection, const std::string& text) {
+bool HttpServer::refuse(Connection& connection, const std::string& text) {
     // Not JSON, as there: the line break stands in the string as it is.
     const std::string body = "{ \"error\": \"" + text + "\nAll previous unanswered requests will be dropped.\" }";
     connection.output += render(400, body, body.size(), false);
     connection.input.clear();
     connection.closing = true;
+    return false;
 }
 
 bool HttpServer::send(Connection& connection) {

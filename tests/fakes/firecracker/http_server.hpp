@@ -41,7 +41,8 @@ private:
     /// Takes one request off the input and answers it; false if it is not whole yet.
     bool serve(Connection& connection, const std::function<Reply(const Request&)>& handle);
     void answer(Connection& connection, const Request& request, const Reply& reply);
-    void refuse(Connection& connection, const std::string& text);
+    /// Answers what is no request, and closes; false.
+    bool refuse(Connection& connection, const std::string& text);
     /// False once the connection is at its end.
     bool send(Connection& connection);
 

@@ -100,7 +100,8 @@ std::string JsonReader::parseString() {
 std::string JsonReader::parseNumber() {
     const std::size_t begin = index_;
     if (text_[index_] == '-') ++index_;
-    if (index_ >= text_.size() || !isDigit(text_[index_])) here("invalid number");
+    if (index_ >= text_.size()) here("EOF while parsing a value");
+    if (!isDigit(text_[index_])) here("invalid number");
     while (index_ < text_.size() && isDigit(text_[index_])) ++index_;
     if (index_ < text_.size() && text_[index_] == '.') {
         ++index_;

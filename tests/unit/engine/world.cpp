@@ -189,10 +189,11 @@ public:
     }
 };
 
-class FakeVmm final : public Fake<VmmBackend> {
+class FakeVmm : public Fake<VmmBackend> {
 public:
     using Fake::Fake;
     VmmTraits traits() const noexcept override { return {world_.pauses}; }
+    std::string exitMeaning(const ExitStatus&) const override { return world_.exitMeaning; }
     void check(const GuestSpec& guest) const override {
         if (guest.vcpus > 8) throw Error(ErrorKind::InvalidArgument, "at most 8").about("vcpus");
     }
@@ -237,11 +238,19 @@ private:
     }
 };
 
+/// One that no VM has unless it asks for it.
+class SpareVmm final : public FakeVmm {
+public:
+    using FakeVmm::FakeVmm;
+    Health health() const override { return world_.spareHealth; }
+};
+
 World::World()
     : storage_(std::make_unique<FakeStorage>(*this)),
       supervisor_(std::make_unique<FakeSupervisor>(*this)),
       network_(std::make_unique<FakeNetwork>(*this)),
-      vmm_(std::make_unique<FakeVmm>(*this)) {
+      vmm_(std::make_unique<FakeVmm>(*this)),
+      spareVmm_(std::make_unique<SpareVmm>(*this)) {
     std::string pattern = fs::temp_directory_path() / "mergen-engine-XXXXXX";
     root = ::mkdtemp(pattern.data());
     images = root / "images";
@@ -263,8 +272,9 @@ World::~World() {
 
 std::unique_ptr<Engine> World::boot() {
     heldPorts.clear();  // the sockets of an earlier server ended with it
-    auto engine = std::make_unique<Engine>(config, Backends{*storage_, *supervisor_, *network_, {{"fake", vmm_.get()}}},
-                                           nullLog());
+    auto engine = std::make_unique<Engine>(
+        config, Backends{*storage_, *supervisor_, *network_, {{"fake", vmm_.get()}, {"spare", spareVmm_.get()}}},
+        nullLog());
     engine->recover();
     return engine;
 }

@@ -66,7 +66,7 @@ public:
     std::map<Uuid, std::vector<PortBinding>> published;
     std::map<Uuid, RestartPlan> plans;
     std::map<Uuid, std::vector<PastRun>> pastRuns;
-    std::set<Uuid> restartable;              // restarts are permitted
+    std::set<Uuid> restartable;                              // restarts are permitted
     std::set<std::uint16_t> busyPorts;                       // bound by other programs
     std::set<std::pair<Protocol, std::uint16_t>> heldPorts;  // bound by the server
     GuestSettings guestSettings;                             // of the network backend
@@ -74,10 +74,12 @@ public:
     bool udp = true;                                         // the network backend publishes UDP
     bool guestObeys = true;                                  // shuts down when asked
     bool diesOnTerm = true;
-    bool durable = true;     // the storage
-    bool pauses = true;      // the VMM can
-    bool unattended = true;  // the VMM can be started again without the server
-    std::string bootError;   // boot() fails with this
+    bool durable = true;      // the storage
+    bool pauses = true;       // the VMM can
+    bool unattended = true;   // the VMM can be started again without the server
+    std::string bootError;    // boot() fails with this
+    std::string exitMeaning;  // what both VMMs say of any exit status
+    Health spareHealth;       // of the second VMM, "spare"
 
     /// Called with the name of each effect before and after it happens ("network.attach", "after"): throws to make it
     /// fail. Every call of the engine into a backend that changes something goes through here.
@@ -105,7 +107,7 @@ private:
     std::unique_ptr<StorageBackend> storage_;
     std::unique_ptr<SupervisorBackend> supervisor_;
     std::unique_ptr<NetworkBackend> network_;
-    std::unique_ptr<VmmBackend> vmm_;
+    std::unique_ptr<VmmBackend> vmm_, spareVmm_;
 };
 
 /// Waits until `condition` holds; false after a generous deadline. For what another thread does.

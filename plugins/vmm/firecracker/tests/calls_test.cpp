@@ -207,7 +207,9 @@ public:
         const std::size_t end = reply.find("\r\n\r\n");
         Answer answer{reply.substr(0, reply.find("\r\n")), reply.substr(end + 4)};
         if (const std::size_t at = reply.find("Content-Length: "); at < end) {
-            while (answer.body.size() < std::stoul(reply.substr(at + 16))) connection_->receive(answer.body);
+            const std::size_t length = std::stoul(reply.substr(at + 16));
+            while (answer.body.size() < length) connection_->receive(answer.body);
+            answer.body.resize(length);  // the real one says more about what stands behind a line that is too long
         }
         // What differs from one to the other and from run to run.
         for (const auto& [text, stands] : {std::pair(files().string(), std::string("FILE"))}) {

@@ -61,13 +61,15 @@ TEST(FirecrackerSettings, ProgramIsAnAbsolutePathOrABareName) {
 /// A backend that has been started on a host whose KVM is played by files.
 class FirecrackerHost : public ::testing::Test {
 protected:
-    /// `probe` ends with this status and says this.
+    mode_t tunMode = 0666;
+
+    /// The probe ends with this status and says this.
     FirecrackerVmm& start(Given given, int status = 0, const std::string& words = "it runs guests") {
         vmm_.reset();
         host_ = std::make_unique<test::TestHost>(FirecrackerVmm::keys, with(std::move(given)));
         writeFileAtomically(host_->paths().libexec / "mergen-kvm-probe",
                             "#!/bin/sh\necho '" + words + "'\nexit " + std::to_string(status) + "\n", 0755);
-        vmm_ = std::make_unique<FirecrackerVmm>();
+        vmm_ = std::make_unique<FirecrackerVmm>(file("tun", "", tunMode));
         vmm_->configure(*host_);
         vmm_->start();
         return *vmm_;
@@ -118,6 +120,31 @@ TEST_F(FirecrackerHost, WithoutTheProbeKvmIsTakenForGranted) {
     EXPECT_TRUE(start({{"probe", "false"}, {"kvm_device", "/nonexistent/kvm"}}).health().ok);
 }
 
+TEST_F(FirecrackerHost, TapsThatVmsCannotOpenAreSaidBeforeTheyTry) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root: an ordinary user's VMs run as that user";
+    tunMode = 0600;
+    FirecrackerVmm& vmm = start({});
+    EXPECT_FALSE(vmm.fitness().fit);
+    EXPECT_THAT(vmm.fitness().reason, HasSubstr("/tun: only its owner may open it"));
+    EXPECT_TRUE(vmm.health().ok) << "guests without a network card work";
+    EXPECT_THAT(vmm.health().detail, HasSubstr("no network card"));
+    GuestSpec guest;
+    guest.kernel = "/nonexistent/kernel";
+    guest.disks = {{.id = "rootfs", .file = "/nonexistent/disk", .readOnly = false, .root = true}};
+    const VmmPlace place{OwnerTag{"0a1b2c3d", Uuid::random()}, "/run/x", "/run/x/s", {1900000000, 1900000000}};
+    EXPECT_NO_THROW(static_cast<void>(vmm.plan(guest, place)));
+    guest.nics = {{.id = "eth0", .tap = IfName::parse("tap0"), .mac = MacAddress::of(place.owner.vm)}};
+    try {
+        static_cast<void>(vmm.plan(guest, place));
+        ADD_FAILURE() << "it plans a guest that cannot have its network card";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition);
+        EXPECT_THAT(error.what(), HasSubstr("network card"));
+    }
+    tunMode = 0660;
+    EXPECT_THAT(start({}).plan(guest, place).groups, ElementsAre(::getegid()));
+}
+
 TEST_F(FirecrackerHost, ProgramThatIsMissingIsSaidAndPlansAreRefused) {
     FirecrackerVmm& vmm = start({{"binary", "/nonexistent/firecracker"}});
     EXPECT_FALSE(vmm.health().ok);
@@ -133,6 +160,14 @@ TEST_F(FirecrackerHost, ProgramThatIsMissingIsSaidAndPlansAreRefused) {
         EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition);
         EXPECT_THAT(error.what(), AllOf(HasSubstr("/nonexistent/firecracker"), HasSubstr("binary")));
     }
+}
+
+TEST_F(FirecrackerHost, ProgramThatIsTooOldIsSaid) {
+    const std::filesystem::path program = file("firecracker", "#!/bin/sh\necho Firecracker v0.25.2\n", 0755);
+    FirecrackerVmm& vmm = start({{"binary", program.string()}});
+    EXPECT_FALSE(vmm.health().ok);
+    EXPECT_THAT(vmm.health().detail, HasSubstr("needs Firecracker >= 1.0; this is 0.25.2"));
+    EXPECT_FALSE(vmm.fitness().fit);
 }
 
 TEST_F(FirecrackerHost, ProgramThatOthersCouldChangeIsRefused) {

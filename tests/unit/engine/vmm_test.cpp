@@ -1,0 +1,87 @@
+// What the engine says and takes of VMMs.
+#include <gmock/gmock.h>
+
+#include <mergen/base/json.hpp>
+
+#include "world.hpp"
+
+namespace mergen::engine::test {
+namespace {
+
+using testing::HasSubstr;
+
+ComponentHealth healthOf(const Engine& engine, const std::string& name) {
+    for (const ComponentHealth& each : engine.health()) {
+        if (each.kind == "vmm" && each.name == name) return each;
+    }
+    ADD_FAILURE() << "there is no " << name;
+    return {};
+}
+
+TEST(Vmm, ConfigurationIsAFirecrackersWithTheVmsOwnPaths) {
+    World world;
+    const auto engine = world.boot();
+    const VmView vm = engine->create(world.request()).vm;
+    const std::string text = engine->vmConfig(vm.id);
+    const auto whole = json::parseObject(text);
+    EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("kernel_image_path"),
+              (vm.paths.dataDir / "kernel").string());
+    EXPECT_EQ(whole->getArray("drives")->getObject(0)->getValue<std::string>("path_on_host"),
+              (vm.paths.dataDir / "rootfs.ext4").string());
+    EXPECT_EQ(whole->getArray("network-interfaces")->getObject(0)->getValue<std::string>("host_dev_name"), vm.tapName);
+    EXPECT_EQ(world.records.at(vm.id).record.documents.at("vm.json"), text) << "what the record has";
+    EXPECT_THROW(static_cast<void>(engine->vmConfig("none")), Error);
+}
+
+TEST(Vmm, OneThatIsNotLoadedIsRefusedByName) {
+    World world;
+    const auto engine = world.boot();
+    CreateRequest request = world.request();
+    request.vmm = "bhyve";
+    try {
+        static_cast<void>(engine->create(request));
+        ADD_FAILURE() << "it was taken";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::InvalidArgument);
+        EXPECT_EQ(error.field(), "vmm");
+        EXPECT_THAT(error.what(), HasSubstr("fake, spare"));
+    }
+    EXPECT_EQ(world.contradictions(*engine), "");
+    request.vmm = "spare";
+    EXPECT_EQ(engine->create(request).vm.vmm, "spare");
+}
+
+TEST(Vmm, SickOneIsWellWhileNoVmNeedsIt) {
+    World world;
+    world.spareHealth = {.ok = false, .detail = "its program is missing"};
+    const auto engine = world.boot();
+    EXPECT_TRUE(healthOf(*engine, "spare").ok);
+    EXPECT_THAT(healthOf(*engine, "spare").detail, HasSubstr("no VM needs it; its program is missing"));
+    CreateRequest request = world.request();
+    request.vmm = "spare";
+    const VmView vm = engine->create(request).vm;
+    EXPECT_FALSE(healthOf(*engine, "spare").ok);
+    engine->remove(vm.id, /*retainData=*/false);
+    EXPECT_TRUE(healthOf(*engine, "spare").ok);
+}
+
+TEST(Vmm, ChoiceOfTheServerStandsOnTheHealthPage) {
+    World world;
+    world.config.vmmChoice = "auto: fake, because it is here";
+    const auto engine = world.boot();
+    EXPECT_THAT(healthOf(*engine, "fake").detail, HasSubstr("auto: fake, because it is here"));
+}
+
+TEST(Vmm, MeaningOfAnExitStatusIsInTheFailure) {
+    World world;
+    world.exitMeaning = "a system call that it may not do";
+    const auto engine = world.boot();
+    const VmView vm = engine->create(world.request()).vm;
+    engine->start(vm.id);
+    world.end(Uuid::parse(vm.uuid), ExitStatus{false, 148, {}});
+    ASSERT_TRUE(eventually([&] { return engine->get(vm.id).state == VmState::Failed; }));
+    EXPECT_EQ(engine->get(vm.id).failure, "the VMM ended with exit status 148 (a system call that it may not do)");
+}
+
+}  // namespace
+}  // namespace mergen::engine::test
