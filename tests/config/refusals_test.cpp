@@ -74,6 +74,12 @@ TEST(ConfigRefused, ValuesOfTheEnvironmentThatNoFileCouldHold) {
                   {"MERGEN_NETWORK_LINUX_TRANSIT=\xff"});
 }
 
+TEST(ConfigRefused, AnEmptyVariableOfMergenWhereTheKeyTakesNoEmptyValue) {
+    const Configuration configuration;
+    expectRefusal(configuration.arguments(), "environment variable MERGEN_VM_MAX_VMS: vm.max_vms: '' is not a whole",
+                  {"MERGEN_VM_MAX_VMS="});
+}
+
 TEST(ConfigRefused, ABadValueAlsoWhereAStrongerLayerReplacesIt) {
     const Configuration configuration("[vm]\nmax_vms = many\n[storage.memory]\nrecord_limit = many\n");
     const std::string file = configuration.file().string();

@@ -117,6 +117,27 @@ TEST_F(ConfigReload, WhatIsReloadableIsTakenOverFromEveryFile) {
     EXPECT_THAT(lines, Not(HasSubstr("max_vms")));
 }
 
+TEST_F(ConfigReload, ANewLimitHoldsForTheNextRequest) {
+    const Place place("[vm]\nmax_vms = 1\n");
+    Mergend server(place);
+    ASSERT_TRUE(server.ready()) << server.seen();
+    const fs::path images = place.dataRoot() / "images";
+    for (const char* const name : {"rootfs", "kernel"}) std::ofstream(images / name) << "content";
+    const auto create = [&] {
+        const std::string port(trim(split(contentOf(place.portFile()), '\n').front()));
+        return ask(port, "POST", "/v1/vms",
+                   R"({"vcpu":1,"memMiB":128,"rootfs":")" + (images / "rootfs").string() + R"(","kernel":")" +
+                       (images / "kernel").string() + "\"}");
+    };
+    EXPECT_THAT(create(), HasSubstr("HTTP/1.1 201"));
+    EXPECT_THAT(create(), HasSubstr("HTTP/1.1 507"));
+    std::string text = contentOf(place.file());
+    std::ofstream(place.file()) << text.replace(text.find("max_vms = 1"), 11, "max_vms = 2");
+    static_cast<void>(reload(server));
+    EXPECT_THAT(create(), HasSubstr("HTTP/1.1 201"));
+    EXPECT_THAT(create(), HasSubstr("there are 2 VMs, the limit (vm.max_vms)"));
+}
+
 TEST_F(ConfigReload, ABadFileChangesNothingAndAllItsProblemsAreSaid) {
     const Place place;
     Mergend server(place);

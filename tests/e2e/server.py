@@ -84,6 +84,7 @@ class Server:
         with open(self.configuration, "w", encoding="utf-8") as file:
             for section, values in sections.items():
                 file.write(f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()) + "\n")
+        os.chmod(self.configuration, 0o644)  # whatever the umask: mergend takes no file that others can write
 
     @property
     def socket(self):

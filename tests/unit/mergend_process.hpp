@@ -177,7 +177,9 @@ private:
     UniqueFd socket_;
 };
 
-inline std::string get(const std::string& port, const std::string& path) {
+/// The whole reply to one request.
+inline std::string ask(const std::string& port, const std::string& method, const std::string& path,
+                       const std::string& body = {}) {
     const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -186,7 +188,9 @@ inline std::string get(const std::string& port, const std::string& path) {
     if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
         return "no connection";
     const std::string request =
-        "GET " + path + " HTTP/1.1\r\nHost: 127.0.0.1:" + port + "\r\nConnection: close\r\n\r\n";
+        method + " " + path + " HTTP/1.1\r\nHost: 127.0.0.1:" + port +
+        "\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
+        "\r\n\r\n" + body;
     if (::write(client.get(), request.data(), request.size()) < 0) return "no request";
     std::string reply;
     std::array<char, 4096> buffer{};
@@ -196,6 +200,10 @@ inline std::string get(const std::string& port, const std::string& path) {
         reply.append(buffer.data(), static_cast<std::size_t>(got));
     }
     return reply;
+}
+
+inline std::string get(const std::string& port, const std::string& path) {
+    return ask(port, "GET", path);
 }
 
 }  // namespace mergen::server

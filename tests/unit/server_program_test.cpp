@@ -54,7 +54,7 @@ TEST(Mergend, VersionNamesItselfAndThePluginSdk) {
 }
 
 TEST(Mergend, RefusesAWrongCommandLine) {
-    for (const char* const argument : {"--nonsense", "--daemon", "--pidfile=/x", "--config", "serve"}) {
+    for (const char* const argument : {"--nonsense", "--daemon", "--pidfile=/x", "--config", "--set", "serve"}) {
         const RunResult result = runMergend({argument});
         EXPECT_EQ(exitOf(result), exitCode::usage) << argument;
         EXPECT_THAT(result.errors, HasSubstr("mergend: ")) << argument;

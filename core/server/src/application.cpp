@@ -192,7 +192,7 @@ int Application::main(const std::vector<std::string>& arguments) {
 ServerConfig Application::load(Problems& problems, Notes& notes) {
     const ConfigInput input = readConfigInput(places_, problems);
     shown_ = nameOf(input);
-    return parseConfig(input, Installation::current(), problems, notes);
+    return parseConfig(input, installation_, problems, notes);
 }
 
 std::vector<pluginhost::PluginInfo> Application::resolve(pluginhost::PluginHost& host) {
@@ -344,7 +344,9 @@ int Application::printHelp() const {
         << " ended by a second signal.\n"
         << "\nA value comes from, later ones winning: the default; the configuration file; conf.d; the environment; "
            "--set.\n"
-        << "SIGHUP reads all of them again.\n"
+        << "SIGHUP reads all of them again. Beside the variables below, MERGEN_FIRECRACKER_BIN, then "
+           "FIRECRACKER_BINARY,\n"
+           "give vmm.firecracker.binary a value; MGR_SYSTEMCTL_PATH is taken and has no effect.\n"
         << "\nKeys with their defaults and their environment variables (those of plugins: --list-plugins):\n";
     std::string section;
     for (const ConfigKey& key : configKeys()) {

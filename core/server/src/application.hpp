@@ -37,6 +37,8 @@ private:
     /// Looks at the plugins as the server would and gives their settings a place in the configuration.
     std::vector<pluginhost::PluginInfo> resolve(pluginhost::PluginHost& host);
 
+    /// Found once: an upgrade may put another program in the place of this one while it serves.
+    const Installation installation_ = Installation::current();
     Mode mode_ = Mode::Serve;
     ConfigPlaces places_;
     std::string shown_;  ///< what error texts call the configuration

@@ -12,6 +12,7 @@
 #include <mergen/server/config.hpp>
 
 #include "environment.hpp"
+#include "findings.hpp"
 
 namespace mergen::server {
 
@@ -155,7 +156,7 @@ private:
         } catch (const Error& error) {
             const std::string reason = error.what() + hintFor(entry.value);
             if (!entry.origin.strict()) {
-                notes_.push_back(ignored(entry.origin, where, reason));
+                notes_.push_back(ignoredValue(entry.origin, where, reason));
                 return;
             }
             faulty_.insert(where);
@@ -354,14 +355,6 @@ Installation Installation::around(const fs::path& program) {
 
 Installation Installation::current() {
     return around(fs::read_symlink("/proc/self/exe"));
-}
-
-std::string hintFor(std::string_view value) {
-    if (value.find(" #") != std::string_view::npos || value.find(" ;") != std::string_view::npos) {
-        return " (a comment stands on a line of its own)";
-    }
-    if (value.starts_with('"') || value.starts_with('\'')) return " (values are written without quotes)";
-    return {};
 }
 
 ServerConfig parseConfig(const ConfigInput& input, const Installation& installation, Problems& problems, Notes& notes) {

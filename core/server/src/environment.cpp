@@ -5,6 +5,8 @@
 
 #include <mergen/base/text.hpp>
 
+#include "findings.hpp"
+
 namespace mergen::server {
 
 namespace {
@@ -12,13 +14,12 @@ namespace {
 constexpr std::string_view stateDirectory = "MERGEN_STATE_DIR";
 
 /// Variables that are read elsewhere, or by Mergen's other programs and scripts.
-constexpr std::array<std::string_view, 9> elsewhere = {"MERGEN_FAILPOINTS", "MERGEN_BUILD_ROOT",     "MERGEN_GUEST_DIR",
-                                                       "MERGEN_PYTHON",     "MERGEN_TESTS",          "MERGEN_SANITIZE",
-                                                       "MERGEN_INI",        "MERGEN_INIT_LOG_LEVEL", "MERGEN_API_URL"};
+constexpr std::array<std::string_view, 5> elsewhere = {"MERGEN_FAILPOINTS", "MERGEN_BUILD_ROOT", "MERGEN_GUEST_DIR",
+                                                       "MERGEN_PYTHON", "MERGEN_INIT_LOG_LEVEL"};
 
 /// Variables of the older programs that are taken and do nothing, and why.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 1> inert = {
-    {{"MGR_SYSTEMCTL_PATH", "has no effect: Mergen runs no systemctl"}}};
+    {{"MGR_SYSTEMCTL_PATH", "Mergen runs no systemctl"}}};
 
 class Reader {
 public:
@@ -32,8 +33,7 @@ public:
             if (const std::string* value = find(key.variable())) add(key, key.variable(), *value);
         }
         for (const auto& [name, text] : inert) {
-            if (find(name) == nullptr) continue;
-            notes_.push_back({LogLevel::Warning, "config.variable.inert", originOf(name), std::string(text)});
+            if (find(name) != nullptr) notes_.push_back(inertVariable(LogLevel::Warning, originOf(name), text));
         }
         noteMistypedOldVariables();
         return std::move(sections_);
@@ -84,13 +84,13 @@ private:
         }
         std::string value(trim(*given));
         if (value.empty()) {
-            notes_.push_back(ignored(origin, key.path(), "the value is empty"));
+            notes_.push_back(ignoredValue(origin, key.path(), "the value is empty"));
             return;
         }
         if (origin.name.ends_with("_SECONDS")) {
             if (!std::ranges::all_of(value, [](char c) { return c >= '0' && c <= '9'; })) {
                 notes_.push_back(
-                    ignored(origin, key.path(), "'" + printable(value) + "' is not a whole number of seconds"));
+                    ignoredValue(origin, key.path(), "'" + printable(value) + "' is not a whole number of seconds"));
                 return;
             }
             value += 's';
@@ -107,9 +107,7 @@ private:
         for (const auto& [name, value] : input_.environment) {
             if (!name.starts_with("MGR_") || std::ranges::find(ours, name) != ours.end()) continue;
             const std::string near = nearestWord(name, ours);
-            if (near.empty()) continue;
-            notes_.push_back({LogLevel::Warning, "config.variable.unknown", originOf(name),
-                              "means nothing to mergend; did you mean '" + near + "'?"});
+            if (!near.empty()) notes_.push_back(unknownVariable(originOf(name), near));
         }
     }
 
@@ -126,7 +124,7 @@ std::vector<IniSection> readEnvironment(const ConfigInput& input, std::size_t so
                                         std::vector<PendingVariable>& others, Problems& problems, Notes& notes) {
     const std::vector<std::string> known = knownVariables();
     for (const auto& [name, value] : input.environment) {
-        const bool ours = name.starts_with("MERGEN_") || name == "FIRECRACKER_BINARY";
+        const bool ours = name.starts_with("MERGEN_") || isOldPluginVariable(name);
         if (!ours || std::ranges::find(known, name) != known.end()) continue;
         others.push_back({{Origin::Kind::Environment, name, 0, source}, std::string(trim(value))});
     }
@@ -142,23 +140,6 @@ std::vector<std::string> knownVariables() {
     names.insert(names.end(), elsewhere.begin(), elsewhere.end());
     for (const auto& [name, text] : inert) names.emplace_back(name);
     return names;
-}
-
-bool checkOutsideValue(std::string_view value, const Origin& origin, const std::string& where, Problems& problems,
-                       Notes& notes) {
-    const std::string reason = whyNoIniValue(value);
-    if (reason.empty()) return true;
-    if (origin.strict()) {
-        problems.push_back({origin, where, reason, {}});
-    } else {
-        notes.push_back(ignored(origin, where, reason));
-    }
-    return false;
-}
-
-Note ignored(const Origin& origin, const std::string& where, const std::string& reason) {
-    return {LogLevel::Warning, "config.variable.ignored", origin,
-            where + ": " + reason + "; ignored, as if it were not given"};
 }
 
 }  // namespace mergen::server

@@ -8,6 +8,7 @@
 #include <mergen/server/config.hpp>
 
 #include "environment.hpp"
+#include "findings.hpp"
 
 namespace mergen::server {
 
@@ -15,10 +16,7 @@ namespace {
 
 /// Names of older programs for settings of plugins, from what is weakest to what wins.
 struct OldName {
-    const char* variable;
-    const char* kind;
-    const char* name;
-    const char* key;
+    std::string_view variable, kind, name, key;
 };
 constexpr std::array<OldName, 2> oldNames = {{{"FIRECRACKER_BINARY", "vmm", "firecracker", "binary"},
                                               {"MERGEN_FIRECRACKER_BIN", "vmm", "firecracker", "binary"}}};
@@ -56,23 +54,28 @@ private:
 
     void readOldNames() {
         for (const OldName& old : oldNames) {
-            const auto pending = std::ranges::find(config_.pending, std::string_view(old.variable),
-                                                   [](const PendingVariable& each) { return each.origin.name; });
+            const auto pending =
+                std::ranges::find(config_.pending, old.variable,
+                                  [](const PendingVariable& each) -> std::string_view { return each.origin.name; });
             if (pending == config_.pending.end()) continue;
             const PendingVariable variable = std::move(*pending);
             config_.pending.erase(pending);
             const pluginhost::PluginInfo* const plugin = find(old.kind, old.name);
             const auto* const key = plugin == nullptr ? nullptr : findKey(*plugin, old.key);
-            const std::string where = std::string(old.kind) + "." + old.name + "." + old.key;
+            const std::string where = pathOf(old.kind, old.name, old.key);
             if (key == nullptr) {
-                notes_.push_back({LogLevel::Info, "config.variable.inert", variable.origin,
-                                  "has no effect: there is no setting " + where});
+                // Other programs read these two as well.
+                notes_.push_back(inertVariable(LogLevel::Info, variable.origin, "there is no setting " + where));
             } else if (!variable.origin.strict() && !isGood(*key, variable, where)) {
                 continue;
             } else {
                 add(old.kind, old.name, old.key, variable);
             }
         }
+    }
+
+    static std::string pathOf(std::string_view kind, std::string_view name, std::string_view key) {
+        return std::string(kind) + "." + std::string(name) + "." + std::string(key);
     }
 
     bool isGood(const pluginhost::PluginKey& key, const PendingVariable& variable, const std::string& where) {
@@ -82,12 +85,13 @@ private:
         } catch (const Error& error) {
             reason = error.what();
         }
-        if (!reason.empty()) notes_.push_back(ignored(variable.origin, where, reason));
+        if (!reason.empty()) notes_.push_back(ignoredValue(variable.origin, where, reason));
         return reason.empty();
     }
 
     void readVariable(const PendingVariable& variable) {
         std::vector<std::string> names = knownVariables();
+        for (const OldName& old : oldNames) names.emplace_back(old.variable);
         std::vector<std::string> meanings;
         for (const pluginhost::PluginInfo& plugin : found_) {
             if (plugin.state == pluginhost::PluginState::Failed) continue;
@@ -101,9 +105,7 @@ private:
         }
         if (meanings.size() == 1) return;
         if (meanings.empty()) {
-            const std::string near = nearestWord(variable.origin.name, names);
-            notes_.push_back({LogLevel::Warning, "config.variable.unknown", variable.origin,
-                              "means nothing to mergend" + (near.empty() ? "" : "; did you mean '" + near + "'?")});
+            notes_.push_back(unknownVariable(variable.origin, nearestWord(variable.origin.name, names)));
             return;
         }
         std::string text;
@@ -114,7 +116,7 @@ private:
 
     /// Behind what is weaker, before what wins.
     void add(std::string_view kind, std::string_view name, std::string_view key, const PendingVariable& variable) {
-        const std::string where = std::string(kind) + "." + std::string(name) + "." + std::string(key);
+        const std::string where = pathOf(kind, name, key);
         if (!checkOutsideValue(variable.value, variable.origin, where, problems_, notes_)) return;
         auto section = std::ranges::find_if(
             config_.plugins, [&](const PluginSection& each) { return each.kind == kind && each.name == name; });
@@ -203,6 +205,10 @@ std::string variableFor(std::string_view section, std::string_view key) {
         c = std::isalnum(byte) != 0 ? static_cast<char>(std::toupper(byte)) : '_';
     }
     return name;
+}
+
+bool isOldPluginVariable(std::string_view name) {
+    return std::ranges::find(oldNames, name, &OldName::variable) != oldNames.end();
 }
 
 void resolvePlugins(ServerConfig& config, std::span<const pluginhost::PluginInfo> found, Problems& problems,

@@ -236,8 +236,7 @@ void Server::reload(const Reading& read) {
     Problems problems;
     Notes notes;
     ServerConfig next = read(problems, notes);
-    // The settings that the libraries which are loaded have; one that was replaced since is none of a reload's
-    // business.
+    // As they were found at the start: a library that has been replaced since is looked at by the next one.
     const std::vector<pluginhost::PluginInfo> plugins = plugins_->plugins();
     resolvePlugins(next, plugins, problems, notes);
     if (problems.empty()) {

@@ -187,7 +187,4 @@ void resolvePlugins(ServerConfig& config, std::span<const pluginhost::PluginInfo
 /// With every setting of the plugins in `found`.
 [[nodiscard]] std::string render(const ServerConfig& config, std::span<const pluginhost::PluginInfo> found = {});
 
-/// What a value that cannot be read may owe to habits from other formats: " (values are written without quotes)".
-[[nodiscard]] std::string hintFor(std::string_view value);
-
 }  // namespace mergen::server
