@@ -38,6 +38,7 @@ class Adopt(MergenTest):
                         "supervisor.process": {"restart_delay": "3s"}}
 
     def setUp(self):
+        self.pids = {}  # VMM of each VM of the herd
         super().setUp()
         for name in ("disk", "kernel"):
             with open(os.path.join(self.server.images, name), "wb") as file:
@@ -67,6 +68,11 @@ class Adopt(MergenTest):
                 os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:
                 continue
+
+    def explain(self):
+        """Without the hundred VMs' steps."""
+        lines = [line for line in self.server.log().splitlines() if not line.startswith("[DEBUG]")]
+        return "--- log of mergend, last lines:\n" + "\n".join(lines[-40:])
 
     def assert_adopted(self, gone=()):
         """The server that has just been started was quick, and every VM of the herd is the process that it was."""
