@@ -248,11 +248,16 @@ Created Engine::Impl::create(const CreateRequest& request) {
         const VmmBackend& vmm = vmmOf(record);
         const GuestSpec guest = guestSpec(config_, record, backends_.network.traits().touchesHost);
         vmm.check(guest);
-        if (record.restartPolicy != RestartPolicy::No)
-            refuseUnattended(record, vmm.plan(guest, vmmPlace(config_, record)));
+        if (record.restartPolicy != RestartPolicy::No) {
+            try {
+                refuseUnattended(record, vmm.plan(guest, vmmPlace(config_, record)));
+            } catch (const Error& error) {
+                // Where the VMM's program is missing, a VM can be made all the same, and its start says so.
+                if (error.kind() != ErrorKind::FailedPrecondition) throw;
+            }
+        }
     } catch (const Error& error) {
-        // Where the VMM's program is missing, a VM can be made all the same, and its start says so.
-        if (error.kind() != ErrorKind::FailedPrecondition) throw error.about(requestMember(error.field()));
+        throw error.about(requestMember(error.field()));
     }
 
     const auto vm = std::make_shared<Vm>(record, config_.eventsPerVm);

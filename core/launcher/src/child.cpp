@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fcntl.h>
 #include <grp.h>
@@ -15,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 #include <mergen/base/file.hpp>
@@ -23,6 +25,9 @@
 namespace mergen::launcher {
 
 namespace {
+
+/// How long a tap may be somebody else's.
+constexpr std::chrono::seconds tapPatience{3};
 
 /// What the child was doing when it failed.
 enum class Stage : int { Descriptors, Groups, Group, User, Privileges, Directory, Execute };
@@ -201,7 +206,16 @@ std::vector<OpenTap> openTaps(const std::vector<InheritedTap>& taps) {
         ifreq request{};
         name.copy(static_cast<char*>(request.ifr_name), IFNAMSIZ - 1);
         request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-        if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) throw Error::fromErrno(errno, "cannot open the tap " + name);
+        // A tap is busy as long as anybody has a descriptor of it. The server made it and closed its own, but a process
+        // that it is starting for another VM just then has a copy of that until it executes: a moment, on a busy host a
+        // long one. There is nothing to wait on but time.
+        const auto deadline = std::chrono::steady_clock::now() + tapPatience;
+        while (::ioctl(fd.get(), TUNSETIFF, &request) != 0) {
+            if (errno != EBUSY || std::chrono::steady_clock::now() >= deadline) {
+                throw Error::fromErrno(errno, "cannot open the tap " + name);
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        }
         opened.push_back({tap.fd, std::move(fd)});
     }
     return opened;

@@ -50,6 +50,19 @@ public:
             }
         }).join();
     }
+    /// A descriptor that keeps one of the taps busy; none if that fails.
+    [[nodiscard]] UniqueFd occupy(const std::string& tap) const {
+        UniqueFd tun;
+        std::thread([&] {
+            if (::setns(fd_.get(), CLONE_NEWNET) != 0) return;
+            tun.reset(::open("/dev/net/tun", O_RDWR | O_CLOEXEC));
+            ifreq request{};
+            tap.copy(request.ifr_name, IFNAMSIZ - 1);
+            request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+            if (tun && ::ioctl(tun.get(), TUNSETIFF, &request) != 0) tun.reset();
+        }).join();
+        return tun;
+    }
     [[nodiscard]] bool made() const { return static_cast<bool>(fd_); }
     [[nodiscard]] std::filesystem::path handle() const {
         return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(fd_.get());
@@ -448,6 +461,22 @@ TEST_P(SupervisorContract, WhatCannotBeExecutedIsNamedAndLeavesNothing) {
     EXPECT_THAT(supervisor().list(), IsEmpty());
     EXPECT_EQ(exits().count(owner), 0U) << "what never ran does not end";
     EXPECT_EQ(launchToEnd(specOf(owner, {"exit", "6"})).exit->code, 6) << "a failed launch is no hindrance";
+}
+
+TEST_P(SupervisorContract, ATapThatIsBusyForAMomentIsWaitedFor) {
+    const PrivateNamespace netns({"tap-a"});
+    if (!netns.made()) GTEST_SKIP() << "needs root and /dev/net/tun";
+    UniqueFd busy = netns.occupy("tap-a");
+    ASSERT_TRUE(busy);
+    const OwnerTag owner = newOwner();
+    ProcessSpec spec = specOf(owner, {"exit", "0"});
+    spec.netns = netns.handle();
+    spec.taps = {{IfName::parse("tap-a"), 3}};
+    auto launch = std::async(std::launch::async, [&] { return supervisor().launch(spec); });
+    while (processesOf(owner).empty()) std::this_thread::yield();  // whoever opens the tap has been started
+    busy.reset();
+    EXPECT_NO_THROW(launch.get());
+    EXPECT_EQ(supervisor().waitExit(owner, patience).exit->code, 0);
 }
 
 TEST_P(SupervisorContract, NothingThatItMadeOutlivesIt) {
