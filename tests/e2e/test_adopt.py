@@ -145,6 +145,9 @@ class Adopt(MergenTest):
     def subject(self):
         return Vm(self, "subject")
 
+    def subject_body(self):
+        return self.body(id="subject", restartPolicy="on-failure")
+
     def state_of_subject(self):
         reply = self.server.api.request("GET", "/v1/vms/subject")
         return reply.json["state"] if reply.status == 200 else None
@@ -157,7 +160,7 @@ class Adopt(MergenTest):
                 self.subject().delete()
             return
         if state is None:
-            self.create(id="subject")
+            self.server.api.create(self.subject_body())
         if wanted == "stopped":
             self.subject().stop()
             return
@@ -178,7 +181,7 @@ class Adopt(MergenTest):
 
     def ask_for(self, operation):
         _, method, path = self.OPERATIONS[operation]
-        return self.server.api.request(method, path, self.body(id="subject") if operation == "create" else None)
+        return self.server.api.request(method, path, self.subject_body() if operation == "create" else None)
 
     def points(self):
         """Every step that each operation has, as the server's log names them when all goes well."""
