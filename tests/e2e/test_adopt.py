@@ -38,6 +38,7 @@ class Adopt(MergenTest):
                         "supervisor.process": {"restart_delay": "3s"}}
 
     def setUp(self):
+        self.pids = {}  # VMM of each VM of the herd
         super().setUp()
         for name in ("disk", "kernel"):
             with open(os.path.join(self.server.images, name), "wb") as file:
@@ -67,6 +68,11 @@ class Adopt(MergenTest):
                 os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:
                 continue
+
+    def explain(self):
+        """Without the hundred VMs' steps."""
+        lines = [line for line in self.server.log().splitlines() if not line.startswith("[DEBUG]")]
+        return "--- log of mergend, last lines:\n" + "\n".join(lines[-40:])
 
     def assert_adopted(self, gone=()):
         """The server that has just been started was quick, and every VM of the herd is the process that it was."""
@@ -139,6 +145,9 @@ class Adopt(MergenTest):
     def subject(self):
         return Vm(self, "subject")
 
+    def subject_body(self):
+        return self.body(id="subject", restartPolicy="on-failure")
+
     def state_of_subject(self):
         reply = self.server.api.request("GET", "/v1/vms/subject")
         return reply.json["state"] if reply.status == 200 else None
@@ -151,7 +160,7 @@ class Adopt(MergenTest):
                 self.subject().delete()
             return
         if state is None:
-            self.create(id="subject")
+            self.server.api.create(self.subject_body())
         if wanted == "stopped":
             self.subject().stop()
             return
@@ -172,7 +181,7 @@ class Adopt(MergenTest):
 
     def ask_for(self, operation):
         _, method, path = self.OPERATIONS[operation]
-        return self.server.api.request(method, path, self.body(id="subject") if operation == "create" else None)
+        return self.server.api.request(method, path, self.subject_body() if operation == "create" else None)
 
     def points(self):
         """Every step that each operation has, as the server's log names them when all goes well."""

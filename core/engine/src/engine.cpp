@@ -309,14 +309,20 @@ Created Engine::Impl::create(const CreateRequest& request) {
     undo.add([&] { identities_.release(record); });
     try {
         const VmmBackend& vmm = vmmOf(record);
-        GuestSpec guest = guestSpec(config_, record, backends_.network.traits().touchesHost);
-        if (record.restartPolicy != RestartPolicy::No)
-            refuseUnattended(record, vmm.plan(guest, vmmPlace(config_, record)));
-        guest.kernel = request.kernel;  // its own copy is not made yet, and its kind is looked at
-        vmm.check(guest);
+        const GuestSpec guest = guestSpec(config_, record, backends_.network.traits().touchesHost);
+        GuestSpec given = guest;
+        given.kernel = request.kernel;  // its own copy is not made yet, and its kind is looked at
+        vmm.check(given);
+        if (record.restartPolicy != RestartPolicy::No) {
+            try {
+                refuseUnattended(record, vmm.plan(guest, vmmPlace(config_, record)));
+            } catch (const Error& error) {
+                // Where the VMM's program is missing, a VM can be made all the same, and its start says so.
+                if (error.kind() != ErrorKind::FailedPrecondition) throw;
+            }
+        }
     } catch (const Error& error) {
-        // Where the VMM's program is missing, a VM can be made all the same, and its start says so.
-        if (error.kind() != ErrorKind::FailedPrecondition) throw error.about(requestMember(error.field()));
+        throw error.about(requestMember(error.field()));
     }
 
     const auto vm = std::make_shared<Vm>(record, config_.eventsPerVm);

@@ -151,6 +151,8 @@ private:
     /// reconcile() with its events, and whatever fails said.
     void recoverOne(Operation& op, const ProcessStatus& process);
     void adoptRunning(Operation& op, const ProcessStatus& process);
+    /// After the end of a VMM: an operation that was begun is gone on with, an end that none wanted is settled.
+    void followEnd(Operation& op, const ProcessStatus& process);
     void settleEnded(Operation& op, const ProcessStatus& process);
     void finishOrUndoStart(Operation& op, const ProcessStatus& process);
     /// Whether a corrupt record hides which things on the host are its VM's.

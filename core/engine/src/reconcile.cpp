@@ -173,15 +173,12 @@ void Engine::Impl::reconcile(Operation& op, const ProcessStatus& process) {
             case VmState::Paused:
                 if (process.state == ProcessState::Running) {
                     adoptRunning(op, process);
-                } else {
-                    settleEnded(op, process);
+                    return;
                 }
-                return;
+                [[fallthrough]];
             case VmState::Stopping:
-                completeStop(op, VmState::Stopped, {});
-                return;
             case VmState::Deleting:
-                removeVm(op, /*retainData=*/false);
+                followEnd(op, process);
                 return;
             case VmState::Created:
             case VmState::Stopped:
@@ -211,7 +208,7 @@ void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
         if (waits) op.note("note", "the VMM has ended and is about to be started again");
         VmState seen = record.state;
         if (guest || waits) seen = guest == GuestState::Paused ? VmState::Paused : VmState::Running;
-        if (seen != record.state || !record.operation.empty()) persist(op.vm(), settled(record, seen, record.failure));
+        if (seen != record.state || !record.operation.empty()) persist(op.vm(), settled(record, seen));
         const std::lock_guard lock(op.vm().mutex);
         op.vm().pid = process.pid;
         op.vm().restarts.whenPaused = process.restarts;
@@ -228,6 +225,24 @@ void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
         op.attempt("restarts", [&] { backends_.supervisor.permitRestarts(tagOf(record), true); });
     }
     op.rethrowFirst();
+}
+
+void Engine::Impl::followEnd(Operation& op, const ProcessStatus& process) {
+    switch (op.record().state) {
+        case VmState::Running:
+        case VmState::Paused:
+            settleEnded(op, process);
+            return;
+        case VmState::Stopping:
+            completeStop(op, VmState::Stopped, {});
+            return;
+        case VmState::Deleting:
+            removeVm(op, /*retainData=*/false);
+            return;
+        default:
+            op.note("skipped", "nothing of it was running");
+            return;
+    }
 }
 
 void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
@@ -269,7 +284,7 @@ void Engine::Impl::tellRestarts(Vm& vm, const ProcessStatus& process) {
         event.operationId = Uuid::random().str();
         event.outcome = outcome;
         event.cause = std::move(cause);
-        log_.warning("vm." + operation, {{"vm", vm.id.str()}, {"cause", event.cause}});
+        log_.info("vm." + operation, {{"vm", vm.id.str()}, {"cause", event.cause}});
         vm.timeline.append(std::move(event));
     };
     for (const PastRun& run : runs) {
@@ -487,23 +502,7 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
         afterRestart(vm, process);
         return;
     }
-    runOrAskAgain(vm, "exit", [&](Operation& op) {
-        switch (op.record().state) {
-            case VmState::Running:
-            case VmState::Paused:
-                settleEnded(op, process);
-                return;
-            case VmState::Stopping:
-                completeStop(op, VmState::Stopped, {});
-                return;
-            case VmState::Deleting:
-                removeVm(op, /*retainData=*/false);
-                return;
-            default:
-                op.note("skipped", "nothing of it was running");
-                return;
-        }
-    });
+    runOrAskAgain(vm, "exit", [&](Operation& op) { followEnd(op, process); });
 }
 
 void Engine::Impl::afterRestart(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {

@@ -30,7 +30,7 @@ struct OpenTap {
 };
 
 /// Attaches to existing taps of the network namespace that we are in, with IFF_VNET_HDR. Throws NotFound if one does
-/// not exist: TUNSETIFF would silently make one that nobody has configured.
+/// not exist: TUNSETIFF would silently make one that nobody has configured. Waits a while for one that is busy.
 [[nodiscard]] std::vector<OpenTap> openTaps(const std::vector<InheritedTap>& taps);
 
 /// The VMM, from fork(2) to exec(2). It is made in two steps, so that its identity can be written down before it does

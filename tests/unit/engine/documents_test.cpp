@@ -41,6 +41,10 @@ VmRecord sample() {
     vm.credentials = {1900000000, 1900000000};
     vm.bootId = "boot";
     vm.lastExit = ExitStatus{true, 9, vm.createdAt};
+    vm.lastEnd = VmEnd{EndedBy::Mergen, vm.lastExit, "stop", vm.createdAt, "ended by stop"};
+    vm.restartPolicy = RestartPolicy::OnFailure;
+    vm.maxRestarts = 5;
+    vm.restarts = 2;
     return vm;
 }
 
@@ -72,6 +76,25 @@ TEST(Documents, RecordReadsBackAsItWasWritten) {
     EXPECT_EQ(after.ports, before.ports);
     EXPECT_EQ(after.credentials, before.credentials);
     EXPECT_EQ(after.lastExit, before.lastExit);
+    ASSERT_TRUE(after.lastEnd);
+    EXPECT_EQ(after.lastEnd->by, EndedBy::Mergen);
+    EXPECT_EQ(after.lastEnd->exit, before.lastEnd->exit);
+    EXPECT_EQ(after.restartPolicy, RestartPolicy::OnFailure);
+    EXPECT_EQ(after.maxRestarts, 5U);
+    EXPECT_EQ(after.restarts, 2U);
+}
+
+TEST(Documents, ARecordOfATimeBeforeRestartPoliciesHasNone) {
+    Record documents = toDocuments(config(), sample());
+    std::string& meta = documents.documents.at("meta.json");
+    for (const std::string member : {"restartPolicy", "maxRestarts", "restarts"}) {
+        const std::size_t at = meta.find("  \"" + member + "\"");
+        ASSERT_NE(at, std::string::npos) << member;
+        meta.erase(at, meta.find('\n', at) - at + 1);
+    }
+    const VmRecord record = fromDocuments(documents);
+    EXPECT_EQ(record.restartPolicy, RestartPolicy::No);
+    EXPECT_EQ(record.restarts, 0U);
 }
 
 TEST(Documents, EnvIsSortedAndQuotedSoThatAShellReadsItBack) {

@@ -8,13 +8,6 @@
 namespace mergen::engine::test {
 namespace {
 
-VmView running(World& world, Engine& engine) {
-    CreateRequest request = world.request();
-    request.id = RecordId::parse("web");
-    static_cast<void>(engine.create(request));
-    return engine.start("web");
-}
-
 TEST(Ending, IsOfTheGuestTheVmmMergenOrSomebodyElse) {
     const auto by = [](bool signalled, int code, const std::optional<SentSignal>& sent = {}) {
         return endOf(ExitStatus{signalled, code, {}}, sent, "", nullptr).by;
@@ -36,7 +29,7 @@ TEST(Ending, OfAStopIsTheGuestsIfItObeyedAndMergensIfNot) {
         World world;
         world.guestObeys = obeys;
         const auto engine = world.boot();
-        static_cast<void>(running(world, *engine));
+        static_cast<void>(world.runWeb(*engine));
         const VmView vm = engine->stop("web");
         ASSERT_TRUE(vm.lastEnd);
         EXPECT_EQ(vm.lastEnd->by, obeys ? EndedBy::Guest : EndedBy::Mergen);
@@ -56,7 +49,7 @@ TEST(Ending, IsKnownAlsoWhenTheServerDiesBetweenItsSignalAndTheRecord) {
             world.guestObeys = obeys;
             {
                 const auto engine = world.boot();
-                static_cast<void>(running(world, *engine));
+                static_cast<void>(world.runWeb(*engine));
                 bool ended = false;
                 int after = 0;
                 world.onEffect = [&](const std::string& effect, const std::string& moment) {
@@ -88,7 +81,7 @@ TEST(Ending, ThatNobodySawIsLost) {
     World world;
     {
         const auto engine = world.boot();
-        static_cast<void>(running(world, *engine));
+        static_cast<void>(world.runWeb(*engine));
     }
     world.processes.clear();
     const auto engine = world.boot();
@@ -100,7 +93,7 @@ TEST(Ending, ThatNobodySawIsLost) {
 TEST(Ending, BySomebodyElseMakesTheVmFailedAndSaysSo) {
     World world;
     const auto engine = world.boot();
-    const Uuid uuid = Uuid::parse(running(world, *engine).uuid);
+    const Uuid uuid = Uuid::parse(world.runWeb(*engine).uuid);
     world.end(uuid, ExitStatus{true, SIGKILL, std::chrono::system_clock::now()});
     ASSERT_TRUE(eventually([&] { return engine->get("web").state == VmState::Failed; }));
     EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Other);

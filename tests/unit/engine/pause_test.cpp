@@ -3,13 +3,6 @@
 namespace mergen::engine::test {
 namespace {
 
-VmView running(World& world, Engine& engine) {
-    CreateRequest request = world.request();
-    request.id = RecordId::parse("web");
-    static_cast<void>(engine.create(request));
-    return engine.start("web");
-}
-
 ErrorKind kindOf(const std::function<void()>& call) {
     try {
         call();
@@ -23,7 +16,7 @@ ErrorKind kindOf(const std::function<void()>& call) {
 TEST(Pause, FreezesTheGuestAndResumeLetsItGoOn) {
     World world;
     const auto engine = world.boot();
-    const Uuid uuid = Uuid::parse(running(world, *engine).uuid);
+    const Uuid uuid = Uuid::parse(world.runWeb(*engine).uuid);
     for (int i = 0; i < 2; ++i) {
         EXPECT_EQ(engine->pause("web").state, VmState::Paused);
         EXPECT_EQ(world.guests.at(uuid), GuestState::Paused);
@@ -41,7 +34,7 @@ TEST(Pause, IsKeptOverARestartOfTheServer) {
     World world;
     {
         const auto engine = world.boot();
-        static_cast<void>(running(world, *engine));
+        static_cast<void>(world.runWeb(*engine));
         static_cast<void>(engine->pause("web"));
     }
     const auto engine = world.boot();
@@ -52,7 +45,7 @@ TEST(Pause, IsKeptOverARestartOfTheServer) {
 TEST(Pause, OfAVmThatDoesNotRunIsRefusedWithItsState) {
     World world;
     const auto engine = world.boot();
-    static_cast<void>(running(world, *engine));
+    static_cast<void>(world.runWeb(*engine));
     static_cast<void>(engine->stop("web"));
     EXPECT_EQ(kindOf([&] { static_cast<void>(engine->pause("web")); }), ErrorKind::FailedPrecondition);
     EXPECT_EQ(kindOf([&] { static_cast<void>(engine->resume("web")); }), ErrorKind::FailedPrecondition);
@@ -63,7 +56,7 @@ TEST(Pause, IsNotSupportedWhereTheVmmCannot) {
     World world;
     world.pauses = false;
     const auto engine = world.boot();
-    static_cast<void>(running(world, *engine));
+    static_cast<void>(world.runWeb(*engine));
     EXPECT_EQ(kindOf([&] { static_cast<void>(engine->pause("web")); }), ErrorKind::NotSupported);
     EXPECT_EQ(engine->get("web").state, VmState::Running);
 }
@@ -71,7 +64,7 @@ TEST(Pause, IsNotSupportedWhereTheVmmCannot) {
 TEST(Pause, ThatCannotBeWrittenDownIsUndone) {
     World world;
     const auto engine = world.boot();
-    const Uuid uuid = Uuid::parse(running(world, *engine).uuid);
+    const Uuid uuid = Uuid::parse(world.runWeb(*engine).uuid);
     int puts = 0;
     world.onEffect = [&](const std::string& effect, const std::string& moment) {
         if (effect == "storage.put" && moment == "before" && ++puts == 2) throw Error(ErrorKind::Unavailable, "no");
@@ -85,7 +78,7 @@ TEST(Pause, ThatCannotBeWrittenDownIsUndone) {
 TEST(Pause, OfAVmmThatDoesNotAnswerFailsAndChangesNothing) {
     World world;
     const auto engine = world.boot();
-    static_cast<void>(running(world, *engine));
+    static_cast<void>(world.runWeb(*engine));
     world.guests.clear();
     EXPECT_EQ(kindOf([&] { static_cast<void>(engine->pause("web")); }), ErrorKind::Unavailable);
     EXPECT_EQ(engine->get("web").state, VmState::Running);
@@ -96,7 +89,7 @@ TEST(Pause, IsNoHindranceToAStopOrADelete) {
         World world;
         world.guestObeys = obeys;
         const auto engine = world.boot();
-        static_cast<void>(running(world, *engine));
+        static_cast<void>(world.runWeb(*engine));
         static_cast<void>(engine->pause("web"));
         EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
         EXPECT_EQ(world.contradictions(*engine), "");

@@ -8,11 +8,9 @@ namespace {
 
 VmView launched(World& world, Engine& engine, RestartPolicy policy, unsigned maxRestarts = 0) {
     CreateRequest request = world.request();
-    request.id = RecordId::parse("web");
     request.restartPolicy = policy;
     request.maxRestarts = maxRestarts;
-    static_cast<void>(engine.create(request));
-    return engine.start("web");
+    return world.runWeb(engine, std::move(request));
 }
 
 std::vector<std::string> causes(const Engine& engine, const std::string& operation) {

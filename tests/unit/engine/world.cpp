@@ -287,6 +287,13 @@ CreateRequest World::request() const {
     return request;
 }
 
+VmView World::runWeb(Engine& engine, std::optional<CreateRequest> wanted) const {
+    CreateRequest asked = wanted ? *std::move(wanted) : request();
+    asked.id = RecordId::parse("web");
+    static_cast<void>(engine.create(asked));
+    return engine.start("web");
+}
+
 void World::effect(const std::string& name, const std::function<void()>& action) {
     const std::lock_guard lock(mutex_);
     onEffect(name, "before");

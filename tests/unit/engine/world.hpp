@@ -55,6 +55,9 @@ public:
     /// A request whose rootfs and kernel exist.
     [[nodiscard]] CreateRequest request() const;
 
+    /// Creates what `request` asks for (by default request()) under the id "web", and starts it.
+    VmView runWeb(Engine& engine, std::optional<CreateRequest> request = {}) const;
+
     EngineConfig config;
     std::filesystem::path root, images;
 

@@ -350,34 +350,67 @@ TEST_F(ProcessRecovery, ALauncherThatSaysNothingOrNonsenseIsAnErrorThatLeavesNot
     }
 }
 
-TEST_F(ProcessRecovery, AProcessThatWaitsToBeStartedAgainEndsAtOnceWhenThatIsForbidden) {
-    test::TestHost other(ProcessSupervisor::keys,
-                         {{"launcher", MERGEN_TEST_LAUNCHER}, {"restart_delay", "1h"}, {"restart_delay_max", "1h"}});
-    ProcessSupervisor server;
-    server.configure(other);
-    server.start();
-    for (const bool serverDiesBetween : {false, true}) {
-        const OwnerTag owner{other.instance(), Uuid::random()};
+/// A server whose restarts are so slow that they never come, and one process of it that waits for that.
+class WaitingRestart : public ProcessRecovery {
+protected:
+    WaitingRestart()
+        : other_(ProcessSupervisor::keys,
+                 {{"launcher", MERGEN_TEST_LAUNCHER}, {"restart_delay", "1h"}, {"restart_delay_max", "1h"}}) {
+        server_.configure(other_);
+        server_.start();
+        owner_ = {other_.instance(), Uuid::random()};
         ProcessSpec spec = specOf(newOwner(), {"linger"});
-        spec.owner = owner;
+        spec.owner = owner_;
         spec.restart = {.policy = RestartPolicy::OnFailure, .arguments = spec.arguments};
-        const pid_t pid = server.launch(spec).pid;
-        server.permitRestarts(owner, true);
-        ASSERT_EQ(::kill(pid, SIGKILL), 0);
-        awaitFile(other.paths().runRoot / "supervisor" / owner.vm.str() / "runs");
-        const ProcessStatus waiting = server.status(owner);
-        EXPECT_EQ(waiting.state, ProcessState::Running);
-        EXPECT_EQ(waiting.pid, 0);
-        EXPECT_FALSE(server.signal(owner, SIGKILL, "test")) << "there is nothing to signal";
-        if (serverDiesBetween) fs::remove(other.paths().runRoot / "supervisor" / owner.vm.str() / "restart");
-        server.permitRestarts(owner, false);
-        const ProcessStatus ended = server.waitExit(owner, patience);
-        EXPECT_EQ(ended.state, ProcessState::Exited);
-        EXPECT_EQ(ended.exit->code, SIGKILL) << "its last run's";
-        EXPECT_EQ(ended.restarts, 0U);
-        EXPECT_THAT(server.pastRuns(owner), IsEmpty()) << "no other run follows it";
-        server.forget(owner);
+        const pid_t pid = server_.launch(spec).pid;
+        server_.permitRestarts(owner_, true);
+        EXPECT_EQ(::kill(pid, SIGKILL), 0);
+        awaitFile(folder() / "runs");
     }
+    ~WaitingRestart() override { server_.forget(owner_); }
+
+    [[nodiscard]] fs::path folder() { return other_.paths().runRoot / "supervisor" / owner_.vm.str(); }
+    [[nodiscard]] ProcessSupervisor& server() { return server_; }
+    [[nodiscard]] const OwnerTag& owner() const { return owner_; }
+
+private:
+    test::TestHost other_;
+    ProcessSupervisor server_;
+    OwnerTag owner_;
+};
+
+TEST_F(WaitingRestart, IsRunningWithoutAProcess) {
+    const ProcessStatus waiting = server().status(owner());
+    EXPECT_EQ(waiting.state, ProcessState::Running);
+    EXPECT_EQ(waiting.pid, 0);
+    EXPECT_EQ(waiting.restarts, 0U);
+    EXPECT_FALSE(server().signal(owner(), SIGKILL, "test")) << "there is nothing to signal";
+    server().permitRestarts(owner(), false);
+    EXPECT_EQ(server().waitExit(owner(), patience).state, ProcessState::Exited);
+}
+
+TEST_F(WaitingRestart, EndsAtOnceWhenItIsForbidden) {
+    server().permitRestarts(owner(), false);
+    const ProcessStatus ended = server().waitExit(owner(), patience);
+    EXPECT_EQ(ended.state, ProcessState::Exited);
+    EXPECT_EQ(ended.exit->code, SIGKILL) << "its last run's";
+    EXPECT_EQ(ended.restarts, 0U);
+    EXPECT_THAT(server().pastRuns(owner()), IsEmpty()) << "no other run follows it";
+}
+
+TEST_F(WaitingRestart, EndsAlsoWhenTheServerThatForbadeItDiedBeforeItCouldSaySo) {
+    fs::remove(folder() / "restart");
+    server().permitRestarts(owner(), false);
+    EXPECT_EQ(server().waitExit(owner(), patience).exit->code, SIGKILL);
+}
+
+TEST_F(WaitingRestart, EndsWithItsParent) {
+    const auto parent = ProcessIdentity::parse(readFile(folder() / "parent", 4096).value());
+    ASSERT_EQ(::kill(parent.value().pid, SIGKILL), 0);
+    const ProcessStatus ended = server().waitExit(owner(), patience);
+    EXPECT_EQ(ended.state, ProcessState::Exited);
+    EXPECT_FALSE(ended.exit);
+    EXPECT_EQ(ended.note, "its parent was killed");
 }
 
 TEST_F(ProcessRecovery, ARunThatLastedBeginsTheCountAnew) {
@@ -404,15 +437,6 @@ TEST_F(ProcessRecovery, ARunThatLastedBeginsTheCountAnew) {
     EXPECT_TRUE(server.signal(owner, SIGKILL, "test"));
     EXPECT_EQ(server.waitExit(owner, patience).restarts, 4U);
     server.forget(owner);
-}
-
-TEST_F(ProcessRecovery, AParentThatIsKilledBetweenRunsIsTheEndOfTheVm) {
-    const OwnerTag owner = newOwner();
-    launchRestarting(owner, {.policy = RestartPolicy::Always}, {}, {"exit", "1"});
-    ASSERT_EQ(::kill(identityIn(owner, "parent").pid, SIGKILL), 0);
-    const ProcessStatus told = exits().await(owner);
-    EXPECT_FALSE(told.exit);
-    EXPECT_EQ(told.note, "its parent was killed");
 }
 
 #ifdef MERGEN_WITH_FAILPOINTS

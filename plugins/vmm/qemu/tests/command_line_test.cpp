@@ -101,6 +101,14 @@ TEST(QemuCommandLine, IsThisForAnEmulatedGuestWithOneDisk) {
     EXPECT_TRUE(plan.groups.empty());
 }
 
+TEST(QemuCommandLine, UnattendedIsTheSameWithoutWaitingForTheServer) {
+    LaunchPlan plan = commandLine(guest(), place(), emulated());
+    EXPECT_EQ(plan.arguments.back(), "-S");
+    plan.arguments.pop_back();
+    EXPECT_EQ(plan.unattended, plan.arguments);
+    EXPECT_THAT(plan.stale, ElementsAre(place().controlSocket));
+}
+
 TEST(QemuCommandLine, IsThisForAMicrovmWithTwoDisksAndAWire) {
     GuestSpec spec = guest();
     spec.disks.insert(spec.disks.begin(), disk("data", "/data/vm/data.img"));
