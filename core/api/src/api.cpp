@@ -5,6 +5,7 @@
 #include <set>
 
 #include <mergen/base/json.hpp>
+#include <mergen/base/json_text.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
 
@@ -136,11 +137,13 @@ Result Api::create(const Call& call) const {
 
 Result Api::list(const Call&) const {
     const std::string prefix = service_.unitPrefix();
-    return json200(*itemsOf(service_.list(), [&](const engine::VmView& vm) { return summary(vm, prefix); }));
+    json::ArrayText items;
+    for (const engine::VmView& vm : service_.list()) items.addText(summary(vm, prefix));
+    return Answer{200, "application/json", "{\"items\":" + items.str() + "}", {}};
 }
 
 Result Api::get(const Call& call) const {
-    return json200(*summary(service_.get(call.id), service_.unitPrefix()));
+    return Answer{200, "application/json", summary(service_.get(call.id), service_.unitPrefix()), {}};
 }
 
 bool Api::knows(const std::string& id) const {

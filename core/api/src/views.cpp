@@ -1,10 +1,12 @@
 #include "views.hpp"
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string_view>
 
 #include <mergen/base/json.hpp>
+#include <mergen/base/json_text.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
 
@@ -19,9 +21,11 @@ Var orNull(const std::string& text) {
     return text.empty() ? Var() : Var(text);
 }
 
+using Text = std::unique_ptr<json::ObjectText>;
+
 /// Metadata that was stored as text. Text that cannot be read any more must not hide the VM.
-Object::Ptr documentOf(const std::string& text) {
-    if (text.empty()) return json::object();
+Var documentOf(const std::string& text) {
+    if (text.empty() || text == "{}") return json::object();
     try {
         return json::parseObject(text);
     } catch (const Error&) {
@@ -29,14 +33,14 @@ Object::Ptr documentOf(const std::string& text) {
     }
 }
 
-Object::Ptr stringMap(const std::map<std::string, std::string>& map) {
-    auto object = json::object();
+Text stringMap(const std::map<std::string, std::string>& map) {
+    auto object = json::objectText();
     for (const auto& [name, value] : map) object->set(name, value);
     return object;
 }
 
-Object::Ptr systemdBlock(const engine::VmView& vm, const std::string& unitPrefix) {
-    auto block = json::object();
+Text systemdBlock(const engine::VmView& vm, const std::string& unitPrefix) {
+    auto block = json::objectText();
     block->set("available", false);
     block->set("unit", unitPrefix + "@" + vm.id + ".service");
     block->set("active", false);
@@ -46,16 +50,16 @@ Object::Ptr systemdBlock(const engine::VmView& vm, const std::string& unitPrefix
     return block;
 }
 
-Object::Ptr networkBlock(const engine::VmView& vm) {
-    Poco::JSON::Array::Ptr ports(new Poco::JSON::Array);
+Text networkBlock(const engine::VmView& vm) {
+    const auto ports = json::arrayText();
     for (const PortBinding& binding : vm.ports) {
-        auto port = json::object();
+        auto port = json::objectText();
         port->set("guest", static_cast<unsigned>(binding.guest));
         port->set("host", static_cast<unsigned>(binding.host));
         port->set("protocol", std::string(toString(binding.protocol)));
         ports->add(port);
     }
-    auto block = json::object();
+    auto block = json::objectText();
     block->set("guestIP", vm.guestAddress);
     block->set("ports", ports);
     block->set("tapName", vm.tapName);
@@ -64,8 +68,8 @@ Object::Ptr networkBlock(const engine::VmView& vm) {
     return block;
 }
 
-Object::Ptr pathsBlock(const engine::VmPaths& paths) {
-    auto block = json::object();
+Text pathsBlock(const engine::VmPaths& paths) {
+    auto block = json::objectText();
     block->set("configDir", paths.configDir.string());
     block->set("vmConfigPath", paths.vmConfig.string());
     block->set("metaPath", paths.meta.string());
@@ -114,12 +118,12 @@ Var holderBlock(const std::optional<engine::Holder>& holder) {
 
 }  // namespace
 
-Object::Ptr summary(const engine::VmView& vm, const std::string& unitPrefix) {
-    auto firecracker = json::object();
+std::string summary(const engine::VmView& vm, const std::string& unitPrefix) {
+    auto firecracker = json::objectText();
     firecracker->set("socketPath", vm.paths.socket.string());
     firecracker->set("socketPresent", vm.socketPresent);
 
-    auto body = json::object();
+    auto body = json::objectText();
     body->set("id", vm.id);
     body->set("uuid", vm.uuid);
     body->set("name", vm.name);
@@ -148,7 +152,7 @@ Object::Ptr summary(const engine::VmView& vm, const std::string& unitPrefix) {
     body->set("paths", pathsBlock(vm.paths));
     body->set("tags", stringMap(vm.tags));
     body->set("metadata", documentOf(vm.metadata));
-    return body;
+    return body->str();
 }
 
 Object::Ptr eventView(const engine::Event& event) {

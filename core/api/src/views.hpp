@@ -14,8 +14,8 @@ namespace mergen::api {
 
 /// One VM: mergen-fire's summary and what Mergen adds to it. There are no units before the systemd supervisor comes, so
 /// its block says that none is available and none active; a client of mergen-fire that looks for the process finds it
-/// in `mainPID`, and one that asks whether the VM runs asks `state`.
-[[nodiscard]] Poco::JSON::Object::Ptr summary(const engine::VmView& vm, const std::string& unitPrefix);
+/// in `mainPID`, and one that asks whether the VM runs asks `state`. Text and no tree: a list has thousands of them.
+[[nodiscard]] std::string summary(const engine::VmView& vm, const std::string& unitPrefix);
 
 [[nodiscard]] Poco::JSON::Object::Ptr eventView(const engine::Event& event);
 [[nodiscard]] Poco::JSON::Object::Ptr pluginView(const PluginRow& row);

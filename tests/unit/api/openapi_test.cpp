@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <mergen/base/json.hpp>
+
 #include "api.hpp"
 #include "fake_service.hpp"
 #include "problem.hpp"
@@ -91,7 +93,7 @@ TEST(OpenApi, EveryRouteHasASuccessAndAFailure) {
 
 TEST(OpenApi, EverySchemaHasTheMembersThatRepliesHave) {
     Document document = readDocument();
-    const auto vm = summary(test::sampleVm("a"), "fc");
+    const auto vm = json::parseObject(summary(test::sampleVm("a"), "fc"));
     EXPECT_EQ(document.schemas["Vm"], membersOf(vm));
     EXPECT_EQ(document.schemas["Systemd"], membersOf(vm->getObject("systemd")));
     EXPECT_EQ(document.schemas["Firecracker"], membersOf(vm->getObject("firecracker")));
