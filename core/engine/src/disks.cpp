@@ -89,16 +89,17 @@ bool isOurs(const Credentials& user) noexcept {
 
 /// Throws Error(InvalidArgument) about "dataDisk" unless the file can be a disk that a guest writes to.
 void checkDataDisk(const EngineConfig& config, const UniqueFd& fd, const fs::path& path) {
+    // "<id>/<file>" of what lies in a VM's folder.
+    const fs::path below = path.lexically_normal().lexically_relative(config.dataRoot.lexically_normal());
+    if (below.has_parent_path() && *below.begin() != ".." && !ownerOf(config.dataRoot / *below.begin()).empty()) {
+        throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it lies in the data folder of a VM")
+            .about("dataDisk");
+    }
     const std::string same = "/proc/self/fd/" + std::to_string(fd.get());
     if (::access(same.c_str(), R_OK | W_OK) != 0) {
         const Error error = Error::fromErrno(errno, "cannot write to " + path.string());
         throw Error(ErrorKind::InvalidArgument, error.what()).about("dataDisk");
     }
-    const fs::path below = path.lexically_relative(config.dataRoot);
-    if (below.empty() || *below.begin() == "..") return;
-    if (ownerOf(config.dataRoot / *below.begin()).empty()) return;
-    throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it lies in the data folder of a VM")
-        .about("dataDisk");
 }
 
 /// What the folder of a VM whose record does not survive the server says of its data disk: "UID GID MODE PATH" as they
