@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <limits>
 #include <set>
 #include <sstream>
@@ -60,8 +61,9 @@ bool numberFits(std::string_view token) noexcept {
 }
 
 /// What Poco's parser loses before a handler can see it: the size of a number (2^64 becomes 0) and a NUL in a key (the
-/// key ends there). Looks at tokens only; whether the text is JSON at all is said by the parser afterwards.
-void checkTokens(std::string_view text) {
+/// key ends there). Looks at tokens only; whether the text is JSON at all is said by the parser afterwards. `pathAt`
+/// tells which member's value begins at an offset.
+void checkTokens(std::string_view text, const std::function<std::string(std::size_t)>& pathAt) {
     bool quoted = false;
     for (std::size_t i = 0; i < text.size();) {
         const char c = text[i];
@@ -79,9 +81,8 @@ void checkTokens(std::string_view text) {
             const std::size_t end = std::min(text.find_first_not_of("+-.0123456789eE", i), text.size());
             const std::string_view token = text.substr(i, end - i);
             if (!numberFits(token)) {
-                throw Error(ErrorKind::InvalidArgument, "the number " + printable(token, shownBytes) +
-                                                            " is out of range: whole numbers have 64 bits, others are "
-                                                            "IEEE 754 doubles");
+                refuse(pathAt(i), "the number " + printable(token, shownBytes) +
+                                      " is out of range: whole numbers have 64 bits, others are IEEE 754 doubles");
             }
             i = end;
         } else {
@@ -134,6 +135,15 @@ public:
         scalar(text);
     }
 
+    /// Of the member that is being read.
+    [[nodiscard]] std::string path() const {
+        std::string text;
+        for (const Frame& frame : frames_) {
+            text = frame.array ? element(text, frame.next == 0 ? 0 : frame.next - 1) : join(text, frame.key);
+        }
+        return text;
+    }
+
 private:
     struct Frame {
         bool array;
@@ -171,19 +181,31 @@ private:
         }
     }
 
-    /// Of the member that is being read.
-    [[nodiscard]] std::string path() const {
-        std::string text;
-        for (const Frame& frame : frames_) {
-            text = frame.array ? element(text, frame.next == 0 ? 0 : frame.next - 1) : join(text, frame.key);
-        }
-        return text;
-    }
-
     const Limits limits_;
     std::size_t members_ = 0;
     std::vector<Frame> frames_;
 };
+
+/// The path of the member whose value begins at `offset`: that at which the parser stands at the end of what is before.
+std::string pathAt(std::string_view text, std::size_t offset, const Limits& limits) {
+    const Poco::SharedPtr<StrictHandler> handler(new StrictHandler(limits));
+    try {
+        Poco::JSON::Parser parser(handler);
+        parser.setDepth(limits.depth + 2);
+        static_cast<void>(parser.parse(std::string(text.substr(0, offset)) + "null"));
+    } catch (const Poco::Exception& error) {
+        static_cast<void>(error);  // as the text ends too soon
+    }
+    return handler->path();
+}
+
+/// How a double is written so that it is read as one again.
+std::string doubleText(const Var& value) {
+    std::ostringstream text;
+    Poco::JSON::Stringifier::stringify(value, text);
+    const std::string digits = text.str();
+    return digits + (digits.find_first_of(".eE") == std::string::npos ? ".0" : "");
+}
 
 /// `text` with U+FFFD for every byte that belongs to no well-formed UTF-8 sequence. Poco writes strings byte by byte as
 /// they are; as all that it adds is ASCII, this can be done to the whole text at last.
@@ -251,10 +273,7 @@ private:
         } else if (item.type() == typeid(Array)) {
             array(item.extract<Array>());
         } else if (item.type() == typeid(double)) {
-            std::ostringstream number;
-            Poco::JSON::Stringifier::stringify(item, number);
-            const std::string digits = number.str();
-            out_ << digits << (digits.find_first_of(".eE") == std::string::npos ? ".0" : "");
+            out_ << doubleText(item);
         } else {
             Poco::JSON::Stringifier::stringify(item, out_);
         }
@@ -273,6 +292,7 @@ private:
 std::string shown(const Var& value) {
     if (value.type() == typeid(Object::Ptr)) return "an object";
     if (value.type() == typeid(Array::Ptr)) return "an array";
+    if (value.type() == typeid(double)) return doubleText(value);
     std::ostringstream text;
     Poco::JSON::Stringifier::stringify(value, text);
     return printable(text.str(), shownBytes);
@@ -286,7 +306,7 @@ Object::Ptr parseObject(std::string_view text, const Limits& limits) {
                                                     std::to_string(limits.bytes) + " are taken");
     }
     if (!isCleanUtf8(text)) throw Error(ErrorKind::InvalidArgument, "not valid JSON: not UTF-8, or with a NUL byte");
-    checkTokens(text);
+    checkTokens(text, [&](std::size_t offset) { return pathAt(text, offset, limits); });
     try {
         Poco::JSON::Parser parser(new StrictHandler(limits));  // owned by the parser's SharedPtr
         parser.setDepth(limits.depth + 2);                     // our handler refuses first, with a path

@@ -59,7 +59,7 @@ std::vector<BadBody> badBodies() {
         {"", "{"},
         {"", with("") + "{}"},
         {"", with("\"vcpu\":01")},
-        {"", with("\"vcpu\":18446744073709551616")},
+        {"vcpu", with("\"vcpu\":18446744073709551616")},
         {"", with("\"name\":\"\\u0000\"")},
         {"", with("\"name\":\"\xff\"")},
         {"", "\xef\xbb\xbf" + with("")},

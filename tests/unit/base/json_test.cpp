@@ -140,6 +140,22 @@ TEST(JsonParse, EveryPrefixOfATextIsRefused) {
     }
 }
 
+TEST(JsonParse, NamesTheNumberThatIsOutOfRangeByItsPath) {
+    const auto field = [](const std::string& text) -> std::string {
+        try {
+            static_cast<void>(parseObject(text));
+        } catch (const Error& error) {
+            return error.field();
+        }
+        return "taken";
+    };
+    EXPECT_EQ(field(R"({"a":18446744073709551616})"), "a");
+    EXPECT_EQ(field(R"({"x":{"y":1},"a":{"b":[0,"1",{"c":-9223372036854775809}]}})"), "a.b[2].c");
+    EXPECT_EQ(field(R"({"a":[[1],[2,1e400]]})"), "a[1][1]");
+    EXPECT_EQ(field(R"({"a":[1e400]})"), "a[0]");
+    EXPECT_EQ(field("1e400"), "") << "no object at all";
+}
+
 TEST(JsonParse, NamesTheDuplicateByItsPath) {
     const Error error =
         errorOf([] { static_cast<void>(parseObject(R"({"ports":[{"host":1},{"host":1,"guest":2,"host":3}]})")); });
