@@ -287,9 +287,9 @@ std::vector<ConfigKey> makeKeys() {
               "sockets below it keep within the kernel's 107"},
              MERGEN_MEMBER(paths.runRoot)),
         paths({"paths", "image_roots", "",
-               "Folders, with commas between them, below which rootfs, kernel and data disks of new VMs may lie; they "
-               "are "
-               "opened without following links. Empty: <data_root>/images"},
+               "Folders, with commas between them, below which rootfs, kernel, initrd and data disks of new VMs may "
+               "lie; they are opened without following links or crossing mounts (name a mount below a folder here, "
+               "too). Empty: <data_root>/images"},
               MERGEN_MEMBER(paths.imageRoots)),
         path({"paths", "plugin_dir", "",
               "Folder of the plugins; every *.so in it is looked at. Only root or the server's own user may be able to "
