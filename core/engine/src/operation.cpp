@@ -65,7 +65,8 @@ void Operation::lock(const std::filesystem::path& file, const OwnerTag& owner) {
     try {
         lock_.emplace(file, owner.str());
     } catch (const Error& error) {
-        throw error.within("VM '" + vm_->id.str() + "' is locked");
+        const bool held = error.kind() == ErrorKind::Conflict;
+        throw error.within(held ? "VM '" + vm_->id.str() + "' is locked" : "cannot lock VM '" + vm_->id.str() + "'");
     }
 }
 

@@ -53,9 +53,8 @@ void Engine::Impl::recover() {
         }
     }
     removeStrays();
-    removeStrayLocks(config_.runRoot, [&](const std::string& id, const std::string& owner) {
-        return owner.starts_with("mergen:" + config_.instance + ":") && registry_.find(id) == nullptr;
-    });
+    removeStrayLocks(config_.runRoot, config_.instance,
+                     [&](const std::string& id) { return registry_.find(id) != nullptr; });
     exitWatcher_ = std::jthread([this](const std::stop_token& stop) { watchExits(stop); });
     // A VMM that ended between list() and here has sent its event already, and the queue has it.
     log_.info("engine.recovered", {{"vms", vms.size()}});
@@ -120,7 +119,11 @@ void Engine::Impl::settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& pr
     try {
         reconcile(vm, process);
     } catch (const Error& error) {
-        if (error.kind() != ErrorKind::Conflict) failed(error);  // else who holds the VM settles it
+        const bool held = [&] {
+            const std::lock_guard lock(vm->mutex);
+            return vm->holder.has_value();
+        }();
+        if (error.kind() != ErrorKind::Conflict || !held) failed(error);  // who holds the VM has settled it first
     } catch (const std::exception& error) {
         failed(error);
     }

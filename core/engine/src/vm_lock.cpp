@@ -15,6 +15,7 @@
 #include <mergen/base/file.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
+#include <mergen/sdk/types.hpp>
 
 namespace mergen::engine {
 
@@ -113,14 +114,14 @@ void VmLock::remove() noexcept {
     ::unlink(file_.c_str());
 }
 
-void removeStrayLocks(const fs::path& runRoot,
-                      const std::function<bool(const std::string& id, const std::string& owner)>& isStray) {
+void removeStrayLocks(const fs::path& runRoot, const std::string& instance,
+                      const std::function<bool(const std::string& id)>& isKnown) {
     for (const std::string& name : listDirectory(runRoot)) {
-        if (!name.ends_with(suffix)) continue;
+        if (!name.ends_with(suffix) || isKnown(name.substr(0, name.size() - suffix.size()))) continue;
         try {
-            const auto text = readFile(runRoot / name, ownerLimit);
-            if (!text || !isStray(name.substr(0, name.size() - suffix.size()), std::string(trim(*text)))) continue;
-            VmLock(runRoot / name, {}).remove();
+            const std::string text = readFile(runRoot / name, ownerLimit).value_or("");
+            const auto owner = OwnerTag::parse(text.substr(0, text.find('\n')));
+            if (owner && owner->instance == instance) VmLock(runRoot / name, owner->str()).remove();
         } catch (const Error&) {
             continue;  // held, or none of ours
         }

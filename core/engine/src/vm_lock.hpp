@@ -18,9 +18,9 @@ namespace mergen::engine {
 /// Threads: one.
 class VmLock {
 public:
-    /// Takes the lock without waiting; `owner` is written into a file that is made here. Throws Error(Conflict) that
-    /// names the holder as far as /proc/locks tells it; FailedPrecondition if something else than a plain file is
-    /// there.
+    /// Takes the lock without waiting; `owner` (OwnerTag) is written into a file that is made here. Throws
+    /// Error(Conflict) that names the holder as far as /proc/locks tells it; FailedPrecondition if something else than
+    /// a plain file is there.
     VmLock(std::filesystem::path file, std::string_view owner);
     ~VmLock();
     VmLock(const VmLock&) = delete;
@@ -34,9 +34,9 @@ private:
     UniqueFd fd_;
 };
 
-/// Removes the lock files in `runRoot` that `isStray` says are nobody's, by the text that is in them and their names
-/// without ".lock". One that a program holds stays.
-void removeStrayLocks(const std::filesystem::path& runRoot,
-                      const std::function<bool(const std::string& id, const std::string& owner)>& isStray);
+/// Removes the lock files in `runRoot` that this instance's VMs have left and that belong to no VM which `isKnown`. One
+/// that a program holds stays.
+void removeStrayLocks(const std::filesystem::path& runRoot, const std::string& instance,
+                      const std::function<bool(const std::string& id)>& isKnown);
 
 }  // namespace mergen::engine
