@@ -15,7 +15,6 @@ namespace mergen::engine::test {
 namespace {
 
 namespace fs = std::filesystem;
-using mergen::test::contentOf;
 using mergen::test::exchange;
 using mergen::test::Meanwhile;
 using mergen::test::write;

@@ -8,11 +8,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string contentOf(const fs::path& path) {
-    std::ifstream file(path);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
-
 TEST(Create, MakesTheVmsOwnCopiesAndLeavesTheGivenFilesAlone) {
     World world;
     const auto engine = world.boot();

@@ -76,6 +76,9 @@ private:
     std::unique_ptr<VmmBackend> vmm_;
 };
 
+/// All that is in a file; nothing if it is not there.
+[[nodiscard]] std::string contentOf(const std::filesystem::path& path);
+
 /// Waits until `condition` holds; false after a generous deadline. For what another thread does.
 [[nodiscard]] bool eventually(const std::function<bool()>& condition);
 
