@@ -81,16 +81,16 @@ bool isOurs(const Credentials& user) noexcept {
 
 /// Throws Error(InvalidArgument) about "dataDisk" unless the file can be a disk that a guest writes to.
 void checkDataDisk(const EngineConfig& config, const UniqueFd& fd, const fs::path& path) {
+    const fs::path below = path.lexically_relative(config.dataRoot);
+    if (!below.empty() && *below.begin() != ".." && !ownerOf(config.dataRoot / *below.begin()).empty()) {
+        throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it lies in the data folder of a VM")
+            .about("dataDisk");
+    }
     const std::string same = "/proc/self/fd/" + std::to_string(fd.get());
     if (::access(same.c_str(), R_OK | W_OK) != 0) {
         const Error error = Error::fromErrno(errno, "cannot write to " + path.string());
         throw Error(ErrorKind::InvalidArgument, error.what()).about("dataDisk");
     }
-    const fs::path below = path.lexically_relative(config.dataRoot);
-    if (below.empty() || *below.begin() == "..") return;
-    if (ownerOf(config.dataRoot / *below.begin()).empty()) return;
-    throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it lies in the data folder of a VM")
-        .about("dataDisk");
 }
 
 void copyImage(const UniqueFd& source, const fs::path& target, mode_t mode, const Credentials& user,
