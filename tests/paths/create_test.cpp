@@ -138,15 +138,21 @@ TEST(PathsOfACreate, TheDisksOfAnotherVmAreRefusedOfEveryMemberUnderEveryName) {
         engine = world.boot();  // what the next server reads from records holds as well
     }
     CreateRequest inside = world.request();
-    inside.dataDisk = first.paths.dataDir / "kernel";
-    try {
-        static_cast<void>(engine->create(inside));
-        ADD_FAILURE() << "a file in the data folder of a VM is a data disk";
-    } catch (const Error& error) {
-        EXPECT_EQ(error.field(), "dataDisk");
-        EXPECT_NE(std::string(error.what()).find("data folder of a VM"), std::string::npos) << error.what();
+    for (const fs::path& path : {first.paths.dataDir / "kernel", world.config.dataRoot / "." / "first" / "kernel"}) {
+        inside.dataDisk = path;
+        try {
+            static_cast<void>(engine->create(inside));
+            ADD_FAILURE() << "a file in the data folder of a VM is a data disk";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.field(), "dataDisk");
+            EXPECT_NE(std::string(error.what()).find("data folder of a VM"), std::string::npos) << error.what();
+        }
     }
     engine->remove("first", false);
+    write(world.config.dataRoot / "loose", "in no folder of a VM");
+    inside.dataDisk = world.config.dataRoot / "loose";
+    engine->remove(engine->create(inside).vm.id, false);
+    fs::remove(world.config.dataRoot / "loose");
     CreateRequest second = world.request();
     second.dataDisk = world.images / "linked-data";
     static_cast<void>(engine->create(second));

@@ -81,8 +81,9 @@ bool isOurs(const Credentials& user) noexcept {
 
 /// Throws Error(InvalidArgument) about "dataDisk" unless the file can be a disk that a guest writes to.
 void checkDataDisk(const EngineConfig& config, const UniqueFd& fd, const fs::path& path) {
-    const fs::path below = path.lexically_relative(config.dataRoot);
-    if (!below.empty() && *below.begin() != ".." && !ownerOf(config.dataRoot / *below.begin()).empty()) {
+    // "<id>/<file>" of what lies in a VM's folder.
+    const fs::path below = path.lexically_normal().lexically_relative(config.dataRoot.lexically_normal());
+    if (below.has_parent_path() && *below.begin() != ".." && !ownerOf(config.dataRoot / *below.begin()).empty()) {
         throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it lies in the data folder of a VM")
             .about("dataDisk");
     }
