@@ -69,6 +69,27 @@ class Members(MergenTest):
         names = [line.split("=", 1)[0] for line in open(path, encoding="utf-8").read().splitlines()]
         self.assertEqual(names, sorted(names))
 
+    def test_files_and_folders_lie_where_mergen_fire_has_them(self):
+        hooks = {"onStart": []}
+        vm = self.create_and_start(hooks=hooks)
+        config, data, run = (os.path.join(root, vm.id) for root in
+                             (self.server.config_root, self.server.data_root, self.server.run_root))
+        self.assertEqual(sorted(os.listdir(config)), ["env", "hooks.json", "meta.json", "vm.json"])
+        self.assertTrue(stat.S_ISSOCK(os.stat(os.path.join(run, "mergen.socket")).st_mode))
+        mode = lambda path: stat.S_IMODE(os.stat(path).st_mode)
+        for folder in (config, data, os.path.join(data, "logs")):
+            self.assertEqual(mode(folder), 0o750, folder)
+        for file in (run + ".lock", *(os.path.join(config, name) for name in os.listdir(config))):
+            self.assertEqual(mode(file), 0o640, file)
+        # Of what is in it, the VM's own user needs all and nobody else anything.
+        self.assertEqual(mode(run), 0o700)
+        paths = vm.view()["paths"]
+        self.assertEqual((paths["configDir"], paths["dataDir"], paths["runDir"], paths["lockPath"]),
+                         (config, data, run, run + ".lock"))
+        vm.delete()
+        for path in (config, data, run, run + ".lock"):
+            self.assertFalse(os.path.exists(path), path)
+
     def test_a_vm_without_hooks_has_no_hooks_file(self):
         vm = self.create()
         self.assertFalse(os.path.exists(vm.view()["paths"]["hooksPath"]))
