@@ -30,8 +30,8 @@ void DiskOwners::refuseLocked(const std::string& path, const RecordId& vm, const
                               const std::string& field) const {
     const auto found = disks_.find(path);
     if (found == disks_.end() || found->second.vm == vm.str()) return;
-    throw Error(ErrorKind::AlreadyExists, shown + " belongs to VM '" + found->second.vm +
-                                              "', which writes to it: two guests on one disk destroy it")
+    throw Error(ErrorKind::AlreadyExists,
+                shown + " is a disk of VM '" + found->second.vm + "', whose guest alone may use it")
         .about(field);
 }
 
