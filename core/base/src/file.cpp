@@ -51,32 +51,6 @@ std::vector<std::string> namesIn(UniqueFd fd, const fs::path& path) {
     return names;
 }
 
-/// Reads an open file that must be regular.
-std::string readRegular(int fd, const fs::path& path, std::size_t limit) {
-    struct stat status {};
-    if (::fstat(fd, &status) != 0) fail("cannot inspect", path);
-    if (!S_ISREG(status.st_mode)) {
-        throw Error(ErrorKind::InvalidArgument, "cannot read " + path.string() + ": it is not a regular file");
-    }
-    const auto tooLarge = [&] {
-        return Error(ErrorKind::ResourceExhausted,
-                     "cannot read " + path.string() + ": it is larger than " + std::to_string(limit) + " bytes");
-    };
-    if (static_cast<std::uint64_t>(status.st_size) > limit) throw tooLarge();
-    std::string content;
-    std::array<char, 16384> buffer{};
-    for (;;) {
-        const ssize_t got = ::read(fd, buffer.data(), buffer.size());
-        if (got < 0) {
-            if (errno == EINTR) continue;
-            fail("cannot read", path);
-        }
-        if (got == 0) return content;
-        content.append(buffer.data(), static_cast<std::size_t>(got));
-        if (content.size() > limit) throw tooLarge();  // it grew while we read
-    }
-}
-
 void syncFd(int fd, const fs::path& path) {
     if (::fsync(fd) != 0) fail("cannot sync", path);
 }
@@ -104,6 +78,31 @@ UniqueFd openFile(const fs::path& path, int flags, mode_t mode) {
     return fd;
 }
 
+std::string readOpenFile(int fd, const fs::path& path, std::size_t limit) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) fail("cannot inspect", path);
+    if (!S_ISREG(status.st_mode)) {
+        throw Error(ErrorKind::InvalidArgument, "cannot read " + path.string() + ": it is not a regular file");
+    }
+    const auto tooLarge = [&] {
+        return Error(ErrorKind::ResourceExhausted,
+                     "cannot read " + path.string() + ": it is larger than " + std::to_string(limit) + " bytes");
+    };
+    if (static_cast<std::uint64_t>(status.st_size) > limit) throw tooLarge();
+    std::string content;
+    std::array<char, 16384> buffer{};
+    for (;;) {
+        const ssize_t got = ::read(fd, buffer.data(), buffer.size());
+        if (got < 0) {
+            if (errno == EINTR) continue;
+            fail("cannot read", path);
+        }
+        if (got == 0) return content;
+        content.append(buffer.data(), static_cast<std::size_t>(got));
+        if (content.size() > limit) throw tooLarge();  // it grew while we read
+    }
+}
+
 std::optional<std::string> readFileAt(int directory, const std::string& name, std::size_t limit) {
     // O_NONBLOCK: opening a FIFO must not wait for a writer; it is then refused as no regular file.
     const UniqueFd fd(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
@@ -111,7 +110,7 @@ std::optional<std::string> readFileAt(int directory, const std::string& name, st
         if (errno == ENOENT) return std::nullopt;
         fail("cannot open", name);
     }
-    return readRegular(fd.get(), name, limit);
+    return readOpenFile(fd.get(), name, limit);
 }
 
 std::optional<std::string> readFile(const fs::path& path, std::size_t limit) {

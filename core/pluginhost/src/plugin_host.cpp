@@ -3,6 +3,7 @@
 #include <utility>
 
 #include <mergen/base/file.hpp>
+#include <mergen/base/trust.hpp>
 #include <mergen/pluginhost/plugin_host.hpp>
 
 #include "loaded_plugin.hpp"
@@ -122,7 +123,7 @@ PluginInfo PluginHost::Impl::look(const fs::path& directory, const fs::path& fil
 }
 
 const std::vector<PluginInfo>& PluginHost::Impl::scan() {
-    const fs::path directory = trustedDirectory(config_.directory);
+    const fs::path directory = trustedDirectory(config_.directory, "the plugin folder " + config_.directory.string());
     const std::map<fs::path, Tried> known = std::exchange(tried_, {});
     found_.clear();
     std::map<std::pair<std::string, std::string>, fs::path> names;

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <sys/types.h>
 
-/// Which files may be mapped into a server that may be root: only those that nobody but root and the server's own user
-/// can change or put in their place.
+/// Which library may be mapped into the server: one under the rule of mergen/base/trust.hpp, known again by its
+/// identity.
 namespace mergen::pluginhost {
 
 /// Which content a path stood for when it was looked at. The time of the last status change is in it because it cannot
@@ -18,11 +18,6 @@ struct FileIdentity {
     std::int64_t changed = 0;   ///< ns since the epoch
     bool operator==(const FileIdentity&) const = default;
 };
-
-/// The plugin folder without links in its path. It must belong to root or to our user and be writable by its owner
-/// only; so must every folder above it, where the sticky bit (/tmp) is enough. Throws Error: NotFound, InvalidArgument
-/// (not absolute, no folder), PermissionDenied naming the folder at fault, whose it is or its mode, and what to do.
-[[nodiscard]] std::filesystem::path trustedDirectory(const std::filesystem::path& directory);
 
 struct TrustedFile {
     std::filesystem::path path;  ///< without links: what is to be loaded

@@ -21,6 +21,8 @@ namespace mergen {
 /// FIFOs (a FIFO would hang a plain open) and throws ResourceExhausted beyond the limit.
 [[nodiscard]] std::optional<std::string> readFile(const std::filesystem::path& path, std::size_t limit);
 [[nodiscard]] std::optional<std::string> readFileAt(int directory, const std::string& name, std::size_t limit);
+/// The same of a file that is open; `path` is what error texts call it.
+[[nodiscard]] std::string readOpenFile(int fd, const std::filesystem::path& path, std::size_t limit);
 
 /// Writes all of `data`, however many write(2) it takes.
 void writeAll(int fd, std::string_view data, std::string_view what);
