@@ -142,6 +142,7 @@ Object::Ptr eventView(const engine::Event& event) {
     body->set("outcome", event.outcome);
     body->set("durationUs", Poco::Int64{event.duration.count()});
     body->set("cause", orNull(event.cause));
+    body->set("by", orNull(event.by));
     return body;
 }
 

@@ -70,9 +70,9 @@ void Operation::emit(std::string_view step, std::string_view outcome, Clock::tim
     event.outcome = outcome;
     event.duration = took;
     event.cause = cause;
-    vm_->timeline.append(std::move(event));
-    const LogField fields[] = {{"vm", vm_->id.str()}, {"operation", name_},      {"op", id_},     {"step", step},
-                               {"outcome", outcome},  {"took_us", took.count()}, {"cause", cause}};
+    const std::string by = vm_->timeline.append(std::move(event)).by;
+    const LogField fields[] = {{"vm", vm_->id.str()}, {"operation", name_},      {"op", id_},      {"step", step},
+                               {"outcome", outcome},  {"took_us", took.count()}, {"cause", cause}, {"by", by}};
     const bool whole = step.empty();
     const bool failed = outcome == "failed";
     log_.write(failed ? (whole ? LogLevel::Error : LogLevel::Warning) : (whole ? LogLevel::Info : LogLevel::Debug),

@@ -16,7 +16,7 @@ class Timeline {
 public:
     explicit Timeline(std::size_t limit) : limit_(limit) {}
 
-    /// Gives `event` its sequence number and time and keeps it.
+    /// Gives `event` its sequence number, its time and who asked (AskedBy of this thread), and keeps it.
     Event append(Event event);
     [[nodiscard]] std::vector<Event> events() const;
 

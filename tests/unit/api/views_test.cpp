@@ -121,9 +121,10 @@ TEST(ApiViews, AnEventTellsStepOutcomeAndCause) {
     event.outcome = "failed";
     event.duration = std::chrono::microseconds(1500);
     event.cause = "no tap";
+    event.by = "token:ci";
     EXPECT_EQ(json::render(*eventView(event)),
               R"({"sequence":7,"at":"1970-01-01T00:00:00.000Z","vm":"a","operation":"start","operationId":"op",)"
-              R"("step":"network","outcome":"failed","durationUs":1500,"cause":"no tap"})");
+              R"("step":"network","outcome":"failed","durationUs":1500,"cause":"no tap","by":"token:ci"})");
 }
 
 }  // namespace

@@ -109,6 +109,7 @@ struct Event {
     std::string outcome;      ///< "started", "ok", "failed", "undone", "skipped", "note"
     std::chrono::microseconds duration{};
     std::string cause;  ///< the error's text, or what a note says
+    std::string by{};   ///< who asked, as AskedBy says; empty: the server itself
 };
 
 /// One part of the server and whether it can work.
