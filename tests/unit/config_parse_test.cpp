@@ -68,6 +68,10 @@ max_queued = 64
 max_body = 64KiB
 read_timeout = 1500ms
 drain_timeout = 2m
+socket = /run/s.sock
+socket_group = kvm
+token_file = /etc/mergen/tokens
+insecure = true
 [log]
 level = warn
 format = text
@@ -114,6 +118,10 @@ TEST(Config, EveryKeyReachesItsField) {
     EXPECT_EQ(config.server.maxBody, Bytes{65536});
     EXPECT_EQ(config.server.readTimeout, 1500ms);
     EXPECT_EQ(config.server.drainTimeout, 2min);
+    EXPECT_EQ(config.server.socket, "/run/s.sock");
+    EXPECT_EQ(config.server.socketGroup, "kvm");
+    EXPECT_EQ(config.server.tokenFile, "/etc/mergen/tokens");
+    EXPECT_TRUE(config.server.insecure);
     EXPECT_EQ(config.log.level, LogLevel::Warning);
     EXPECT_EQ(config.log.format, LogFormat::Text);
     EXPECT_EQ(config.paths.configRoot, "/a");
@@ -155,6 +163,32 @@ TEST(Config, ThePrintedOneParsesToTheSame) {
     }
     const std::string defaults = render(parse(""));
     EXPECT_EQ(render(parse(defaults)), defaults);
+}
+
+TEST(Config, TheSocketStandsInTheRunRootUnlessItIsNamedOrUnwanted) {
+    EXPECT_EQ(parse("").socketPath(), "/run/firecracker/mergend.sock");
+    EXPECT_EQ(parse("[paths]\nrun_root = /c\n").socketPath(), "/c/mergend.sock");
+    EXPECT_EQ(parse("[server]\nsocket = /s\n").socketPath(), "/s");
+    EXPECT_EQ(parse("[server]\nsocket =\n").socketPath(), "");
+}
+
+TEST(Config, OtherHostsAreServedOnlyWithTokensOrWhenThatIsSaid) {
+    for (const char* const address :
+         {"0.0.0.0:80", "*:80", "192.0.2.7:80", "[::]:80", "[2001:db8::1]:80", "[::ffff:127.0.0.1]:80"}) {
+        const std::string listen = "[server]\nlisten = " + std::string(address) + "\n";
+        EXPECT_THAT(problemsOf(listen),
+                    ElementsAre(testing::AllOf(testing::StartsWith("f.ini:2: server.listen: '"),
+                                               testing::HasSubstr("can be reached from other hosts"),
+                                               testing::HasSubstr("set token_file ('mergend --new-token NAME' makes a "
+                                                                  "token), or insecure = true"))))
+            << address;
+        EXPECT_THAT(problemsOf(listen + "insecure = false\ntoken_file =\n"), testing::SizeIs(1)) << address;
+        EXPECT_THAT(problemsOf(listen + "token_file = /t\n"), testing::IsEmpty()) << address;
+        EXPECT_THAT(problemsOf(listen + "insecure = true\n"), testing::IsEmpty()) << address;
+    }
+    for (const char* const address : {":80", "localhost:80", "127.0.0.1:80", "127.9.9.9:80", "[::1]:80", ""}) {
+        EXPECT_THAT(problemsOf("[server]\nlisten = " + std::string(address) + "\n"), testing::IsEmpty()) << address;
+    }
 }
 
 TEST(Config, EveryDefaultIsWrittenAsTheTableSaysIt) {
@@ -207,9 +241,21 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"[log]\nlevel = loud\n", "f.ini:2: log.level: 'loud' is not debug, info, warn or error"},
         Refused{"[log]\nformat = xml\n", "f.ini:2: log.format: 'xml' is not json or text"},
         Refused{
-            "[server]\nlisten = 0.0.0.0:80\n",
-            "f.ini:2: server.listen: '0.0.0.0:80' cannot be listened on: only loopback is served, as the API has no "
-            "authentication yet; write 127.0.0.1:PORT, [::1]:PORT, localhost:PORT or :PORT"},
+            "[server]\nlisten = example.org:80\n",
+            "f.ini:2: server.listen: 'example.org:80' cannot be listened on: 'example.org' is no address, and names "
+            "are not looked up; write ADDRESS:PORT, [IPV6]:PORT, localhost:PORT, :PORT or *:PORT"},
+        Refused{"[server]\nlisten =\nsocket =\n",
+                "f.ini:2: server.listen: there is nothing to listen on, as socket is empty, too"},
+        Refused{"[server]\nlisten =\nport_file = /p\n",
+                "f.ini:3: server.port_file: there is no port to write, as listen is empty"},
+        Refused{"[server]\nsocket = run/s\n", "f.ini:2: server.socket: 'run/s' is not an absolute path"},
+        Refused{"[server]\nsocket = "
+                "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                "aaaaaaaaaaaaa\n",
+                "f.ini:2: server.socket: the socket's path has 108 bytes; at most 107 are possible"},
+        Refused{"[server]\nsocket_group = a b\n",
+                "f.ini:2: server.socket_group: 'a b' is no name or number of a group"},
+        Refused{"[server]\ninsecure = maybe\n", "f.ini:2: server.insecure: 'maybe' is not true or false"},
         Refused{
             "[backends]\nstorage = Files\n",
             "f.ini:2: backends.storage: 'Files' is no name of a plugin: 1 to 32 lower-case letters, digits and '-'"},

@@ -49,8 +49,9 @@ std::optional<std::string> matchPath(std::string_view pattern, const std::vector
 
 }  // namespace
 
-Api::Api(VmService& service, std::function<std::vector<PluginRow>()> plugins)
-    : service_(service), plugins_(std::move(plugins)) {}
+Api::Api(VmService& service, std::function<std::vector<PluginRow>()> plugins,
+         std::function<engine::ComponentHealth()> access)
+    : service_(service), plugins_(std::move(plugins)), access_(std::move(access)) {}
 
 const std::vector<Route>& Api::routes() {
     static const std::vector<Route> table{
@@ -100,7 +101,8 @@ Result Api::health(const Call&) const {
 }
 
 Result Api::ready(const Call&) const {
-    const std::vector<engine::ComponentHealth> components = service_.health();
+    std::vector<engine::ComponentHealth> components = service_.health();
+    components.push_back(access_());
     const bool ok = std::ranges::all_of(components, &engine::ComponentHealth::ok);
     Poco::JSON::Array::Ptr list(new Poco::JSON::Array);
     for (const engine::ComponentHealth& component : components) list->add(componentView(component));

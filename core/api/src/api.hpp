@@ -37,8 +37,9 @@ struct Route {
 /// The routes of REST and what they answer; knows nothing of connections. Threads: every method from any at once.
 class Api {
 public:
-    /// `service` is borrowed.
-    Api(VmService& service, std::function<std::vector<PluginRow>()> plugins);
+    /// `service` is borrowed. `access` tells on the health page who may ask.
+    Api(VmService& service, std::function<std::vector<PluginRow>()> plugins,
+        std::function<engine::ComponentHealth()> access);
 
     [[nodiscard]] static const std::vector<Route>& routes();
 
@@ -73,6 +74,7 @@ private:
 
     VmService& service_;
     const std::function<std::vector<PluginRow>()> plugins_;
+    const std::function<engine::ComponentHealth()> access_;
 };
 
 }  // namespace mergen::api

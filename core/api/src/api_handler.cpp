@@ -1,22 +1,19 @@
 #include "api_handler.hpp"
 
-#include <algorithm>
-#include <arpa/inet.h>
 #include <chrono>
 #include <exception>
-#include <netinet/in.h>
-#include <optional>
 #include <string_view>
-#include <vector>
 
 #include <Poco/Net/HTTPMessage.h>
 #include <Poco/Net/MediaType.h>
-#include <Poco/String.h>
 
+#include <mergen/api/tokens.hpp>
 #include <mergen/base/text.hpp>
+#include <mergen/engine/asked_by.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/types.hpp>
 
+#include "http/message.hpp"
 #include "problem.hpp"
 #include "request_id.hpp"
 #include "target.hpp"
@@ -24,8 +21,6 @@
 namespace mergen::api {
 
 namespace {
-
-constexpr auto requestIdHeader = "X-Request-Id";
 
 Problem problem(int status, std::string detail) {
     Problem made;
@@ -39,39 +34,6 @@ Problem unframed(int status, std::string detail) {
     Problem made = problem(status, std::move(detail));
     made.headers.emplace_back("Connection", "close");
     return made;
-}
-
-/// Whether a Host names this machine without asking DNS: an address, or localhost. A web page can make a browser send
-/// its requests here under a name that it controls (DNS rebinding), but not under these.
-bool isLiteralHost(const std::string& host) {
-    std::string name = host;
-    std::string port;
-    const std::size_t bracket = host.rfind(']');
-    const std::size_t colon = host.rfind(':');
-    if (colon != std::string::npos && (bracket == std::string::npos || colon > bracket)) {
-        name = host.substr(0, colon);
-        port = host.substr(colon + 1);
-    }
-    if (port.size() > 5 || port.find_first_not_of("0123456789") != std::string::npos) return false;
-    if (Poco::icompare(name, "localhost") == 0) return true;
-    in_addr v4{};
-    if (::inet_pton(AF_INET, name.c_str(), &v4) == 1) return true;
-    in6_addr v6{};
-    return name.size() > 2 && name.front() == '[' && name.back() == ']' &&
-           ::inet_pton(AF_INET6, name.substr(1, name.size() - 2).c_str(), &v6) == 1;
-}
-
-/// Refuses what a browser sends for a page of another site. Programs send neither Origin nor a name.
-std::optional<Problem> refuseForeignPages(const Poco::Net::HTTPServerRequest& request) {
-    if (request.has("Origin")) {
-        return problem(403, "requests of web pages (with an Origin) are refused");
-    }
-    if (request.has("Host") && !isLiteralHost(request.get("Host"))) {
-        return problem(403, "Host '" + printable(request.get("Host"), 80) +
-                                "' is neither an address nor localhost; names are refused, as a foreign web page could "
-                                "have chosen them");
-    }
-    return std::nullopt;
 }
 
 bool isJson(const Poco::Net::HTTPServerRequest& request) {
@@ -102,6 +64,12 @@ std::variant<std::string, Problem> readBody(Poco::Net::HTTPServerRequest& reques
     return body;
 }
 
+/// Whom the front's gate has let in; empty behind another front.
+std::string callerOf(const Poco::Net::HTTPServerRequest& request) {
+    const auto* const own = dynamic_cast<const http::MemoryRequest*>(&request);
+    return own == nullptr ? "" : own->caller().name;
+}
+
 std::string requestIdOf(const Poco::Net::HTTPServerRequest& request) {
     const std::string given = request.get(requestIdHeader, "");
     return isRequestId(given) ? given : newRequestId();
@@ -120,7 +88,6 @@ void send(Poco::Net::HTTPServerResponse& response, const Answer& answer, const s
 }
 
 Result ApiHandler::answer(Poco::Net::HTTPServerRequest& request) const {
-    if (auto refused = refuseForeignPages(request)) return *std::move(refused);
     Names names = Names::Vm;
     try {
         Target target = parseTarget(request.getURI());
@@ -150,8 +117,10 @@ Result ApiHandler::answer(Poco::Net::HTTPServerRequest& request) const {
 void ApiHandler::handleRequest(Poco::Net::HTTPServerRequest& request, Poco::Net::HTTPServerResponse& response) {
     const auto begun = std::chrono::steady_clock::now();
     const std::string requestId = requestIdOf(request);
+    const std::string caller = callerOf(request);
     Result result;
     try {
+        const engine::AskedBy asker(caller);
         result = answer(request);
     } catch (const std::exception& error) {  // Poco's, Boost's, the standard library's: a fault of ours, said once
         Problem fault = problemOf(Error(ErrorKind::Internal, error.what()), Names::Vm);
@@ -160,11 +129,13 @@ void ApiHandler::handleRequest(Poco::Net::HTTPServerRequest& request, Poco::Net:
     const auto* failure = std::get_if<Problem>(&result);
     const Answer made = failure == nullptr ? std::get<Answer>(result) : answerOf(*failure, requestId);
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begun);
-    const std::string target = printable(request.getURI(), 200);
+    const std::string target = withoutTokens(printable(request.getURI(), 200));
     const bool failed = failure != nullptr && failure->status >= 500;
-    const std::string cause = failure == nullptr ? "" : failure->cause.empty() ? failure->detail : failure->cause;
+    const std::string cause =
+        failure == nullptr ? "" : withoutTokens(failure->cause.empty() ? failure->detail : failure->cause);
     if (failed) {
         log_.error("api.request.failed", {{"request", requestId},
+                                          {"by", caller},
                                           {"method", request.getMethod()},
                                           {"target", target},
                                           {"status", made.status},
@@ -172,6 +143,7 @@ void ApiHandler::handleRequest(Poco::Net::HTTPServerRequest& request, Poco::Net:
                                           {"cause", cause}});
     } else {
         log_.debug("api.request.done", {{"request", requestId},
+                                        {"by", caller},
                                         {"method", request.getMethod()},
                                         {"target", target},
                                         {"status", made.status},

@@ -16,8 +16,9 @@ namespace mergen::api {
 /// Sends `answer` with the headers that every reply has: X-Request-Id, Cache-Control: no-store, nosniff.
 void send(Poco::Net::HTTPServerResponse& response, const Answer& answer, const std::string& requestId);
 
-/// One request over HTTP: who may ask, where it goes, and that its body is whole. Uses Poco's abstract request and
-/// response only, so any front can feed it; one that has checked the message (http::Front) is needed all the same.
+/// One request over HTTP: where it goes, and that its body is whole. Uses Poco's abstract request and response, so any
+/// front can feed it; one that has checked the message and asked the gate who may send it (http::Front) is needed all
+/// the same.
 class ApiHandler final : public Poco::Net::HTTPRequestHandler {
 public:
     /// All borrowed.

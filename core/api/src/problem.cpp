@@ -71,6 +71,8 @@ std::string errorCode(int status) {
     switch (status) {
         case 400:
             return "bad_request";
+        case 401:
+            return "unauthorized";
         case 403:
             return "forbidden";
         case 404:

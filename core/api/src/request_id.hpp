@@ -5,6 +5,8 @@
 
 namespace mergen::api {
 
+inline constexpr auto requestIdHeader = "X-Request-Id";
+
 /// A new id for one request: 16 hexadecimal digits from the kernel's random source.
 [[nodiscard]] std::string newRequestId();
 

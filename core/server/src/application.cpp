@@ -10,10 +10,12 @@
 #include <Poco/Util/Option.h>
 #include <Poco/Util/OptionSet.h>
 
+#include <mergen/api/tokens.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/pluginhost/plugin_host.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/plugin.hpp>
+#include <mergen/server/access.hpp>
 #include <mergen/server/exit_code.hpp>
 #include <mergen/server/instance.hpp>
 #include <mergen/server/log.hpp>
@@ -106,6 +108,10 @@ void Application::defineOptions(Poco::Util::OptionSet& options) {
                              "touch nothing, and end: 0 if all is well, else 1"));
     options.addOption(Option("print-config", "", "print the configuration in force as an INI file, and end"));
     options.addOption(Option("list-plugins", "", "print the plugins found with their settings, and end"));
+    options.addOption(Option("new-token", "",
+                             "print a new token for the API and, on a second line, what belongs into the token_file to "
+                             "let it in; nothing is kept")
+                          .argument("NAME"));
     options.addOption(Option("version", "V", "print the version, and end"));
     options.addOption(Option("help", "h", "print this, and end"));
 }
@@ -113,6 +119,11 @@ void Application::defineOptions(Poco::Util::OptionSet& options) {
 void Application::handleOption(const std::string& name, const std::string& value) {
     if (name == "config") {
         file_ = fs::absolute(value);
+        return;
+    }
+    if (name == "new-token") {
+        mode_ = Mode::NewToken;
+        tokenName_ = value;
         return;
     }
     const std::pair<const char*, Mode> modes[] = {{"check-config", Mode::CheckConfig},
@@ -134,6 +145,7 @@ int Application::main(const std::vector<std::string>& arguments) {
         return exitCode::success;
     }
     if (!arguments.empty()) return usageError("'" + arguments.front() + "' is no option");
+    if (mode_ == Mode::NewToken) return printNewToken();
     if (mode_ != Mode::Serve) Signals::unblock();
     try {
         load();
@@ -149,6 +161,7 @@ int Application::main(const std::vector<std::string>& arguments) {
         case Mode::ListPlugins:
             return listPlugins();
         case Mode::Serve:
+        case Mode::NewToken:
         case Mode::Help:
         case Mode::Version:
             break;
@@ -190,7 +203,8 @@ int Application::serve() {
         return exitCode::startFailed;
     }
     while (signals.wait() == Signals::Event::Hangup) {
-        log.info("server.hangup", {{"effect", "ignored: a changed configuration is read at the next start"}});
+        server.reloadTokens();
+        log.info("server.hangup", {{"effect", "a changed configuration is read at the next start"}});
     }
     log.info("server.draining", {{"limit_ms", config_.server.drainTimeout.count()}});
     if (!server.drain()) {
@@ -204,6 +218,7 @@ int Application::serve() {
 
 int Application::checkConfig() {
     Problems problems = std::move(problems_);
+    static_cast<void>(loadAccess(config_, problems));
     std::vector<std::string> refusals;
     std::vector<std::string> notes;
     try {
@@ -270,6 +285,18 @@ int Application::listPlugins() {
         }
     }
     return exitCode::success;
+}
+
+int Application::printNewToken() const {
+    try {
+        const api::NewToken made = api::newToken(tokenName_);
+        std::cout << made.token << '\n' << made.line << '\n';
+        return exitCode::success;
+    } catch (const Error& error) {
+        if (error.kind() == ErrorKind::InvalidArgument) return usageError(error.what());
+        std::cerr << "mergend: " << error.what() << '\n';
+        return exitCode::startFailed;
+    }
 }
 
 int Application::printHelp() const {

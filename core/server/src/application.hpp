@@ -25,12 +25,13 @@ protected:
     int main(const std::vector<std::string>& arguments) override;
 
 private:
-    enum class Mode : std::uint8_t { Serve, Help, Version, CheckConfig, PrintConfig, ListPlugins };
+    enum class Mode : std::uint8_t { Serve, Help, Version, CheckConfig, PrintConfig, ListPlugins, NewToken };
 
     int serve();
     int checkConfig();
     int printConfig();
     int listPlugins();
+    int printNewToken() const;
     int printHelp() const;
 
     /// Reads the configuration file, or nothing if none was named and the default one does not exist.
@@ -40,6 +41,7 @@ private:
     Mode mode_ = Mode::Serve;
     std::optional<std::filesystem::path> file_;  ///< as given by --config
     std::filesystem::path shown_;                ///< what error texts call it
+    std::string tokenName_;                      ///< of --new-token
     ServerConfig config_;
     Problems problems_;
 };

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include <mergen/api/access.hpp>
 #include <mergen/base/file.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
@@ -21,7 +22,8 @@ constexpr std::array<std::string_view, 7> pluginKinds = {"storage", "supervisor"
 
 /// The longest name that is made below run_root, "/<uuid>/mergen.socket", has 51 bytes, and sun_path of unix(7) room
 /// for 107 and a NUL.
-constexpr std::size_t maxRunRootBytes = 107 - 51;
+constexpr std::size_t maxSocketBytes = 107;
+constexpr std::size_t maxRunRootBytes = maxSocketBytes - 51;
 
 /// What an operator who writes such a value may not know.
 std::string hintFor(std::string_view value) {
@@ -132,7 +134,30 @@ private:
                                                               " include 65534, nobody, or 65535");
             }
         }
+        checkAccess();
         checkRoots();
+    }
+
+    void checkAccess() {
+        const ServerSection& server = config_.server;
+        if (sound({"server.listen", "server.token_file", "server.insecure"}) && !server.listen.host.empty()) {
+            try {
+                api::requireAccessControl(server.listen.host, !server.tokenFile.empty(), server.insecure);
+            } catch (const Error& error) {
+                problem({"server.listen"}, error.what());
+            }
+        }
+        if (sound({"server.listen", "server.socket"}) && server.listen.host.empty() && server.socket.empty()) {
+            problem({"server.listen", "server.socket"}, "there is nothing to listen on, as socket is empty, too");
+        }
+        if (sound({"server.listen", "server.port_file"}) && server.listen.host.empty() && !server.portFile.empty()) {
+            problem({"server.port_file"}, "there is no port to write, as listen is empty");
+        }
+        const std::size_t bytes = config_.socketPath().native().size();
+        if (sound({"server.socket"}) && server.socket != "auto" && bytes > maxSocketBytes) {
+            problem({"server.socket"},
+                    "the socket's path has " + std::to_string(bytes) + " bytes; at most 107 are possible");
+        }
     }
 
     void checkRoots() {
@@ -222,6 +247,10 @@ std::map<std::string, std::string, std::less<>> PluginSection::settings() const 
     std::map<std::string, std::string, std::less<>> result;
     for (const IniEntry& entry : entries) result.emplace(entry.key, entry.value);
     return result;
+}
+
+fs::path ServerConfig::socketPath() const {
+    return server.socket == "auto" ? paths.runRoot / "mergend.sock" : server.socket;
 }
 
 const PluginSection* ServerConfig::findPlugin(std::string_view kind, std::string_view name) const {

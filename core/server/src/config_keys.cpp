@@ -112,6 +112,18 @@ ConfigKey size(const Row& row, Bytes least, Bytes most, auto member) {
             [=](const ServerConfig& config) { return write(member(config)); }};
 }
 
+ConfigKey boolean(const Row& row, auto member) {
+    return {row.section,
+            row.key,
+            "boolean",
+            row.defaultValue,
+            row.sentence,
+            [=](ServerConfig& config, const std::string& value) {
+                member(config) = readAs(MERGEN_KEY_BOOLEAN, value).boolean("value");
+            },
+            [=](const ServerConfig& config) { return std::string(member(config) ? "true" : "false"); }};
+}
+
 fs::path readPath(const std::string& value) {
     const fs::path path(value);
     if (!path.is_absolute()) throw refusal(value, "is not an absolute path");
@@ -237,6 +249,20 @@ std::string readUnitPrefix(const std::string& value) {
     return value;
 }
 
+/// See ServerConfig::socketPath(); no path that readPath() takes is "auto".
+fs::path readSocket(const std::string& value) {
+    return value.empty() || value == "auto" ? fs::path(value) : readPath(value);
+}
+
+std::string readGroup(const std::string& value) {
+    const bool good = value.size() <= 32 && !value.starts_with('-') && std::ranges::all_of(value, [](char c) {
+                          return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                                 c == '-' || c == '_' || c == '.';
+                      });
+    if (!good) throw refusal(value, "is no name or number of a group");
+    return value;
+}
+
 // Writes the generic lambda of a member.
 #define MERGEN_MEMBER(path) [](auto& config) -> auto& { return config.path; }
 
@@ -247,8 +273,10 @@ std::vector<ConfigKey> makeKeys() {
     return {
         custom(
             {"server", "listen", "127.0.0.1:8080",
-             "Address and port of the REST API: 127.0.0.1:PORT, [::1]:PORT, localhost:PORT or :PORT. Loopback only, as "
-             "there is no authentication yet. Port 0: the kernel chooses one; see port_file"},
+             "Address and port of the REST API: ADDRESS:PORT, [IPV6]:PORT, localhost:PORT or :PORT, the last two on "
+             "loopback; *:PORT on every IPv4 address of the host, [::]:PORT on every address. Other hosts are served "
+             "only with token_file, or with insecure. Port 0: the kernel chooses one; see port_file. Empty: the socket "
+             "only"},
             "address", parseListen, [](const ListenAddress& address) { return toString(address); },
             MERGEN_MEMBER(server.listen)),
         path(
@@ -269,6 +297,24 @@ std::vector<ConfigKey> makeKeys() {
              "How long SIGTERM waits for requests and operations in progress. What is not done by then is left to the "
              "next start, which finishes or undoes it; VMs run on in any case"},
             100ms, 1h, MERGEN_MEMBER(server.drainTimeout)),
+        custom(
+            {"server", "socket", "auto",
+             "Unix socket beside it, of mode 0660: whoever its group has may do anything, without a token. At most 107 "
+             "bytes. auto: <run_root>/mergend.sock. Empty: none"},
+            "path", readSocket, [](const fs::path& socket) { return socket.string(); }, MERGEN_MEMBER(server.socket)),
+        custom(
+            {"server", "socket_group", "",
+             "Group that may use the socket, by name or number. Empty: the server's own, which is root's if root "
+             "started it"},
+            "group", readGroup, [](const std::string& group) { return group; }, MERGEN_MEMBER(server.socketGroup)),
+        path({"server", "token_file", "",
+              "File with the hashes of the tokens of which every request over TCP then needs one, as Authorization: "
+              "Bearer TOKEN; 'mergend --new-token NAME' prints a token and its line. Mode 0600 or 0640, read again on "
+              "SIGHUP. Empty: loopback needs no token, and other addresses are refused"},
+             MERGEN_MEMBER(server.tokenFile)),
+        boolean({"server", "insecure", "false",
+                 "Serve an address that other hosts reach without any token: whoever reaches it can do anything"},
+                MERGEN_MEMBER(server.insecure)),
 
         custom(
             {"log", "level", "info", "The least level that is written: debug, info, warn or error"}, "level",

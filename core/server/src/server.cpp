@@ -5,6 +5,7 @@
 
 #include <systemd/sd-daemon.h>
 
+#include <mergen/api/access.hpp>
 #include <mergen/base/file.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/server/folders.hpp>
@@ -88,6 +89,7 @@ Problems Server::prepare() {
     instance_ = loadInstance(config_.paths.dataRoot);
     plugins_ = std::make_unique<pluginhost::PluginHost>(pluginHostConfig(config_, instance_), log_);
     Problems problems;
+    access_ = loadAccess(config_, problems);
     checkPluginSections(config_, plugins_->scan(), problems);
     return problems;
 }
@@ -134,6 +136,10 @@ void Server::makeEngine() {
 void Server::serve() {
     const api::ApiConfig config{.host = config_.server.listen.host,
                                 .port = config_.server.listen.port,
+                                .socket = config_.socketPath(),
+                                .socketGroup = access_.socketGroup,
+                                .tokens = access_.tokens,
+                                .insecure = config_.server.insecure,
                                 .threads = config_.server.threads,
                                 .maxQueued = config_.server.maxQueued,
                                 .readTimeout = config_.server.readTimeout,
@@ -142,7 +148,9 @@ void Server::serve() {
     // Nothing is loaded or unloaded any more, so that API threads need not ask the host, which knows one thread only.
     api_ = std::make_unique<api::ApiServer>(
         config, *engine_, [rows = pluginRows(plugins_->plugins())] { return rows; }, log_);
-    const std::string url = "http://" + toString(ListenAddress{config.host, api_->port()});
+    const std::string url = config.host.empty() ? "unix:" + config.socket.string()
+                                                : "http://" + toString(ListenAddress{config.host, api_->port()});
+    logAccess();
     if (!config_.server.portFile.empty()) {
         writeFileAtomically(config_.server.portFile, std::to_string(api_->port()) + "\n", 0644);
         portFileWritten_ = true;
@@ -150,8 +158,50 @@ void Server::serve() {
     log_.info("server.ready", {{"message", "mergend " + version() + " listening on " + url},
                                {"version", version()},
                                {"url", url},
+                               {"socket", config.socket.string()},
                                {"instance", instance_}});
     notify("READY=1\nSTATUS=Listening on " + url);
+}
+
+void Server::logAccess() const {
+    const ServerSection& server = config_.server;
+    if (const auto socket = config_.socketPath(); !socket.empty()) {
+        const gid_t group = access_.socketGroup.value_or(::getegid());
+        log_.info("api.socket", {{"path", socket.string()}, {"mode", "0660"}, {"gid", group}});
+    }
+    if (server.listen.host.empty()) return;
+    const std::string address = toString(ListenAddress{server.listen.host, api_->port()});
+    const bool tokens = access_.tokens != nullptr;
+    if (api::isLoopback(server.listen.host)) {
+        log_.info("api.loopback", {{"address", address},
+                                   {"effect", "only this host is served; so ':PORT' and 'localhost:PORT' mean"},
+                                   {"access", tokens ? "with a token" : "every user of this host, without a token"}});
+    } else if (tokens) {
+        log_.warning("api.cleartext", {{"address", address},
+                                       {"effect",
+                                        "other hosts are served with a token, which travels unencrypted: put "
+                                        "TLS before it, or trust the network"}});
+    } else {
+        log_.warning("api.insecure", {{"address", address},
+                                      {"effect",
+                                       "INSECURE: whoever reaches this address can do all that the server "
+                                       "can, as insecure = true and no token_file is set"}});
+    }
+}
+
+void Server::reloadTokens() {
+    if (access_.tokens == nullptr) return;
+    try {
+        access_.tokens->reload();
+    } catch (const std::exception& error) {
+        log_.error("api.tokens.kept", {{"cause", error.what()}, {"effect", "the tokens read before stay valid"}});
+        return;
+    }
+    const std::size_t count = access_.tokens->current()->size();
+    const LogField fields[] = {{"file", access_.tokens->path().string()},
+                               {"tokens", count},
+                               {"effect", count == 0 ? "no request over TCP is let in any more" : ""}};
+    log_.write(count == 0 ? LogLevel::Warning : LogLevel::Info, "api.tokens.reloaded", fields);
 }
 
 bool Server::drain() {

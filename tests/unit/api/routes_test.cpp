@@ -34,13 +34,14 @@ TEST(ApiRoutes, ReadinessNamesEveryComponent) {
     ServerFixture fixture;
     const Reply ready = fixture.request("GET", "/readyz");
     EXPECT_EQ(ready.status, 200);
-    EXPECT_EQ(ready.body,
-              R"({"status":"ok","components":[{"kind":"storage","name":"fake","ok":true,"detail":"fine"}]})");
+    EXPECT_EQ(ready.body, R"({"status":"ok","components":[{"kind":"storage","name":"fake","ok":true,"detail":"fine"},)"
+                          R"({"kind":"api","name":"access","ok":true,"detail":"127.0.0.1:)" +
+                              std::to_string(fixture.port()) + R"(, from this host only, no token needed"}]})");
     fixture.state().components.push_back({"network", "linux", false, "no nftables"});
     const Reply broken = fixture.request("GET", "/readyz");
     EXPECT_EQ(broken.status, 503);
     EXPECT_EQ(broken.text("status"), "unavailable");
-    EXPECT_EQ(broken.json()->getArray("components")->size(), 2U);
+    EXPECT_EQ(broken.json()->getArray("components")->size(), 3U);
 }
 
 TEST(ApiRoutes, PluginsAreListedWithTheirSettings) {

@@ -5,8 +5,6 @@
 #include <cerrno>
 #include <exception>
 #include <memory>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -15,6 +13,7 @@
 #include <Poco/Net/HTTPRequest.h>
 #include <Poco/Net/HTTPRequestHandler.h>
 
+#include <mergen/api/tokens.hpp>
 #include <mergen/sdk/error.hpp>
 
 #include "message.hpp"
@@ -26,37 +25,12 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr std::uint64_t listenerId = 0;
-constexpr std::uint64_t wakeupId = 1;
+constexpr std::uint64_t wakeupId = 0;
+constexpr std::uint64_t firstListenerId = 1;
 constexpr milliseconds tick{100};                // how exactly deadlines are kept
 constexpr milliseconds closingTime{2000};        // for the client to take the last reply
 constexpr std::size_t closingBytes = 4U << 20U;  // that it may still send meanwhile
 constexpr std::size_t chunk = 64U << 10U;
-
-/// The socket that clients connect to. SO_REUSEADDR only: Poco would add SO_REUSEPORT, with which a second server of
-/// the same user shares the port instead of being refused.
-UniqueFd openListener(const Poco::Net::SocketAddress& address) {
-    UniqueFd fd(::socket(address.af(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd) throw Error::fromErrno(errno, "cannot make the API's socket");
-    const int on = 1;
-    const bool ready = ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-                       ::bind(fd.get(), address.addr(), address.length()) == 0 && ::listen(fd.get(), SOMAXCONN) == 0;
-    if (ready) return fd;
-    const int cause = errno;
-    const std::string text = "cannot listen on " + address.toString();
-    if (cause == EADDRINUSE) {
-        throw Error(ErrorKind::AlreadyExists, text + ": the port is in use by another program");
-    }
-    throw Error::fromErrno(cause, text);
-}
-
-Poco::Net::SocketAddress addressOf(const UniqueFd& fd) {
-    sockaddr_storage storage{};
-    socklen_t length = sizeof storage;
-    auto* const address = reinterpret_cast<sockaddr*>(&storage);  // the kernel's calls want it so
-    if (::getsockname(fd.get(), address, &length) != 0) throw Error::fromErrno(errno, "cannot read the API's address");
-    return {address, length};
-}
 
 bool isLooking(const std::string& method) {
     return method == "GET" || method == "HEAD";
@@ -64,16 +38,19 @@ bool isLooking(const std::string& method) {
 
 }  // namespace
 
-Front::Front(FrontConfig config, Poco::Net::HTTPRequestHandlerFactory::Ptr handlers, Refuse refuse, Log& log)
-    : config_(std::move(config)),
+Front::Front(FrontConfig config, std::vector<Listener> listeners, Poco::Net::HTTPRequestHandlerFactory::Ptr handlers,
+             Gate gate, Refuse refuse, Log& log)
+    : config_(config),
       handlers_(std::move(handlers)),
+      gate_(std::move(gate)),
       refuse_(std::move(refuse)),
       log_(log),
       maxChanging_(std::max(1U, config_.threads - config_.threads / 4)),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       wakeup_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      listener_(openListener(config_.address)),
-      server_(addressOf(listener_)) {
+      listeners_(std::move(listeners)),
+      nextId_(firstListenerId + listeners_.size()) {
+    for (const Listener& listener : listeners_) port_ = std::max(port_, listener.address().port());
     if (!epoll_ || !wakeup_) throw Error::fromErrno(errno, "cannot make the API's event queue");
     epoll_event event{};
     event.events = EPOLLIN;
@@ -137,12 +114,12 @@ void Front::loop() {
         const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
         for (int i = 0; i < count; ++i) {
             const epoll_event& event = events[static_cast<std::size_t>(i)];
-            if (event.data.u64 == listenerId) {
-                accept();
-            } else if (event.data.u64 == wakeupId) {
+            if (event.data.u64 == wakeupId) {
                 std::uint64_t drained = 0;
                 static_cast<void>(!::read(wakeup_.get(), &drained, sizeof drained));
                 takeDone();
+            } else if (event.data.u64 - firstListenerId < listeners_.size()) {
+                accept(listeners_[event.data.u64 - firstListenerId]);
             } else {
                 onEvent(event.data.u64, event.events);
             }
@@ -152,20 +129,24 @@ void Front::loop() {
 }
 
 void Front::resumeAccepting() {
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.u64 = listenerId;
-    accepting_ = ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener_.get(), &event) == 0;
+    accepting_ = true;
+    for (std::size_t i = 0; i < listeners_.size(); ++i) {
+        epoll_event event{};
+        event.events = EPOLLIN;
+        event.data.u64 = firstListenerId + i;
+        const bool watched = ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listeners_[i].fd(), &event) == 0;
+        if (!watched && errno != EEXIST) accepting_ = false;  // tried again at the next tick
+    }
 }
 
 void Front::pauseAccepting() {
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
+    for (const Listener& listener : listeners_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener.fd(), nullptr);
     accepting_ = false;
 }
 
 void Front::beginStop() {
     stopBegun_ = true;
-    listener_.reset();
+    listeners_.clear();
     accepting_ = false;
     std::erase_if(connections_, [](const auto& entry) {
         const Phase phase = entry.second.phase;
@@ -173,28 +154,24 @@ void Front::beginStop() {
     });
 }
 
-void Front::accept() {
+void Front::accept(const Listener& listener) {
     // A few at a time, so that a flood of new connections does not keep the others waiting.
-    for (int i = 0; i < 16 && listener_; ++i) {
+    for (int i = 0; i < 16; ++i) {
         if (connections_.size() >= config_.maxConnections && !makeRoom()) {
             pauseAccepting();  // the kernel queues them meanwhile
             return;
         }
-        sockaddr_storage storage{};
-        socklen_t length = sizeof storage;
-        auto* const address = reinterpret_cast<sockaddr*>(&storage);
-        UniqueFd fd(::accept4(listener_.get(), address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        Peer peer;
+        UniqueFd fd = listener.accept(peer);
         if (!fd) {
             const bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
             if (exhausted && !makeRoom()) pauseAccepting();
             return;  // nobody there, or gone again already
         }
-        const int on = 1;
-        static_cast<void>(::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));  // slower without
         const std::uint64_t id = nextId_++;
         Connection& connection = connections_[id];
         connection.fd = std::move(fd);
-        connection.peer = Poco::Net::SocketAddress(address, length);
+        connection.peer = std::move(peer);
         connection.since = steady_clock::now();
         connection.deadline = connection.since + config_.requestTimeout;
         watch(id, connection, EPOLLIN);
@@ -210,7 +187,7 @@ bool Front::makeRoom() {
         if (oldest == connections_.end() || entry->second.since < oldest->second.since) oldest = entry;
     }
     if (oldest == connections_.end()) return false;
-    log_.debug("http.connection.evicted", {{"peer", oldest->second.peer.toString()}});
+    log_.debug("http.connection.evicted", {{"peer", oldest->second.peer.text}});
     close(oldest->first);
     return true;
 }
@@ -321,6 +298,12 @@ bool Front::readHead(std::uint64_t id, Connection& connection) {
         }
         connection.head = std::get<http::Head>(std::move(parsed));
         connection.headBytes = length;
+        auto entered = gate_(connection.head, connection.peer);
+        if (const auto* refusal = std::get_if<Refusal>(&entered)) {
+            refuse(id, connection, *refusal);
+            return false;
+        }
+        connection.caller = std::get<Caller>(std::move(entered));
         if (connection.head.contentLength > config_.maxBody) {
             refuse(id, connection,
                    {413, "the body has " + std::to_string(connection.head.contentLength) + " bytes; at most " +
@@ -358,7 +341,8 @@ bool Front::readBody(std::uint64_t id, Connection& connection) {
 
 void Front::dispatch(std::uint64_t id, Connection& connection) {
     const auto bodyBytes = static_cast<std::size_t>(connection.head.contentLength);
-    Job job{id, std::move(connection.head), connection.input.substr(connection.headBytes, bodyBytes), connection.peer};
+    Job job{id, std::exchange(connection.head, {}), connection.input.substr(connection.headBytes, bodyBytes),
+            connection.peer, std::move(connection.caller)};
     connection.input.erase(0, connection.headBytes + bodyBytes);
     bool queued = false;
     {
@@ -367,6 +351,7 @@ void Front::dispatch(std::uint64_t id, Connection& connection) {
         if (queued) (isLooking(job.head.method) ? looking_ : changing_).push_back(std::move(job));
     }
     if (!queued) {
+        connection.head = std::move(job.head);
         refuse(id, connection, {503, "too many requests wait already; try again in a moment"});
         return;
     }
@@ -375,17 +360,17 @@ void Front::dispatch(std::uint64_t id, Connection& connection) {
     watch(id, connection, 0);
 }
 
-std::string Front::refusalText(const Refusal& refusal) {
+std::string Front::refusalText(const Refusal& refusal, const http::Head& head) {
     MemoryResponse response;
-    refuse_(refusal.status, refusal.detail, response);
+    refuse_(refusal, head, response);
     response.setKeepAlive(false);
-    return response.serialise(/*toHead=*/false);
+    return response.serialise(/*toHead=*/head.method == Poco::Net::HTTPRequest::HTTP_HEAD);
 }
 
 void Front::refuse(std::uint64_t id, Connection& connection, const Refusal& refusal) {
     log_.debug("http.refused",
-               {{"peer", connection.peer.toString()}, {"status", refusal.status}, {"cause", refusal.detail}});
-    reply(id, connection, refusalText(refusal), /*keepAlive=*/false);
+               {{"peer", connection.peer.text}, {"status", refusal.status}, {"cause", withoutTokens(refusal.detail)}});
+    reply(id, connection, refusalText(refusal, connection.head), /*keepAlive=*/false);
 }
 
 void Front::reply(std::uint64_t id, Connection& connection, std::string output, bool keepAlive) {
@@ -498,7 +483,7 @@ Front::Done Front::handle(Job& job) {
     std::string cause;
     try {
         MemoryResponse response;
-        MemoryRequest request(job.head, std::move(job.body), job.peer, server_, response);
+        MemoryRequest request(job.head, std::move(job.body), job.peer, std::move(job.caller), response);
         response.setKeepAlive(keepAlive);
         const std::unique_ptr<Poco::Net::HTTPRequestHandler> handler(handlers_->createRequestHandler(request));
         if (handler != nullptr) handler->handleRequest(request, response);
@@ -513,8 +498,10 @@ Front::Done Front::handle(Job& job) {
     } catch (...) {  // this thread's entry point: whatever a handler throws ends its request, not the server
         cause = "an exception of an unknown type";
     }
-    log_.error("http.handler.failed", {{"method", job.head.method}, {"target", job.head.target}, {"cause", cause}});
-    return {job.connection, refusalText({500, "the request could not be handled"}), false};
+    log_.error(
+        "http.handler.failed",
+        {{"method", job.head.method}, {"target", withoutTokens(job.head.target)}, {"cause", withoutTokens(cause)}});
+    return {job.connection, refusalText({500, "the request could not be handled"}, job.head), false};
 }
 
 }  // namespace mergen::api::http

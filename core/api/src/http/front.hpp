@@ -13,21 +13,22 @@
 #include <sys/types.h>
 #include <thread>
 #include <unordered_map>
+#include <variant>
 #include <vector>
 
 #include <Poco/Net/HTTPRequestHandlerFactory.h>
-#include <Poco/Net/SocketAddress.h>
 
 #include <mergen/base/fd.hpp>
 #include <mergen/sdk/log.hpp>
 #include <mergen/sdk/types.hpp>
 
 #include "head.hpp"
+#include "listener.hpp"
+#include "peer.hpp"
 
 namespace mergen::api::http {
 
 struct FrontConfig {
-    Poco::Net::SocketAddress address;                 ///< port 0: the kernel chooses
     unsigned threads = 16;                            ///< that run handlers
     std::size_t maxQueued = 128;                      ///< whole requests that wait for a thread; beyond: 503
     std::size_t maxConnections = 512;                 ///< beyond: the one that has been reading longest is closed
@@ -43,21 +44,31 @@ struct FrontConfig {
 /// with one deadline for the whole request; a handler's thread sees a request only when its last byte is there, and
 /// leaves the reply to the first thread again. A slow or silent client costs a few kilobytes.
 ///
+/// Several sockets may be listened on. Caps and deadlines hold for all connections together, wherever they came from.
+/// As soon as a request's head is there, the gate says who sent it or why it is refused: a body is neither awaited nor
+/// kept for a client that may not ask.
+///
 /// Requests other than GET and HEAD may hold all threads but a quarter, so that looking works while many VMs start.
 /// Bodies need a Content-Length and are counted; replies have one too. Pipelined requests are answered in order.
 class Front {
 public:
-    /// Fills a reply for a request that never reaches a handler: status and one sentence.
-    using Refuse = std::function<void(int status, const std::string& detail, Poco::Net::HTTPServerResponse& response)>;
+    /// Who sent a request, or why it goes no further. Called on the loop's thread: must neither wait nor throw.
+    using Gate = std::function<std::variant<Caller, Refusal>(const Head& head, const Peer& peer)>;
+    /// Fills a reply for a request that never reaches a handler; `head` is empty if it was not complete or not in
+    /// order.
+    using Refuse =
+        std::function<void(const Refusal& refusal, const Head& head, Poco::Net::HTTPServerResponse& response)>;
 
-    /// Binds and begins to serve. Throws Error(AlreadyExists) if the port is taken. `log` is borrowed.
-    Front(FrontConfig config, Poco::Net::HTTPRequestHandlerFactory::Ptr handlers, Refuse refuse, Log& log);
+    /// Begins to serve. `log` is borrowed.
+    Front(FrontConfig config, std::vector<Listener> listeners, Poco::Net::HTTPRequestHandlerFactory::Ptr handlers,
+          Gate gate, Refuse refuse, Log& log);
     /// Waits for handlers that still run.
     ~Front();
     Front(const Front&) = delete;
     Front& operator=(const Front&) = delete;
 
-    [[nodiscard]] std::uint16_t port() const noexcept { return server_.port(); }
+    /// The TCP port that is listened on; 0: none.
+    [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
 
     /// Takes no more connections, closes those on which no request is complete, and lets the others be answered, at
     /// most `limit`; then closes all. Handlers are not interrupted. May be called twice; not from a handler.
@@ -75,13 +86,14 @@ private:
 
     struct Connection {
         UniqueFd fd;
-        Poco::Net::SocketAddress peer;
+        Peer peer;
         Phase phase = Phase::Idle;
         SteadyTime deadline;
         SteadyTime since;   // when it was accepted, or its last reply had left
         std::string input;  // not yet consumed
         HeadScanner scanner;
         http::Head head;
+        Caller caller;              // once the gate has let the head in
         std::size_t headBytes = 0;  // of `input`, once the head is complete
         bool inputEnded = false;    // the client has sent all that it will
         std::string output;
@@ -95,7 +107,8 @@ private:
         std::uint64_t connection = 0;
         http::Head head;
         std::string body;
-        Poco::Net::SocketAddress peer;
+        Peer peer;
+        Caller caller;
     };
 
     struct Done {
@@ -106,7 +119,7 @@ private:
 
     // On the loop's thread only.
     void loop();
-    void accept();
+    void accept(const Listener& listener);
     bool makeRoom();
     void onEvent(std::uint64_t id, std::uint32_t events);
     void receive(std::uint64_t id, Connection& connection);
@@ -126,7 +139,7 @@ private:
     void pauseAccepting();
     void resumeAccepting();
     [[nodiscard]] std::optional<SteadyTime> stopAt();
-    std::string refusalText(const Refusal& refusal);
+    std::string refusalText(const Refusal& refusal, const http::Head& head);
 
     // On the workers' threads.
     void work(const std::stop_token& stop);
@@ -137,17 +150,18 @@ private:
 
     const FrontConfig config_;
     Poco::Net::HTTPRequestHandlerFactory::Ptr handlers_;
+    const Gate gate_;
     const Refuse refuse_;
     Log& log_;
     const unsigned maxChanging_;  // threads that requests other than GET and HEAD may hold
     UniqueFd epoll_;
     UniqueFd wakeup_;
-    UniqueFd listener_;  // after construction the loop's
-    Poco::Net::SocketAddress server_;
+    std::vector<Listener> listeners_;  // after construction the loop's
+    std::uint16_t port_ = 0;
 
     // The loop's own.
     std::unordered_map<std::uint64_t, Connection> connections_;
-    std::uint64_t nextId_ = 2;  // 0 and 1 mean listener and wakeup
+    std::uint64_t nextId_;  // smaller ones mean the wakeup and the listeners
     bool accepting_ = true;
     bool stopBegun_ = false;
     SteadyTime nextSweep_;

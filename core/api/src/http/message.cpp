@@ -54,11 +54,11 @@ std::string MemoryResponse::serialise(bool toHead) {
     return text.str();
 }
 
-MemoryRequest::MemoryRequest(const Head& head, std::string body, Poco::Net::SocketAddress client,
-                             Poco::Net::SocketAddress server, Poco::Net::HTTPServerResponse& response)
+MemoryRequest::MemoryRequest(const Head& head, std::string body, Peer peer, Caller caller,
+                             Poco::Net::HTTPServerResponse& response)
     : body_(std::move(body)),
-      client_(std::move(client)),
-      server_(std::move(server)),
+      peer_(std::move(peer)),
+      caller_(std::move(caller)),
       params_(new Poco::Net::HTTPServerParams),
       response_(response) {
     setMethod(head.method);

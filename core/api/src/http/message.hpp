@@ -10,6 +10,7 @@
 #include <Poco/Net/SocketAddress.h>
 
 #include "head.hpp"
+#include "peer.hpp"
 
 /// Poco's request and response over messages that are whole in memory, so that Poco's handlers work behind our front.
 namespace mergen::api::http {
@@ -37,20 +38,24 @@ private:
 /// A request with its whole body. Threads: one. `response` is borrowed.
 class MemoryRequest final : public Poco::Net::HTTPServerRequest {
 public:
-    MemoryRequest(const Head& head, std::string body, Poco::Net::SocketAddress client, Poco::Net::SocketAddress server,
+    MemoryRequest(const Head& head, std::string body, Peer peer, Caller caller,
                   Poco::Net::HTTPServerResponse& response);
 
+    [[nodiscard]] const Peer& peer() const noexcept { return peer_; }
+    /// As the gate let it in.
+    [[nodiscard]] const Caller& caller() const noexcept { return caller_; }
+
     std::istream& stream() override { return body_; }
-    [[nodiscard]] const Poco::Net::SocketAddress& clientAddress() const override { return client_; }
-    [[nodiscard]] const Poco::Net::SocketAddress& serverAddress() const override { return server_; }
+    [[nodiscard]] const Poco::Net::SocketAddress& clientAddress() const override { return peer_.client; }
+    [[nodiscard]] const Poco::Net::SocketAddress& serverAddress() const override { return peer_.server; }
     [[nodiscard]] const Poco::Net::HTTPServerParams& serverParams() const override { return *params_; }
     [[nodiscard]] Poco::Net::HTTPServerResponse& response() const override { return response_; }
     [[nodiscard]] bool secure() const override { return false; }
 
 private:
     std::istringstream body_;
-    Poco::Net::SocketAddress client_;
-    Poco::Net::SocketAddress server_;
+    Peer peer_;
+    Caller caller_;
     Poco::Net::HTTPServerParams::Ptr params_;
     Poco::Net::HTTPServerResponse& response_;
 };

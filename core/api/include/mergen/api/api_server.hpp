@@ -3,12 +3,16 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <sys/types.h>
 #include <utility>
 #include <vector>
 
+#include <mergen/api/tokens.hpp>
 #include <mergen/engine/engine.hpp>
 #include <mergen/sdk/log.hpp>
 
@@ -24,8 +28,12 @@ struct PluginRow {
 class VmService;
 
 struct ApiConfig {
-    std::string host = "127.0.0.1";  ///< loopback only
-    std::uint16_t port = 8080;       ///< 0: the kernel chooses; see port()
+    std::string host = "127.0.0.1";           ///< address without brackets; empty: no TCP
+    std::uint16_t port = 8080;                ///< 0: the kernel chooses; see port()
+    std::filesystem::path socket;             ///< unix socket; empty: none
+    std::optional<gid_t> socketGroup;         ///< who may connect to it beside its owner; none: the process's group
+    std::shared_ptr<const TokenFile> tokens;  ///< one of them is needed over TCP; null: none is
+    bool insecure = false;                    ///< serves other hosts without tokens
     unsigned threads = 16;
     std::size_t maxQueued = 128;
     std::chrono::milliseconds readTimeout{10000};
@@ -36,7 +44,9 @@ struct ApiConfig {
 /// Serves the API from construction to stop(). Threads: its own; the engine is called from them.
 class ApiServer {
 public:
-    /// Binds and begins to serve. Throws Error(AlreadyExists) if the port is taken.
+    /// Binds and begins to serve. Throws Error(AlreadyExists) if port or socket are taken, InvalidArgument if `config`
+    /// would let in whom requireAccessControl() keeps out, FailedPrecondition or PermissionDenied if the socket cannot
+    /// stand where it should.
     ApiServer(ApiConfig config, engine::Engine& engine, std::function<std::vector<PluginRow>()> plugins, Log& log);
     /// The same over anything that plays the engine.
     ApiServer(ApiConfig config, std::unique_ptr<VmService> service, std::function<std::vector<PluginRow>()> plugins,
@@ -46,9 +56,11 @@ public:
     ApiServer(const ApiServer&) = delete;
     ApiServer& operator=(const ApiServer&) = delete;
 
+    /// 0 without TCP.
     [[nodiscard]] std::uint16_t port() const noexcept;
 
-    /// Takes no more connections, lets requests in progress end, at most `limit`. May be called twice.
+    /// Takes no more connections, removes the unix socket, lets requests in progress end, at most `limit`. May be
+    /// called twice.
     void stop(std::chrono::milliseconds limit);
 
 private:

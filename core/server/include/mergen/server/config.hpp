@@ -30,7 +30,11 @@ struct ServerSection {
     Bytes maxBody;
     std::chrono::milliseconds readTimeout{};
     std::chrono::milliseconds drainTimeout{};
-    std::filesystem::path portFile;  ///< empty: none
+    std::filesystem::path portFile;   ///< empty: none
+    std::filesystem::path socket;     ///< as it is written: absolute, "auto" or empty; see socketPath()
+    std::string socketGroup;          ///< name or number; empty: the server's own
+    std::filesystem::path tokenFile;  ///< empty: none
+    bool insecure = false;
 };
 
 /// `[log]`
@@ -90,6 +94,8 @@ struct ServerConfig {
     std::vector<PluginSection> plugins;
     std::map<std::string, std::size_t, std::less<>> lines;  ///< "section.key" → where it stands in the file, if it does
 
+    /// Where the API's unix socket is to stand; empty: there is none.
+    [[nodiscard]] std::filesystem::path socketPath() const;
     /// The section of this plugin, or null if the file has none.
     [[nodiscard]] const PluginSection* findPlugin(std::string_view kind, std::string_view name) const;
     /// What is given for this plugin; empty if the file has no section for it.

@@ -9,6 +9,7 @@
 #include <mergen/engine/engine.hpp>
 #include <mergen/pluginhost/plugin_host.hpp>
 #include <mergen/sdk/log.hpp>
+#include <mergen/server/access.hpp>
 #include <mergen/server/config.hpp>
 #include <mergen/server/instance.hpp>
 
@@ -35,13 +36,17 @@ public:
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
 
-    /// Makes the base folders, takes the data root and looks at the plugins. Gives what is wrong with the plugins'
-    /// sections of the configuration file; throws Error for all else.
+    /// Makes the base folders, takes the data root and looks at the plugins, the token file and the socket's group.
+    /// Gives what is wrong with the plugins' sections of the configuration file and with those two; throws Error for
+    /// all else.
     [[nodiscard]] Problems prepare();
 
     /// Loads and starts the selected plugins, recovers, and serves. Between these steps it asks `stopRequested` and
     /// gives false if that is so. Throws Error if a plugin that is wanted, the recovery or the listening socket fails.
     [[nodiscard]] bool start(const std::function<bool()>& stopRequested);
+
+    /// Reads the token file again, if there is one. If it cannot be used, says why in the log and keeps the old tokens.
+    void reloadTokens();
 
     /// Takes no more requests, waits for what is in progress, at most drain_timeout, and takes the house apart. False
     /// if something did not end in time: it still uses this object, so the caller may only end the process.
@@ -51,11 +56,13 @@ private:
     void loadPlugins();
     void makeEngine();
     void serve();
+    void logAccess() const;
     void removePortFile() noexcept;
 
     const ServerConfig config_;
     Log& log_;
     std::string instance_;
+    Access access_;
     bool portFileWritten_ = false;
     // In the order in which they are made: each uses those above it.
     std::unique_ptr<DataRootLock> lock_;
