@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 
 
 class Reply:
@@ -23,15 +24,41 @@ class Reply:
         return f"{self.request} -> {self.status} {self.text}"
 
 
+class UnixConnection(http.client.HTTPConnection):
+    """As http.client's, over a unix socket."""
+
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 class Api:
-    def __init__(self, port, host="127.0.0.1", timeout=120):
-        self._address = (host, port)
+    def __init__(self, port, host="127.0.0.1", timeout=120, token=None):
+        """`port`: a number, or the path of a unix socket. `token` goes with every request."""
+        self._port = port
+        self._host = host
         self._timeout = timeout
+        self._token = token
+
+    def with_token(self, token):
+        return Api(self._port, self._host, self._timeout, token)
+
+    def _connection(self):
+        if isinstance(self._port, str):
+            return UnixConnection(self._port, self._timeout)
+        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
 
     def request(self, method, path, body=None, headers=None):
         """`body`: anything that json.dumps takes, or bytes that are sent as they are."""
-        connection = http.client.HTTPConnection(*self._address, timeout=self._timeout)
+        connection = self._connection()
         sent = {"Connection": "close", **(headers or {})}
+        if self._token is not None:
+            sent.setdefault("Authorization", f"Bearer {self._token}")
         if body is not None:
             sent.setdefault("Content-Type", "application/json")
             if not isinstance(body, bytes):

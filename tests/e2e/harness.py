@@ -131,10 +131,11 @@ class MergenTest(unittest.TestCase):
 
     backends = {}
     settings = {}
+    token = None
 
     def setUp(self):
         self.before = self.snapshot()
-        self.server = Server(BUILD, self.backends, self.settings)
+        self.server = Server(BUILD, self.backends, self.settings, self.token)
         self.addCleanup(self._clean_up)
         self.server.start()
         self.idle = self.snapshot_with_files()
@@ -236,7 +237,7 @@ def _but_the_server(sections):
     """Without mergend itself and its API's port, which change when it is started again."""
     kept = {name: dict(entries) for name, entries in sections.items()}
     kept["processes"] = {key: value for key, value in kept["processes"].items() if not key.endswith(" mergend")}
-    kept["sockets"] = {key: value for key, value in kept["sockets"].items() if not key.startswith("host: tcp 127.0.0.1:")}
+    kept["sockets"] = {key: value for key, value in kept["sockets"].items() if not key.startswith(("host: tcp 127.0.0.1:", "host: tcp 0.0.0.0:"))}
     return kept
 
 

@@ -11,9 +11,13 @@ import time
 import select
 
 from api import Api
+from waiting import eventually
 
 GUEST_NETWORK = "172.29.7.0/24"
 PORT_START, PORT_END = 21000, 21999
+
+# What the log has last of a SIGHUP.
+HANGUP = " server.hangup "
 
 # What a sanitizer prints: a report is a failed test even if the server survived it.
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|runtime error:|LeakSanitizer")
@@ -32,8 +36,8 @@ class Build:
 class Server:
     """One set of folders, and the server process that works on it, if one runs."""
 
-    def __init__(self, build, backends=None, settings=None):
-        """`settings`: {section: {key: value}}, over what is set here."""
+    def __init__(self, build, backends=None, settings=None, token=None):
+        """`settings`: {section: {key: value}}, over what is set here. `token`: what `api` sends with every request."""
         self.build = build
         # VMs run as users of their own and must get through to their folders.
         self.folder = tempfile.mkdtemp(prefix="mergen-e2e.", dir="/var/tmp")
@@ -57,6 +61,7 @@ class Server:
         self._process = None
         self._pidfd = None
         self.api = None
+        self._token = token
         self._write_configuration(backends or {}, settings or {})
 
     def _write_configuration(self, backends, settings):
@@ -74,6 +79,11 @@ class Server:
         with open(self.configuration, "w", encoding="utf-8") as file:
             for section, values in sections.items():
                 file.write(f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()) + "\n")
+
+    @property
+    def socket(self):
+        """Where the API's unix socket stands by default."""
+        return os.path.join(self.run_root, "mergend.sock")
 
     @property
     def roots(self):
@@ -110,7 +120,7 @@ class Server:
             self._await_ready(notify, time.monotonic() + seconds)
         os.unlink(self._notify_path)
         with open(self._port_file, encoding="ascii") as file:
-            self.api = Api(int(file.read()))
+            self.api = Api(int(file.read()), token=self._token)
 
     def _await_ready(self, notify, deadline):
         while True:
@@ -147,6 +157,12 @@ class Server:
         self._process.send_signal(number)
         status = self.wait()
         assert status == 0, f"mergend ended with status {status} after a signal to drain:\n{self.log_tail()}"
+
+    def hang_up(self):
+        """Sends SIGHUP, and waits until the log says that it was obeyed."""
+        before = self.log().count(HANGUP)
+        self._process.send_signal(signal.SIGHUP)
+        eventually(lambda: self.log().count(HANGUP) > before, "the server's word that it took SIGHUP", [self.folder])
 
     def log(self):
         try:

@@ -185,7 +185,7 @@ TEST(Mergend, HelpListsEveryOptionAndEveryKey) {
     const RunResult result = runMergend({"--help"});
     EXPECT_EQ(exitOf(result), exitCode::success);
     for (const char* const option :
-         {"--config", "--check-config", "--print-config", "--list-plugins", "--version", "--help"}) {
+         {"--config", "--check-config", "--print-config", "--list-plugins", "--new-token", "--version", "--help"}) {
         EXPECT_THAT(result.output, HasSubstr(option));
     }
     for (const ConfigKey& key : configKeys()) {

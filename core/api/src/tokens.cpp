@@ -155,7 +155,8 @@ std::shared_ptr<const TokenSet> TokenFile::read() const {
     if (S_ISREG(status.st_mode)) {  // readOpenFile() refuses the others
         const std::string shown = "the token file " + path_.string();
         checkTrusted(status, shown);
-        static_cast<void>(trustedDirectory(path_.parent_path(), "the folder of " + shown));
+        const fs::path folder = path_.parent_path();
+        static_cast<void>(trustedDirectory(folder, "the folder " + folder.string() + " of the token file"));
         if ((status.st_mode & S_IRWXO) != 0) {
             throw Error(ErrorKind::PermissionDenied,
                         shown + " can be read by others; run 'chmod o= " + path_.string() + "'");

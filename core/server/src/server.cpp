@@ -198,9 +198,9 @@ void Server::reloadTokens() {
         return;
     }
     const std::size_t count = access_.tokens->current()->size();
-    const LogField fields[] = {{"file", access_.tokens->path().string()},
-                               {"tokens", count},
-                               {"effect", count == 0 ? "no request over TCP is let in any more" : ""}};
+    const std::string file = access_.tokens->path().string();
+    const LogField fields[] = {
+        {"file", file}, {"tokens", count}, {"effect", count == 0 ? "no request over TCP is let in any more" : ""}};
     log_.write(count == 0 ? LogLevel::Warning : LogLevel::Info, "api.tokens.reloaded", fields);
 }
 

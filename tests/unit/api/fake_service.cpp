@@ -5,6 +5,7 @@
 #include <functional>
 
 #include <mergen/base/text.hpp>
+#include <mergen/engine/asked_by.hpp>
 
 namespace mergen::api::test {
 
@@ -53,6 +54,7 @@ engine::VmView sampleVm(const std::string& id) {
 
 void FakeService::enter(const std::string& call) const {
     state_->calls.push_back(call);
+    state_->askers.push_back(engine::AskedBy::current());
     if (state_->failure) throw *state_->failure;
 }
 

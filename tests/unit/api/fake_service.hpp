@@ -20,6 +20,7 @@ struct FakeState {
     std::condition_variable changed;
     std::map<std::string, engine::VmView> vms;
     std::vector<std::string> calls;              ///< "create", "start a", "delete a retain", ... in order
+    std::vector<std::string> askers;             ///< who asked for each of the calls (engine::AskedBy)
     std::optional<engine::CreateRequest> asked;  ///< the last one
     std::optional<Error> failure;                ///< thrown by every call while it is set
     std::optional<Error> startFailure;           ///< of create() with autoStart

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdexcept>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <system_error>
 
 #include <Poco/String.h>
@@ -39,6 +40,13 @@ RawClient::RawClient(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | S
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (!fd_ || ::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fail("connect");
+}
+
+RawClient::RawClient(const std::filesystem::path& socket) : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    socket.native().copy(address.sun_path, sizeof address.sun_path - 1);
     if (!fd_ || ::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fail("connect");
 }
 
@@ -103,11 +111,11 @@ void RawClient::awaitAny(const std::vector<std::unique_ptr<RawClient>>& clients)
     if (::poll(waiting.data(), waiting.size(), deadlineMs) < 1) throw std::runtime_error("no reply came to anyone");
 }
 
-ServerFixture::ServerFixture(ApiConfig config) {
+ServerFixture::ServerFixture(ApiConfig config, Log& log) {
     config.port = 0;
     std::vector<PluginRow> rows{{"storage", "fake", "1.0", "/lib/fake.so", "ready", "", {{"path", "/tmp"}}}};
     server_ = std::make_unique<ApiServer>(
-        std::move(config), std::make_unique<FakeService>(state_), [rows = std::move(rows)] { return rows; }, nullLog());
+        std::move(config), std::make_unique<FakeService>(state_), [rows = std::move(rows)] { return rows; }, log);
 }
 
 std::string requestText(const std::string& method, const std::string& target, const std::string& body,

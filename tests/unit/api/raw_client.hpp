@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -29,10 +30,13 @@ struct Reply {
     [[nodiscard]] std::string text(const std::string& member) const;
 };
 
-/// A TCP client that sends exactly the bytes that it is given. Waits at most ten seconds for anything, and then throws.
+/// A client that sends exactly the bytes that it is given. Waits at most ten seconds for anything, and then throws.
 class RawClient {
 public:
+    /// TCP, to 127.0.0.1.
     explicit RawClient(std::uint16_t port);
+    /// A unix socket.
+    explicit RawClient(const std::filesystem::path& socket);
     /// Sends all; a peer that has closed already is no error, as the server may refuse before the end.
     void send(std::string_view bytes);
     void finishSending();
@@ -52,7 +56,7 @@ private:
 /// A real server on a port of the kernel's choice, with a fake engine behind it.
 class ServerFixture {
 public:
-    explicit ServerFixture(ApiConfig config = {});
+    explicit ServerFixture(ApiConfig config = {}, Log& log = nullLog());
     [[nodiscard]] FakeState& state() { return *state_; }
     [[nodiscard]] ApiServer& server() { return *server_; }
     void end() { server_.reset(); }

@@ -148,7 +148,8 @@ Listener Listener::unixSocket(const fs::path& path, gid_t group) {
     if (path.native().size() > maxSocketPath) {
         throw Error(ErrorKind::InvalidArgument, text + ": its path has more than 107 bytes");
     }
-    static_cast<void>(trustedDirectory(path.parent_path(), "the folder of the API's socket"));
+    const fs::path folder = path.parent_path();
+    static_cast<void>(trustedDirectory(folder, "the folder " + folder.string() + " of the API's socket"));
     removeStale(path);
     UniqueFd fd = openSocket(AF_UNIX);
     // bind(2) gives the file the mode that the socket has, less the umask. The umask itself belongs to all threads.
