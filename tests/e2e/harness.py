@@ -237,7 +237,7 @@ def _but_the_server(sections):
     """Without mergend itself and its API's port, which change when it is started again."""
     kept = {name: dict(entries) for name, entries in sections.items()}
     kept["processes"] = {key: value for key, value in kept["processes"].items() if not key.endswith(" mergend")}
-    kept["sockets"] = {key: value for key, value in kept["sockets"].items() if not key.startswith(("host: tcp 127.0.0.1:", "host: tcp 0.0.0.0:"))}
+    kept["sockets"] = {key: value for key, value in kept["sockets"].items() if not key.startswith("host: tcp 127.0.0.1:")}
     return kept
 
 

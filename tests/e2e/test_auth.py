@@ -11,7 +11,7 @@ import harness
 from api import Api
 from harness import Elsewhere, MergenTest
 
-HERE_ADDRESS = "192.0.2.1"
+HERE_ADDRESS = Elsewhere.HERE
 NOBODY = 65534
 
 
@@ -243,7 +243,12 @@ class Socket(AuthTest):
 
 
 class Listening(AuthTest):
-    """What starts and what is refused, and in which words."""
+    """What starts and what is refused, and in which words, on a host that another one reaches."""
+
+    def setUp(self):
+        self.elsewhere = Elsewhere()
+        self.addCleanup(self.elsewhere.remove)
+        super().setUp()
 
     def configuration(self, section):
         """The server's own configuration with `section` over its [server]."""
@@ -307,10 +312,6 @@ class Listening(AuthTest):
         return self.server.log()[before:]
 
     def test_what_starts_says_whom_it_serves(self):
-        self.addCleanup(subprocess.run, ["ip", "link", "del", "dummy0"], check=False, capture_output=True)
-        for words in ("link add dummy0 type dummy", f"addr add {HERE_ADDRESS}/24 dev dummy0", "link set dummy0 up"):
-            subprocess.run(["ip", *words.split()], check=True)
-        self.before = self.snapshot()
         tokens = {"token_file": self.token_file}
         self.write_tokens("ops")
         loopback = ("api.loopback", "only this host is served")
@@ -345,9 +346,6 @@ class Listening(AuthTest):
         self.assertEqual(self.status(), 200)
 
     def test_another_host_gets_in_with_a_token_only(self):
-        elsewhere = Elsewhere()
-        self.addCleanup(elsewhere.remove)
-        self.before = self.snapshot()
         self.write_tokens("ops")
         self.start_with({"listen": "*:0", "token_file": self.token_file})
         port = str(self.port())
@@ -357,15 +355,15 @@ class Listening(AuthTest):
                   "print(c.getresponse().status)\n")
 
         def ask(authorization):
-            done = subprocess.run(elsewhere.command(sys.executable, "-c", script, elsewhere.HERE, port, authorization),
+            done = subprocess.run(self.elsewhere.command(sys.executable, "-c", script, HERE_ADDRESS, port, authorization),
                                   capture_output=True, text=True, timeout=60, check=True)
             return int(done.stdout)
 
         self.assertEqual(ask("Bearer none"), 401)
-        self.assertIn(f"peer={elsewhere.THERE}:", self.server.log())
+        self.assertIn(f"peer={self.elsewhere.THERE}:", self.server.log())
         self.assertEqual(ask(f"Bearer {self.token_of('ops')}"), 200)
         self.start_with({"listen": ":0"})
-        self.assertIsNone(elsewhere.connect(elsewhere.HERE, self.port(), "/healthz"))
+        self.assertIsNone(self.elsewhere.connect(HERE_ADDRESS, self.port(), "/healthz"))
 
     def test_the_socket_may_be_the_only_way(self):
         self.server.drain()
