@@ -16,8 +16,8 @@ from waiting import eventually
 GUEST_NETWORK = "172.29.7.0/24"
 PORT_START, PORT_END = 21000, 21999
 
-# What the log has last of a SIGHUP.
-HANGUP = " server.hangup "
+# What the log says when the token file was read again.
+TOKENS_READ = re.compile(r" api\.tokens\.(reloaded|kept) ")
 
 # What a sanitizer prints: a report is a failed test even if the server survived it.
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|runtime error:|LeakSanitizer")
@@ -158,11 +158,13 @@ class Server:
         status = self.wait()
         assert status == 0, f"mergend ended with status {status} after a signal to drain:\n{self.log_tail()}"
 
-    def hang_up(self):
-        """Sends SIGHUP, and waits until the log says that it was obeyed."""
-        before = self.log().count(HANGUP)
+    def reload_tokens(self):
+        """Sends SIGHUP, and waits until the log says what came of the token file."""
+        def times():
+            return len(TOKENS_READ.findall(self.log()))
+        before = times()
         self._process.send_signal(signal.SIGHUP)
-        eventually(lambda: self.log().count(HANGUP) > before, "the server's word that it took SIGHUP", [self.folder])
+        eventually(lambda: times() > before, "the server's word that it read the token file again", [self.folder])
 
     def log(self):
         try:

@@ -132,7 +132,7 @@ class Tokens(AuthTest):
         self.write_tokens("ops", "new")
         self.assertEqual(self.status("ci"), 200, "before SIGHUP the old ones count")
         self.assertEqual(self.status("new"), 401)
-        self.server.hang_up()
+        self.server.reload_tokens()
         self.assertEqual(self.status("ci"), 401)
         self.assertEqual(self.status("new"), 200)
         self.assertEqual(self.status("ops"), 200)
@@ -154,23 +154,23 @@ class Tokens(AuthTest):
                 (lambda: os.symlink("/dev/null", self.token_file), "symbolic link"),
                 (make_directory, "not a regular file")):
             spoil()
-            self.server.hang_up()
+            self.server.reload_tokens()
             self.assertIn(words, self.server.log().rsplit("api.tokens.kept", 1)[-1])
             self.assertEqual(self.status("ops"), 200, words)
             self.assertEqual(self.status("new"), 401, words)
         os.rmdir(self.token_file)
         self.write_tokens("new", "ops")
-        self.server.hang_up()
+        self.server.reload_tokens()
         self.assertEqual(self.status("new"), 200)
 
     def test_a_token_file_without_tokens_withdraws_the_last_one(self):
         self.write_tokens()
-        self.server.hang_up()
+        self.server.reload_tokens()
         self.assertEqual(self.status("ops"), 401)
         self.assertIn("no request over TCP is let in any more", self.server.log())
         self.assertEqual(Api(self.server.socket).request("GET", "/v1/vms").status, 200)
         self.write_tokens("ops")
-        self.server.hang_up()
+        self.server.reload_tokens()
         self.assertEqual(self.status("ops"), 200)
 
     def test_a_new_token_is_printed_and_kept_nowhere(self):

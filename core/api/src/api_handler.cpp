@@ -64,10 +64,15 @@ std::variant<std::string, Problem> readBody(Poco::Net::HTTPServerRequest& reques
     return body;
 }
 
-/// Whom the front's gate has let in; empty behind another front.
-std::string callerOf(const Poco::Net::HTTPServerRequest& request) {
+/// Who asks, as the front's gate has let them in: nobody behind another front.
+struct Asker {
+    std::string name;  ///< for the timeline and the log
+    std::string peer;  ///< for the log
+};
+
+Asker askerOf(const Poco::Net::HTTPServerRequest& request) {
     const auto* const own = dynamic_cast<const http::MemoryRequest*>(&request);
-    return own == nullptr ? "" : own->caller().name;
+    return own == nullptr ? Asker{} : Asker{own->caller().name, own->peer().text};
 }
 
 std::string requestIdOf(const Poco::Net::HTTPServerRequest& request) {
@@ -117,10 +122,10 @@ Result ApiHandler::answer(Poco::Net::HTTPServerRequest& request) const {
 void ApiHandler::handleRequest(Poco::Net::HTTPServerRequest& request, Poco::Net::HTTPServerResponse& response) {
     const auto begun = std::chrono::steady_clock::now();
     const std::string requestId = requestIdOf(request);
-    const std::string caller = callerOf(request);
+    const Asker asker = askerOf(request);
     Result result;
     try {
-        const engine::AskedBy asker(caller);
+        const engine::AskedBy askedBy(asker.name);
         result = answer(request);
     } catch (const std::exception& error) {  // Poco's, Boost's, the standard library's: a fault of ours, said once
         Problem fault = problemOf(Error(ErrorKind::Internal, error.what()), Names::Vm);
@@ -135,7 +140,8 @@ void ApiHandler::handleRequest(Poco::Net::HTTPServerRequest& request, Poco::Net:
         failure == nullptr ? "" : withoutTokens(failure->cause.empty() ? failure->detail : failure->cause);
     if (failed) {
         log_.error("api.request.failed", {{"request", requestId},
-                                          {"by", caller},
+                                          {"by", asker.name},
+                                          {"peer", asker.peer},
                                           {"method", request.getMethod()},
                                           {"target", target},
                                           {"status", made.status},
@@ -143,7 +149,8 @@ void ApiHandler::handleRequest(Poco::Net::HTTPServerRequest& request, Poco::Net:
                                           {"cause", cause}});
     } else {
         log_.debug("api.request.done", {{"request", requestId},
-                                        {"by", caller},
+                                        {"by", asker.name},
+                                        {"peer", asker.peer},
                                         {"method", request.getMethod()},
                                         {"target", target},
                                         {"status", made.status},

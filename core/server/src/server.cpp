@@ -174,7 +174,7 @@ void Server::logAccess() const {
     const bool tokens = access_.tokens != nullptr;
     if (api::isLoopback(server.listen.host)) {
         log_.info("api.loopback", {{"address", address},
-                                   {"effect", "only this host is served; so ':PORT' and 'localhost:PORT' mean"},
+                                   {"effect", "only this host is served: ':PORT' and 'localhost:PORT' mean loopback"},
                                    {"access", tokens ? "with a token" : "every user of this host, without a token"}});
     } else if (tokens) {
         log_.warning("api.cleartext", {{"address", address},
