@@ -124,7 +124,7 @@ class Tokens(AuthTest):
         for _ in range(300):
             self.assertEqual(self.status("stranger"), 401)
         detail = next(one["detail"] for one in self.server.api.get("/readyz")["components"] if one["name"] == "access")
-        self.assertIn("300 requests without a valid token so far", detail)
+        self.assertIn("refused for lack of a valid token so far: 300", detail)
         self.assertLess(self.server.log().count("api.unauthorized"), 300)
         self.assertEqual(self.status("ops"), 200)
 

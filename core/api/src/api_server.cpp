@@ -45,7 +45,8 @@ std::string describeAccess(const ApiConfig& config, const std::vector<http::List
                 : loopback               ? ", no token needed"
                                          : ", INSECURE: no token needed";
     }
-    if (!config.socket.empty()) text += (text.empty() ? "" : "; ") + config.socket.string() + ", whom its mode lets in";
+    if (!config.socket.empty())
+        text += (text.empty() ? "" : "; ") + config.socket.string() + ", for its owner and group";
     return text;
 }
 
@@ -97,7 +98,7 @@ private:
     [[nodiscard]] engine::ComponentHealth access() const {
         std::string detail = access_;
         if (const std::uint64_t count = gate_.unauthorized(); count != 0) {
-            detail += "; " + std::to_string(count) + " requests without a valid token so far";
+            detail += "; refused for lack of a valid token so far: " + std::to_string(count);
         }
         return {"api", "access", true, std::move(detail)};
     }

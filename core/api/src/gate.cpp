@@ -46,6 +46,15 @@ std::string_view bearerOf(const Head& head) {
     return begin == std::string_view::npos ? std::string_view{} : value.substr(begin);
 }
 
+/// Programs send neither field; a browser sends Origin with what may change something, and Sec-Fetch-Site with all.
+bool isOfWebPage(const Head& head) {
+    unsigned origins = 0;
+    unsigned sites = 0;
+    static_cast<void>(field(head, "Origin", origins));
+    const std::string_view site = field(head, "Sec-Fetch-Site", sites);
+    return origins != 0 || (sites != 0 && site != "none");
+}
+
 /// Whether a Host names this machine without asking DNS: an address, or localhost.
 bool isLiteralHost(const std::string& host) {
     std::string name = host;
@@ -83,9 +92,7 @@ bool isOpen(const Head& head) {
 }  // namespace
 
 std::variant<Caller, Refusal> Gate::admit(const Head& head, const Peer& peer) {
-    unsigned origins = 0;
-    static_cast<void>(field(head, "Origin", origins));
-    if (origins != 0) return Refusal{403, "requests of web pages (with an Origin) are refused"};
+    if (isOfWebPage(head)) return Refusal{403, "requests of web pages (with an Origin or Sec-Fetch-Site) are refused"};
     if (peer.local) return Caller{"uid:" + std::to_string(peer.uid)};
     if (tokens_ == nullptr) {
         if (auto refused = refuseForeignName(head)) return *std::move(refused);

@@ -22,8 +22,8 @@ namespace mergen::api {
 ///   over TCP, without tokens   yes, if its Host is an address or localhost
 ///
 /// A web page can make a browser send its requests here, even under a name that it controls (DNS rebinding), but not
-/// with a token, not over the unix socket, and not under an address as Host. What has an Origin is a web page's and is
-/// refused everywhere.
+/// with a token, not over the unix socket, and not under an address as Host. What a browser marks as a page's (Origin;
+/// Sec-Fetch-Site, other than `none`: typed by hand) is refused everywhere.
 class Gate {
 public:
     /// `tokens`: none where TCP needs no token. `log` is borrowed.

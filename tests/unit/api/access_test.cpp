@@ -98,7 +98,7 @@ TEST_F(ApiAccess, AllAddressesAreServedWithTokens) {
     EXPECT_EQ(fixture.request("GET", "/v1/vms", "", bearer(first_)).status, 200);
     EXPECT_THAT(fixture.request("GET", "/readyz", "", bearer(first_)).body,
                 HasSubstr("0.0.0.0:" + std::to_string(fixture.port()) +
-                          ", from other hosts too, with a token; 1 requests without a valid token so far"));
+                          ", from other hosts too, with a token; refused for lack of a valid token so far: 1"));
 }
 
 TEST_F(ApiAccess, AllAddressesAreServedInsecurelyIfThatIsSaidAndReadinessSaysItToo) {
@@ -225,6 +225,7 @@ TEST_F(ApiAccess, NoTokenReachesTheLogWhereverAClientPutsIt) {
     static_cast<void>(fixture.request("DELETE", "/v1/vms/" + secret, "", bearer(first_)));
     static_cast<void>(fixture.request("POST", "/v1/vms", named, bearer(first_)));
     static_cast<void>(fixture.request("GET", "/v1/vms", "", secret + " x: y\r\n"));
+    static_cast<void>(fixture.request("GET", "/v1/vms", "", bearer(first_) + "X-Request-Id: " + secret + "\r\n"));
     fixture.state().during = [&] { throw std::runtime_error("cause with " + secret); };
     static_cast<void>(fixture.request("POST", "/v1/vms", good, bearer(first_)));
     static_cast<void>(fixture.request("POST", "/v1/vms/a/start", "", bearer(first_)));

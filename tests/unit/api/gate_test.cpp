@@ -140,7 +140,7 @@ TEST_F(Gates, TheUnixSocketNeedsNoTokenAndTakesAnyHost) {
     }
 }
 
-TEST_F(Gates, AnOriginIsRefusedEverywhere) {
+TEST_F(Gates, WhatABrowserMarksAsAPagesIsRefusedEverywhere) {
     Gate open(nullptr, log());
     Gate closed(tokens(), log());
     const std::string origin = "Origin: http://evil.example\r\n";
@@ -149,6 +149,10 @@ TEST_F(Gates, AnOriginIsRefusedEverywhere) {
     EXPECT_EQ(admitted(open, head("Origin:\r\n"), overTcp()), "403");
     EXPECT_EQ(admitted(open, head(origin + origin), overTcp()), "403");
     EXPECT_EQ(admitted(open, head(origin), overSocket()), "403");
+    for (const char* const site : {"cross-site", "same-site", "same-origin", ""}) {
+        EXPECT_EQ(admitted(open, head("Sec-Fetch-Site: " + std::string(site) + "\r\n"), overTcp()), "403") << site;
+    }
+    EXPECT_EQ(admitted(open, head("Sec-Fetch-Site: none\r\n"), overTcp()), "tcp:192.0.2.1") << "typed by hand";
     EXPECT_EQ(admitted(closed, head(origin + "Authorization: Bearer " + first_.token + "\r\n"), overTcp()), "403");
 }
 

@@ -90,7 +90,7 @@ TEST_F(ApiSocket, ServesBesideTcpWithModeAndGroupAndGoesWithTheServer) {
     EXPECT_EQ(ask(local), 200) << "the connection goes on";
     EXPECT_EQ(fixture.request("GET", "/v1/vms").status, 200);
     EXPECT_THAT(fixture.request("GET", "/readyz").body,
-                HasSubstr("; " + socket().string() + ", whom its mode lets in"));
+                HasSubstr("; " + socket().string() + ", for its owner and group"));
     fixture.server().stop(milliseconds(0));
     EXPECT_FALSE(fs::exists(socket()));
 }

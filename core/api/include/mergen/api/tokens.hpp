@@ -22,9 +22,8 @@ public:
 
     /// Reads lines of the form `NAME:sha256:HEX`. NAME has 1 to 64 of `A-Z a-z 0-9 . _ -`, `mergen_` not among them,
     /// and is what the log and the timelines say; HEX is the SHA-256 of the whole token in 64 small digits. Blank lines
-    /// and lines that begin with
-    /// '#' mean nothing. Throws Error(InvalidArgument) with the number of the line, never with its content: for another
-    /// form, a name or hash that stands twice, and too many tokens.
+    /// and lines that begin with '#' mean nothing. Throws Error(InvalidArgument) with the number of the line, never
+    /// with its content: for another form, a name or hash that stands twice, and too many tokens.
     [[nodiscard]] static TokenSet parse(std::string_view text);
 
     /// The name of the token that `presented` is; nothing if it is none. Every token of the set is compared in full,
