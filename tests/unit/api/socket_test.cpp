@@ -113,8 +113,8 @@ TEST_F(ApiSocket, GivesItsGroupTheRightToConnect) {
     EXPECT_EQ(statusOf(socket()).st_mode & 07777U, 0660U);
 }
 
-TEST_F(ApiSocket, CannotBeConnectedToBeforeItHasItsGroup) {
-    // A group that we may not give: it fails after bind, and nothing is left.
+TEST_F(ApiSocket, AGroupThatWeMayNotGiveEndsTheStartAndLeavesNothing) {
+    // chown(2) fails after bind(2).
     if (::geteuid() == 0) GTEST_SKIP() << "root may give every group";
     EXPECT_THROW(static_cast<void>(Listener::unixSocket(socket(), 0)), Error);
     EXPECT_FALSE(fs::exists(socket()));
