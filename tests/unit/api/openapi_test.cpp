@@ -89,6 +89,12 @@ TEST(OpenApi, EveryRouteHasASuccessAndAFailure) {
     EXPECT_EQ(readDocument().statuses.size(), Api::routes().size());
 }
 
+TEST(OpenApi, EveryRouteButHealthTellsOfAMissingToken) {
+    for (const auto& [route, statuses] : readDocument().statuses) {
+        EXPECT_EQ(statuses.contains(401), route.second != "/healthz") << route.first << " " << route.second;
+    }
+}
+
 TEST(OpenApi, EverySchemaHasTheMembersThatRepliesHave) {
     Document document = readDocument();
     const auto vm = summary(test::sampleVm("a"), "fc");
