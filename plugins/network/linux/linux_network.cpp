@@ -8,6 +8,7 @@
 #include <set>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <utility>
 
 #include <mergen/base/file.hpp>
 #include <mergen/base/rollback.hpp>
@@ -127,7 +128,9 @@ void LinuxNetwork::configure(Host& host) {
     }
     netns_ = std::make_unique<NetnsTopology>(names_, transit_.host(1), transit_.host(2), mtu_);
     tap_ = std::make_unique<TapTopology>(mtu_);
-    forNew_ = topology == "tap" ? static_cast<const Topology*>(tap_.get()) : netns_.get();
+    forNew_ = netns_.get();
+    other_ = tap_.get();
+    if (topology == "tap") std::swap(forNew_, other_);
     refuseOverlap(host.networkPlan().guests, *forNew_);
     state_ = host.paths().runRoot / "network";
     host_ = &host;
@@ -272,11 +275,7 @@ void LinuxNetwork::checkSpec(const NetworkSpec& spec) const {
 }
 
 const Topology& LinuxNetwork::shapeOf(const NetworkSpec& spec) const {
-    for (const Topology* shape :
-         {static_cast<const Topology*>(netns_.get()), static_cast<const Topology*>(tap_.get())}) {
-        if (shape != forNew_ && shape->present(spec) && !forNew_->present(spec)) return *shape;
-    }
-    return *forNew_;
+    return other_->present(spec) && !forNew_->present(spec) ? *other_ : *forNew_;
 }
 
 void LinuxNetwork::checkNames(const NetworkSpec& spec) const {

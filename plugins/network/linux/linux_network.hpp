@@ -77,7 +77,8 @@ private:
     NamedNamespaces names_{"/run/netns"};
     std::unique_ptr<NetnsTopology> netns_;
     std::unique_ptr<TapTopology> tap_;
-    const Topology* forNew_ = nullptr;  // one of the two
+    const Topology* forNew_ = nullptr;  // one of the two, by the setting
+    const Topology* other_ = nullptr;   // the other one
 
     HeldPorts ports_;                   // has its own lock
     std::unique_ptr<Ruleset> ruleset_;  // made by start(); has its own lock

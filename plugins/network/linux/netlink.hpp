@@ -8,6 +8,7 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include <netlink/attr.h>
 #include <netlink/msg.h>

@@ -80,6 +80,7 @@ void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& spac
         }
         const Link tap = need(spec.tap.str());
         if (tap.kind != "tun") throw foreignLink(spec.tap.str());
+        if (tap.alias != tag) inside.setAlias(tap.index, tag);
         inside.setAddress(tap.index, spec.gateway, spec.network.prefix());
         if (!tap.up) inside.setUp(tap.index);
 

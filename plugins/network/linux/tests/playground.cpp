@@ -265,10 +265,6 @@ UdpClient::UdpClient(const NetNamespace* space, const std::string& address, std:
     if (::connect(fd_.get(), to.get(), to.size) != 0) failed_ = "unreachable";
 }
 
-void UdpClient::send() {
-    [[maybe_unused]] const ssize_t sent = ::send(fd_.get(), "?", 1, MSG_NOSIGNAL);  // an earlier error shows in ask()
-}
-
 std::string UdpClient::ask() {
     if (!failed_.empty()) return failed_;
     std::array<char, 4096> data{};
@@ -278,15 +274,16 @@ std::string UdpClient::ask() {
     const std::uint64_t swallowedBefore = swallowed(port_);
     const auto deadline = Clock::now() + patience;
     while (remaining(deadline) > 0) {
-        send();
+        // What became of an earlier datagram is told by whichever call comes first.
+        ssize_t got = ::send(fd_.get(), "?", 1, MSG_NOSIGNAL);
         constexpr int lookMs = 50;  // between two looks at the counters
         pollfd wait{fd_.get(), POLLIN, 0};
-        if (::poll(&wait, 1, lookMs) > 0) {
-            const ssize_t got = ::recv(fd_.get(), data.data(), data.size(), 0);
+        if (got > 0 && ::poll(&wait, 1, lookMs) > 0) {
+            got = ::recv(fd_.get(), data.data(), data.size(), 0);
             if (got > 0) return {data.data(), static_cast<std::size_t>(got) - 1};
-            if (errno == ECONNREFUSED) return "refused";
-            if (errno == EHOSTUNREACH || errno == ENETUNREACH) return "unreachable";
         }
+        if (got < 0 && errno == ECONNREFUSED) return "refused";
+        if (got < 0 && (errno == EHOSTUNREACH || errno == ENETUNREACH)) return "unreachable";
         if (const std::string rule = grown(before); !rule.empty()) return "dropped: " + rule;
         if (swallowed(port_) > swallowedBefore) return "swallowed";
     }

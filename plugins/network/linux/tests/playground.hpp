@@ -85,7 +85,6 @@ public:
     /// From `space` (null: the host) to an IPv4 or IPv6 address. `source`: the address to send from, empty for any.
     UdpClient(const NetNamespace* space, const std::string& address, std::uint16_t port,
               const std::string& source = {});
-    void send();
     /// Sends until something can be said, and says it as probe() does.
     [[nodiscard]] std::string ask();
 

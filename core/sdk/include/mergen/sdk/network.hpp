@@ -52,8 +52,12 @@ struct GuestSettings {
 /// Story: checkNames, holdPort (at create) → attach → publish → (VM runs) → unpublish → detach → … → releasePort (at
 /// delete). The guest's filter is in place before its link goes up. Every object bears the owner's tag. Each step is
 /// idempotent: attach and publish complete what is half there, unpublish and detach succeed when pieces are missing,
-/// twice, in any order. After the last guest is detached nothing of this instance is on the host but what start() made;
-/// after stop() with no guest attached, nothing at all. Threads: any method from any thread at once, for different VMs.
+/// twice, in any order.
+///
+/// After the last guest is detached nothing of this instance is on the host but what start() made; after stop() with no
+/// guest attached, nothing at all.
+///
+/// Threads: any method from any thread at once, for different VMs.
 class MERGEN_SDK_API NetworkBackend : public Plugin {
 public:
     ~NetworkBackend() override;
@@ -64,6 +68,7 @@ public:
     /// host and bears no tag of this owner. Changes nothing.
     virtual void checkNames(const NetworkSpec& spec) const = 0;
 
+    /// For the guests that are started from now on.
     [[nodiscard]] virtual GuestSettings guestSettings() const { return {}; }
 
     /// Takes `port` of the host's for a VM, published or not, so that no other program gets it until releasePort() or
