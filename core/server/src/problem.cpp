@@ -51,7 +51,8 @@ std::string describe(const Note& note) {
 
 void writeNotes(const Notes& notes, Log& log) {
     for (const Note& note : notes) {
-        const LogField fields[] = {{"source", describe(note.origin)}, {"message", note.text}};
+        const std::string source = describe(note.origin);  // a field borrows it
+        const LogField fields[] = {{"source", source}, {"message", note.text}};
         log.write(note.level, note.event, fields);
     }
 }
