@@ -200,7 +200,7 @@ class Table:
         if kept:
             verdict = "kept"
         else:
-            verdict = f"MISSED by a factor of {ratio if better == 'less' else 1 / ratio:.1f}"
+            verdict = f"MISSED by a factor of {ratio if better == 'less' else 1 / ratio:.2f}"
         sign = "<=" if better == "less" else ">="
         self.rows.append((goal, what, f"{measured:.3g}{unit}", f"{sign} {limit:g}{unit}", f"{ratio:.2f}",
                           verdict + (f" ({note})" if note else "")))

@@ -231,7 +231,9 @@ Observation observe(const std::filesystem::path& folder) {
             if (seen.starting) seen.next.reset();
             return seen;
         }
-        if (locked) {
+        // With a status there, the parent has done its last: who still holds the lock is a child of this server that
+        // has not executed its program yet, and until then has a copy of every descriptor.
+        if (locked && !readEnd(folder)) {
             if (!isHeld(folder / "parent.lock")) continue;  // it ended while we were looking
             if (!vmm) {
                 // mergen-vm has just been started and has not written anything, or was killed and its child, which

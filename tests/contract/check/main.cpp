@@ -149,9 +149,11 @@ void Inspection::inspect() {
         const std::size_t before = promises_.size();
         settle(nursery_.run(options_, {.promises = promises_}, options_.deadline,
                             [this](const Message& message) { hear(message); }));
-        if (promises_.size() == before) {
+        if (promises_.size() < before) continue;
+        if (report_.allKept()) {
             throw Error(ErrorKind::Internal, "the suite does not know '" + promises_.front() + "'");
         }
+        return;  // the library could not be used a second time, which has been said
     }
     if (all == 0) throw Error(ErrorKind::InvalidArgument, "--filter: no promise has such a name; see --list");
 }

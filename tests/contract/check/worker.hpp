@@ -12,7 +12,7 @@ namespace mergen::check {
 
 /// One line of a worker's report: a word, a tab, and a text in which line breaks have become `lineBreak`.
 ///
-///     promise NAME    there is this promise (task List)
+///     promise NAME    there is this promise (if the task names none)
 ///     begin NAME      this one is now looked at
 ///     ok | failed TEXT | skipped TEXT    what came of it
 ///     unfit TEXT      this host cannot run the plugin: nothing can be checked

@@ -520,7 +520,8 @@ TEST_P(SupervisorContract, VmsDoNotWaitForEachOther) {
                     supervisor().launch(specOf(owners[at], {"linger"}));
                     EXPECT_EQ(supervisor().status(owners[at]).state, ProcessState::Running);
                     EXPECT_TRUE(supervisor().signal(owners[at], SIGKILL, "test"));
-                    EXPECT_EQ(supervisor().waitExit(owners[at], patience).exit->code, SIGKILL);
+                    const ProcessStatus ended = supervisor().waitExit(owners[at], patience);
+                    EXPECT_EQ(ended.exit ? ended.exit->code : -1, SIGKILL) << ended.note;
                     supervisor().forget(owners[at]);
                 } catch (const Error& error) {
                     ADD_FAILURE() << error.what();

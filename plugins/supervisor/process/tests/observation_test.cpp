@@ -106,6 +106,19 @@ TEST_F(ProcessObservation, AHeldLockWithoutFilesIsStarting) {
     }
 }
 
+TEST_F(ProcessObservation, AnEndIsToldThoughAnotherChildHasACopyOfTheLockForAMoment) {
+    putOwner();
+    putGone();
+    put("exit", "exited 7\nat 2026-11-22T04:52:00.123Z\ndropped 0\n");
+    const UniqueFd lock = openFile(folder_ / "parent.lock", O_RDWR | O_CREAT, 0600);
+    lockLife(lock);
+    const Observation seen = observe(folder_);
+    EXPECT_EQ(seen.status.state, ProcessState::Exited);
+    EXPECT_FALSE(seen.held);
+    ASSERT_TRUE(seen.status.exit);
+    EXPECT_EQ(seen.status.exit->code, 7);
+}
+
 TEST_F(ProcessObservation, ASignalThatIsNoneIsRefused) {
     putOwner();
     put("parent", ProcessIdentity::self().str());
