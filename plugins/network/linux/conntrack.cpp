@@ -1,16 +1,18 @@
 #include "conntrack.hpp"
 
-#include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
+#include <cstdlib>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
+#include <map>
 #include <netinet/in.h>
 #include <set>
 #include <sys/socket.h>
 
 #include "rtnetlink.hpp"
+#include "sysctl.hpp"
 
 namespace mergen::network {
 
@@ -20,7 +22,6 @@ namespace {
 // net/netfilter/nf_internals.h, since 5.8; an older one ignores the filter and gives all).
 constexpr std::uint32_t compareSource = 1U << 0U;
 constexpr std::uint32_t compareProtocol = 1U << 3U;
-constexpr std::uint32_t compareDestinationPort = 1U << 5U;
 
 constexpr int message(int type) {
     return NFNL_SUBSYS_CTNETLINK << 8 | type;
@@ -33,8 +34,11 @@ nfgenmsg family() {
     return header;
 }
 
-bool leadsTo(const std::vector<PortBinding>& ports, std::uint16_t host, std::uint16_t guest) {
-    return std::ranges::count(ports, PortBinding{host, Protocol::Udp, guest}) != 0;
+/// Whether there are so few flows in this namespace that all can be looked at at once.
+bool fewFlows() {
+    constexpr unsigned long few = 4096;
+    const auto count = readSysctl("netfilter/nf_conntrack_count");
+    return count && std::strtoul(count->c_str(), nullptr, 10) <= few;
 }
 
 }  // namespace
@@ -73,23 +77,21 @@ void Conntrack::forget(const Pattern& pattern, const std::function<bool(const Fl
     if (pattern.originalSource) {
         original = compareSource;
         source(CTA_TUPLE_ORIG, *pattern.originalSource);
-    } else if (pattern.protocol && pattern.originalPort) {
-        original = compareProtocol | compareDestinationPort;
-        question.nest(CTA_TUPLE_ORIG, [&] {
-            question.nest(CTA_TUPLE_PROTO, [&] {
-                question.put(CTA_PROTO_NUM, *pattern.protocol);
-                question.put(CTA_PROTO_DST_PORT, htons(*pattern.originalPort));
-            });
-        });
+    } else if (pattern.protocol) {
+        original = compareProtocol;
+        question.nest(CTA_TUPLE_ORIG,
+                      [&] { question.nest(CTA_TUPLE_PROTO, [&] { question.put(CTA_PROTO_NUM, *pattern.protocol); }); });
     }
     if (pattern.replySource) {
         reply = compareSource;
         source(CTA_TUPLE_REPLY, *pattern.replySource);
     }
-    question.nest(CTA_FILTER, [&] {
-        question.put(CTA_FILTER_ORIG_FLAGS, original);
-        question.put(CTA_FILTER_REPLY_FLAGS, reply);
-    });
+    if (original != 0 || reply != 0) {
+        question.nest(CTA_FILTER, [&] {
+            question.put(CTA_FILTER_ORIG_FLAGS, original);
+            question.put(CTA_FILTER_REPLY_FLAGS, reply);
+        });
+    }
 
     std::vector<Flow> found;
     socket_.require(question, "list the flows of this host", [&](const nlmsghdr& answer) {
@@ -98,8 +100,7 @@ void Conntrack::forget(const Pattern& pattern, const std::function<bool(const Fl
         // An older kernel's answer is not filtered.
         const bool fits = (!pattern.originalSource || flow.original.source == *pattern.originalSource) &&
                           (!pattern.replySource || flow.reply.source == *pattern.replySource) &&
-                          (!pattern.protocol || flow.original.protocol == *pattern.protocol) &&
-                          (!pattern.originalPort || flow.original.destinationPort == *pattern.originalPort);
+                          (!pattern.protocol || flow.original.protocol == *pattern.protocol);
         if (!fits || !which(flow)) return;
         // The id as well: a new flow of the same ends is not meant.
         for (const int part : {CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID}) {
@@ -121,35 +122,33 @@ void Conntrack::forget(const Pattern& pattern, const std::function<bool(const Fl
     }
 }
 
-void Conntrack::forgetUnpublished(Ipv4Address guest, const std::vector<PortBinding>& published) {
-    forget({.originalSource = {}, .replySource = guest, .protocol = IPPROTO_UDP, .originalPort = {}},
-           [&](const Flow& flow) {
-               return flow.original.destination != guest &&
-                      !leadsTo(published, flow.original.destinationPort, flow.reply.sourcePort);
-           });
-}
-
-void Conntrack::forgetOlder(Ipv4Address guest, const std::vector<PortBinding>& published) {
-    std::set<Ipv4Address> own;
+void Conntrack::settleUdp(Ipv4Address guest, const std::vector<PortBinding>& published) {
+    std::map<std::uint16_t, std::uint16_t> ports;  // host's → guest's
     for (const PortBinding& port : published) {
-        if (port.protocol != Protocol::Udp) continue;
-        if (own.empty()) {
-            for (const LinkAddress& at : Rtnetlink().addresses()) own.insert(at.address);
-        }
-        forget({.originalSource = {}, .replySource = {}, .protocol = IPPROTO_UDP, .originalPort = port.host},
-               [&](const Flow& flow) {
-                   constexpr std::uint32_t loopback = 127;
-                   const Ipv4Address asked = flow.original.destination;
-                   const bool leads = flow.reply.source == guest && flow.reply.sourcePort == port.guest;
-                   return !leads && (own.contains(asked) || asked.value() >> 24U == loopback);
-               });
+        if (port.protocol == Protocol::Udp) ports.emplace(port.host, port.guest);
     }
+    std::set<Ipv4Address> own;
+    if (!ports.empty()) {
+        for (const LinkAddress& at : Rtnetlink().addresses()) own.insert(at.address);
+    }
+    forget({.originalSource = {}, .replySource = {}, .protocol = IPPROTO_UDP}, [&](const Flow& flow) {
+        constexpr std::uint32_t loopback = 127;
+        const Ipv4Address asked = flow.original.destination;
+        if (asked == guest) return false;  // without a published port
+        const auto port = ports.find(flow.original.destinationPort);
+        if (flow.reply.source == guest) return port == ports.end() || port->second != flow.reply.sourcePort;
+        return port != ports.end() && (own.contains(asked) || asked.value() >> 24U == loopback);
+    });
 }
 
 void Conntrack::forgetGuest(Ipv4Address guest) {
-    const auto all = [](const Flow&) { return true; };
-    forget({.originalSource = guest, .replySource = {}, .protocol = {}, .originalPort = {}}, all);
-    forget({.originalSource = {}, .replySource = guest, .protocol = {}, .originalPort = {}}, all);
+    const auto theirs = [&](const Flow& flow) { return flow.original.source == guest || flow.reply.source == guest; };
+    if (fewFlows()) {
+        forget({.originalSource = {}, .replySource = {}, .protocol = {}}, theirs);  // one walk
+    } else {
+        forget({.originalSource = guest, .replySource = {}, .protocol = {}}, theirs);
+        forget({.originalSource = {}, .replySource = guest, .protocol = {}}, theirs);
+    }
 }
 
 }  // namespace mergen::network

@@ -1,5 +1,7 @@
 #include "foreign_firewall.hpp"
 
+#include <algorithm>
+
 #include <mergen/base/text.hpp>
 
 namespace mergen::network {
@@ -58,6 +60,11 @@ std::vector<std::string> chainsThatDrop(std::string_view listing, std::string_vi
     }
     if (in && out) found.clear();
     return found;
+}
+
+bool hasLegacyFilter(std::string_view names) {
+    const std::vector<std::string> tables = split(names, '\n');
+    return std::ranges::find(tables, "filter") != tables.end();
 }
 
 }  // namespace mergen::network

@@ -15,4 +15,8 @@ namespace mergen::network {
 /// A judgement by the shapes that are in use (Docker's and ufw's policy drop, firewalld's last reject), not a proof.
 [[nodiscard]] std::vector<std::string> chainsThatDrop(std::string_view listing, std::string_view links);
 
+/// Whether legacy iptables has a filter table, whose FORWARD chain nftables cannot show. `names`: the content of
+/// /proc/net/ip_tables_names, the tables of the kernel's old packet filter.
+[[nodiscard]] bool hasLegacyFilter(std::string_view names);
+
 }  // namespace mergen::network

@@ -16,6 +16,7 @@
 
 #include "conntrack.hpp"
 #include "ephemeral_ports.hpp"
+#include "foreign_firewall.hpp"
 #include "rtnetlink.hpp"
 #include "sysctl.hpp"
 
@@ -210,10 +211,8 @@ void LinuxNetwork::giveForwardingBack() const {
 
 std::vector<std::string> LinuxNetwork::foreignFirewalls() const {
     std::vector<std::string> all = ruleset().foreignDrops(std::string(forNew_ == tap_.get() ? "tap" : "mg") + "-*");
-    // Names of the tables that iptables made in the kernel's old packet filter, which nftables does not show.
-    const auto legacy = readFile("/proc/net/ip_tables_names", 4096);
-    for (const std::string& table : split(legacy.value_or(""), '\n')) {
-        if (table == "filter") all.emplace_back("legacy iptables, table filter (its FORWARD chain cannot be seen)");
+    if (hasLegacyFilter(readFile("/proc/net/ip_tables_names", 4096).value_or(""))) {
+        all.emplace_back("legacy iptables, table filter (its FORWARD chain cannot be seen)");
     }
     return all;
 }
@@ -334,24 +333,23 @@ std::optional<NetworkAttachment> LinuxNetwork::inspect(const NetworkSpec& spec) 
 
 void LinuxNetwork::publish(const NetworkSpec& spec) {
     checkSpec(spec);
-    ruleset().publish(spec.owner, spec.guest, spec.ports);
-    MERGEN_FAILPOINT("network.linux.publish");
-    followPorts(spec, spec.ports);
-}
-
-/// Not only what this call changed: a server may have been killed between the rules and the flows.
-void LinuxNetwork::followPorts(const NetworkSpec& spec, const std::vector<PortBinding>& ports) const {
-    if (!ruleset().guestsOf(spec.owner).contains(spec.guest)) return;  // another VM's address, or nobody's
-    Conntrack flows;
-    flows.forgetUnpublished(spec.guest, ports);
-    flows.forgetOlder(spec.guest, ports);
+    setPorts(spec, spec.ports);
 }
 
 void LinuxNetwork::unpublish(const NetworkSpec& spec) {
     checkSpec(spec);
-    ruleset().publish(spec.owner, spec.guest, {});
-    MERGEN_FAILPOINT("network.linux.unpublish");
-    followPorts(spec, {});
+    setPorts(spec, {});
+}
+
+void LinuxNetwork::setPorts(const NetworkSpec& spec, const std::vector<PortBinding>& ports) const {
+    const bool udpBefore = ruleset().publishesUdp(spec.owner);
+    ruleset().publish(spec.owner, spec.guest, ports);
+    MERGEN_FAILPOINT("network.linux.publish");
+    const auto isUdp = [](const PortBinding& port) { return port.protocol == Protocol::Udp; };
+    if (!udpBefore && std::ranges::none_of(ports, isUdp)) return;
+    if (!ruleset().guestsOf(spec.owner).contains(spec.guest))
+        return;  // not attached: another VM's address, or nobody's
+    Conntrack().settleUdp(spec.guest, ports);
 }
 
 void LinuxNetwork::takeDown(const NetworkSpec& spec) const {

@@ -53,8 +53,9 @@ private:
     void checkNames(const NetworkSpec& spec, const Topology& shape) const;
     /// The shape that the VM's wire has, or is to get.
     [[nodiscard]] const Topology& shapeOf(const NetworkSpec& spec) const;
-    /// Brings UDP flows in line with the VM's published ports, which are `ports`.
-    void followPorts(const NetworkSpec& spec, const std::vector<PortBinding>& ports) const;
+    /// Makes `ports` the VM's published ports, and brings UDP flows in line with them. A server killed in between
+    /// leaves these to the next call for the VM that has UDP ports, or to its detach.
+    void setPorts(const NetworkSpec& spec, const std::vector<PortBinding>& ports) const;
     /// Takes away what bears the owner's tag under the names of `spec`; every step is done even if another fails.
     void takeDown(const NetworkSpec& spec) const;
     /// Takes the VM out of the table, and its flows with it.

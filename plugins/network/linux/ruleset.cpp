@@ -384,6 +384,14 @@ void Ruleset::publish(const OwnerTag& owner, Ipv4Address guest, const std::vecto
     replace(owner, {Set::PublishedTcp, Set::PublishedUdp}, wanted);
 }
 
+bool Ruleset::publishesUdp(const OwnerTag& owner) {
+    const std::lock_guard lock(mutex_);
+    refresh();
+    const auto own = byComment_.find(owner.str());
+    return own != byComment_.end() &&
+           std::ranges::any_of(own->second, [](const Key& key) { return key.first == Set::PublishedUdp; });
+}
+
 std::set<Ipv4Address> Ruleset::guestsOf(const OwnerTag& owner) {
     const std::lock_guard lock(mutex_);
     refresh();

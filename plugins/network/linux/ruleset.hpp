@@ -51,6 +51,8 @@ public:
     void admit(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
     [[nodiscard]] bool admitted(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
 
+    /// Whether one of the owner's published ports is a UDP port.
+    [[nodiscard]] bool publishesUdp(const OwnerTag& owner);
     /// The addresses that were admitted for the owner by whatever link.
     [[nodiscard]] std::set<Ipv4Address> guestsOf(const OwnerTag& owner);
 

@@ -234,7 +234,7 @@ TEST_P(Reach, AUdpFlowFollowsItsPortWithinAGuest) {
 TEST_P(Reach, AUdpFlowIsBroughtInLineByTheNextPublishIfTheServerFailedInBetween) {
     test::UdpClient client(&lan_.space(), hostOnLan, 20001);
     EXPECT_EQ(client.ask(), "one 10.77.0.2");
-    failpoint::arm("network.linux.unpublish=1*error(no)");
+    failpoint::arm("network.linux.publish=1*error(no)");
     EXPECT_THROW(network_->unpublish(one_), Error);
     EXPECT_EQ(client.ask(), "one 10.77.0.2") << "the rule is gone, the flow is not: else this test tests nothing";
     two_.ports.push_back({20001, Protocol::Udp, 80});

@@ -68,6 +68,12 @@ TEST(ForeignFirewall, IsNoneOnceItsTableDecidesAboutOurLinksInBothDirections) {
                 ElementsAre("F (policy drop)"));
 }
 
+TEST(ForeignFirewall, MayBeATableOfLegacyIptables) {
+    EXPECT_TRUE(hasLegacyFilter("nat\nfilter\n"));
+    EXPECT_FALSE(hasLegacyFilter("nat\nmangle\n"));
+    EXPECT_FALSE(hasLegacyFilter(""));
+}
+
 TEST(ForeignFirewall, SurvivesAnyBeginningOfAListing) {
     const std::string listing =
         "table ip filter {\n\tchain F {\n\t\ttype filter hook forward priority 0; policy drop;\n\t\tcounter packets 0 "
