@@ -64,10 +64,11 @@ TEST(Config, DefaultsAreThoseOfTheDocuments) {
 
 TEST(Config, AutoStandsAloneAmongVmms) {
     Problems problems;
-    static_cast<void>(parseConfig("[backends]\nvmm = auto, qemu\n", installation, problems));
+    Notes notes;
+    static_cast<void>(parseConfig(fileInput("[backends]\nvmm = auto, qemu\n"), installation, problems, notes));
     ASSERT_EQ(problems.size(), 1U);
     EXPECT_EQ(problems[0].where, "backends.vmm");
-    EXPECT_EQ(problems[0].line, 2U);
+    EXPECT_EQ(problems[0].origin.line, 2U);
 }
 
 /// A text with a value for every key that is not its default.

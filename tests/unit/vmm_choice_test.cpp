@@ -59,7 +59,9 @@ TEST(VmmChoice, TheOnlyOneIsTakenWhateverItSays) {
 
 ServerConfig configured(const std::string& vmm) {
     Problems problems;
-    ServerConfig config = parseConfig("[backends]\nvmm = " + vmm + "\n", {"/plugins", "/libexec"}, problems);
+    Notes notes;
+    ServerConfig config =
+        parseConfig(fileInput("[backends]\nvmm = " + vmm + "\n"), {"/plugins", "/libexec"}, problems, notes);
     EXPECT_THAT(problems, testing::IsEmpty());
     return config;
 }

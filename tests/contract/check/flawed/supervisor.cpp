@@ -8,8 +8,8 @@ namespace {
 
 class DiesOfSignals final : public mergen::supervisor::ProcessSupervisor {
 public:
-    bool signal(const mergen::OwnerTag& owner, int signal) override {
-        const bool sent = ProcessSupervisor::signal(owner, signal);
+    bool signal(const mergen::OwnerTag& owner, int signal, const std::string& by) override {
+        const bool sent = ProcessSupervisor::signal(owner, signal, by);
         if (sent) {
             std::fputs("this supervisor gives up\n", stderr);
             std::abort();
