@@ -8,6 +8,8 @@
 #include <mergen/sdk/error.hpp>
 #include <mergen/server/vmm_choice.hpp>
 
+#include "server_test_support.hpp"
+
 namespace mergen::server {
 namespace {
 

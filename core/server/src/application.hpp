@@ -41,7 +41,7 @@ private:
     const Installation installation_ = Installation::current();
     Mode mode_ = Mode::Serve;
     ConfigPlaces places_;
-    std::string shown_;  ///< what error texts call the configuration
+    std::string shown_;      ///< what error texts call the configuration
     std::string tokenName_;  ///< of --new-token
     ServerConfig config_;
     Problems problems_;

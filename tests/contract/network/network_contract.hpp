@@ -56,9 +56,8 @@ private:
 
 template <typename Backend>
 [[nodiscard]] auto backendUnderTest(std::map<std::string, std::string, std::less<>> settings = {}) {
-    return ::testing::Values(NetworkUnderTest{.keys = Backend::keys,
-                                              .create = [] { return std::make_unique<Backend>(); },
-                                              .settings = std::move(settings)});
+    return ::testing::Values(NetworkUnderTest{
+        .keys = Backend::keys, .create = [] { return std::make_unique<Backend>(); }, .settings = std::move(settings)});
 }
 
 }  // namespace mergen
