@@ -17,6 +17,7 @@ const std::map<std::string, Pair, std::less<>>& ownSamples() {
     static const std::map<std::string, Pair, std::less<>> samples = {
         {"server.profile", {"mergen", "mergen"}},
         {"server.listen", {"[::1]:9001", "127.0.0.1:9002"}},
+        {"server.socket_group", {"root", "0"}},
         {"log.level", {"debug", "warn"}},
         {"log.format", {"text", "text"}},
         {"network.guest_cidr", {"10.1.0.0/16", "10.2.0.0/24"}},
