@@ -132,7 +132,7 @@ class Crashes(OnTheFake, CrashTest):
         vm.delete()
 
 
-class Refusals(OnTheFake):
+class FirecrackersRefusals(OnTheFake):
     def test_what_firecracker_refuses_is_in_the_reply_and_in_the_timeline(self):
         vm = self.create()
         disk = os.path.join(self.server.data_root, vm.id, "rootfs.ext4")
