@@ -19,9 +19,9 @@
 
 namespace mergen::engine {
 
-/// The engine's parts in one place. engine.cpp has what is asked from outside, lifecycle.cpp the steps of create,
-/// start, stop, pause, resume and delete, reconcile.cpp what happens after a restart of the server and after the end of
-/// a VMM.
+/// The engine's parts in one place. engine.cpp has how an operation runs and what is asked from outside, create.cpp
+/// what a create looks at and claims, lifecycle.cpp the steps of every operation, reconcile.cpp what happens after a
+/// restart of the server and after the end of a VMM, views.cpp what is said of it all.
 class Engine::Impl final : public ExitListener {
 public:
     Impl(EngineConfig config, Backends backends, Log& log);
@@ -32,21 +32,25 @@ public:
     void onExit(const ProcessStatus& status) noexcept override;
     void onRestart(const OwnerTag& owner) noexcept override;
 
+    // create.cpp
+    Created create(const CreateRequest& request);
+
     // engine.cpp
     bool drain(std::chrono::milliseconds limit);
-    Created create(const CreateRequest& request);
     VmView start(const std::string& id);
     VmView stop(const std::string& id);
     VmView pause(const std::string& id);
     VmView resume(const std::string& id);
     void remove(const std::string& id, bool retainData);
     [[nodiscard]] std::shared_ptr<Vm> need(const std::string& id) const;
+    [[nodiscard]] const EngineConfig& config() const noexcept { return config_; }
+    void reconfigure(const EngineConfig& next) noexcept;
+
+    // views.cpp
     [[nodiscard]] VmView view(const Vm& vm) const;
     [[nodiscard]] std::vector<VmView> list() const;
     [[nodiscard]] std::string vmConfig(const std::string& id) const;
     [[nodiscard]] std::vector<ComponentHealth> health() const;
-    [[nodiscard]] const EngineConfig& config() const noexcept { return config_; }
-    void reconfigure(const EngineConfig& next) noexcept;
 
 private:
     /// Counts an operation as in progress for drain(); throws Unavailable once that has begun.
@@ -77,8 +81,6 @@ private:
     void runHeldOrPostpone(Operation& op, const std::function<void()>& body);
     /// run() of an operation that holds its VM already.
     void runHeld(Operation& op, const std::function<void()>& body);
-    /// Removes what a create that failed has made; false if something stays, and the VM with it.
-    bool discardUnfinished(Vm& vm);
     /// Writes `next` to storage and, once it is there, to memory.
     void persist(Vm& vm, VmRecord next);
     /// persist() of a state that is only news: an error is logged, for the truth is found again by recover().
@@ -91,9 +93,16 @@ private:
     [[nodiscard]] static VmRecord intent(const Operation& op, VmRecord record, VmState state);
     /// `record` in `state` with no operation in it.
     [[nodiscard]] static VmRecord settled(VmRecord record, VmState state, std::string failure = {});
+    [[nodiscard]] VmmBackend& vmmOf(const VmRecord& record) const;
+    /// Null if it is not loaded.
+    [[nodiscard]] const VmmBackend* findVmm(const VmRecord& record) const noexcept;
+    [[nodiscard]] OwnerTag tagOf(const VmRecord& record) const { return {config_.instance, record.uuid}; }
+    [[nodiscard]] std::filesystem::path lockFile(const Vm& vm) const { return pathsOf(config_, vm.id, vm.uuid).lock; }
+
+    // create.cpp
+    /// Removes what a create that failed has made; false if something stays, and the VM with it.
+    bool discardUnfinished(Vm& vm);
     static void noteHooks(Vm& vm);
-    /// Says in the log and in the timeline that ports of an adopted VM are not held.
-    void noteLostPorts(Vm& vm, const std::vector<std::string>& lost);
     /// Throws NotSupported about "ports[i].protocol" for a protocol that the network backend lacks.
     void refuseUnpublishable(const std::vector<PortRequest>& ports) const;
     /// Makes the data disk the VM's, and throws about the member whose file is a disk of another VM (AlreadyExists), is
@@ -103,12 +112,9 @@ private:
     void adoptDisks(const VmRecord& record);
     /// The same before a start, as another file may lie there by now. The disk's owner until now.
     DiskOwner claimDataDisk(const VmRecord& record);
-    [[nodiscard]] VmmBackend& vmmOf(const VmRecord& record) const;
-    /// Null if it is not loaded.
-    [[nodiscard]] const VmmBackend* findVmm(const VmRecord& record) const noexcept;
+
+    // views.cpp
     [[nodiscard]] ComponentHealth vmmHealth(const std::string& name, ComponentHealth found) const;
-    [[nodiscard]] OwnerTag tagOf(const VmRecord& record) const { return {config_.instance, record.uuid}; }
-    [[nodiscard]] std::filesystem::path lockFile(const Vm& vm) const { return pathsOf(config_, vm.id, vm.uuid).lock; }
 
     // lifecycle.cpp
     void createVm(Operation& op, const OpenedImages& images);
@@ -144,6 +150,8 @@ private:
     // reconcile.cpp
     void loadRecords();
     void addRecord(const StoredRecord& stored);
+    /// Says in the log and in the timeline that ports of an adopted VM are not held.
+    void noteLostPorts(Vm& vm, const std::vector<std::string>& lost);
     /// recoverOne() of a VM that nobody holds yet; whoever does settles it first.
     void settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
     /// What one VM needs after a restart of the server, while `op` holds it.

@@ -138,6 +138,19 @@ void Engine::Impl::addRecord(const StoredRecord& stored) {
     adoptDisks(*record);
 }
 
+void Engine::Impl::noteLostPorts(Vm& vm, const std::vector<std::string>& lost) {
+    for (const std::string& why : lost) {
+        log_.warning("vm.port.lost",
+                     {{"vm", vm.id.str()}, {"cause", why}, {"effect", "the VM cannot be started until it is free"}});
+        Event event;
+        event.vm = vm.id.str();
+        event.operation = "adopt";
+        event.outcome = "note";
+        event.cause = why;
+        vm.timeline.append(std::move(event));
+    }
+}
+
 void Engine::Impl::settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {
     std::optional<Operation> op;
     try {

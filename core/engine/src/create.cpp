@@ -1,0 +1,233 @@
+// Making a VM: what is asked for is looked at, claimed and reserved, then made as one operation.
+#include <cerrno>
+#include <map>
+#include <sys/stat.h>
+
+#include <mergen/base/file.hpp>
+#include <mergen/base/rollback.hpp>
+#include <mergen/base/text.hpp>
+
+#include "engine_impl.hpp"
+
+namespace mergen::engine {
+
+namespace {
+
+/// An id in the shape of a UUID is what Mergen gives: a chosen one could be another VM's internal identity.
+void refuseUuid(const RecordId& id) {
+    if (!uuidOf(id)) return;
+    throw Error(ErrorKind::InvalidArgument, "'" + id.str() + "' is a UUID; leave the id out to be given one")
+        .about("id");
+}
+
+/// What a caller calls the member of GuestSpec that a VMM refuses.
+std::string requestMember(const std::string& guestMember) {
+    static const std::map<std::string, std::string> names{
+        {"vcpus", "vcpu"}, {"memory", "memMiB"}, {"bootArguments", "bootArgs"}};
+    const auto name = names.find(guestMember);
+    return name == names.end() ? guestMember : name->second;
+}
+
+}  // namespace
+
+Created Engine::Impl::create(const CreateRequest& request) {
+    const Guard guard(*this);
+    const OpenedImages images = openImages(config_, request);
+
+    VmRecord record(request.id.value_or(RecordId::parse("unnamed")), Uuid{});  // reserve() gives it what is missing
+    record.name = request.name;
+    record.createdAt = std::chrono::system_clock::now();
+    record.vmm = request.vmm.empty() ? config_.vmm : request.vmm;
+    if (!backends_.vmms.contains(record.vmm)) {
+        std::string loaded;
+        for (const auto& [name, vmm] : backends_.vmms) loaded += (loaded.empty() ? "" : ", ") + name;
+        throw Error(ErrorKind::InvalidArgument,
+                    "'" + printable(record.vmm) + "' is none of the VMMs that are loaded: " + loaded)
+            .about("vmm");
+    }
+    record.rootfs = request.rootfs;
+    record.kernel = request.kernel;
+    record.initrd = request.initrd;
+    record.dataDisk = request.dataDisk;
+    record.vcpus = request.vcpus;
+    record.memory = request.memory;
+    record.httpPort = request.httpPort;
+    record.autoStart = request.autoStart;
+    record.restartPolicy = request.restartPolicy;
+    record.maxRestarts = request.maxRestarts;
+    record.bootArguments = request.bootArguments;
+    record.extraEnv = request.extraEnv;
+    record.tags = request.tags;
+    record.metadata = request.metadata;
+    record.hooks = request.hooks;
+
+    refuseUnpublishable(request.ports);
+    // Before the ports, which the VM of that id may hold: the id is what is wrong then.
+    if (request.id) {
+        refuseUuid(*request.id);
+        registry_.refuseTaken(*request.id);
+    }
+    identities_.reserve(record, request.ports, request.id.has_value());
+    Rollback undo;
+    undo.add([&] { identities_.release(record); });
+    try {
+        const VmmBackend& vmm = vmmOf(record);
+        const GuestSpec guest = guestSpec(config_, record, backends_.network.traits().touchesHost);
+        GuestSpec given = guest;
+        given.kernel = request.kernel;  // its own copy is not made yet, and its kind is looked at
+        vmm.check(given);
+        if (record.restartPolicy != RestartPolicy::No) {
+            try {
+                refuseUnattended(record, vmm.plan(guest, vmmPlace(config_, record)));
+            } catch (const Error& error) {
+                // Where the VMM's program is missing, a VM can be made all the same, and its start says so.
+                if (error.kind() != ErrorKind::FailedPrecondition) throw;
+            }
+        }
+    } catch (const Error& error) {
+        throw error.about(requestMember(error.field()));
+    }
+
+    const auto vm = std::make_shared<Vm>(record, config_.eventsPerVm);
+    {
+        // Held before it can be seen: nobody deletes a VM that is half made.
+        Operation op(vm, "create", log_, [this](const Uuid& uuid) { queueExit(uuid); });
+        registry_.add(vm, config_.maxVms);
+        undo.add([&] { registry_.remove(*vm); });
+        undo.add([&] { disks_.release(record.id); });
+        claimDisks(record, images);
+        op.lock(lockFile(*vm), tagOf(record));
+        try {
+            runHeld(op, [&] { createVm(op, images); });
+        } catch (const Error&) {
+            if (!discardUnfinished(*vm)) undo.commit();
+            throw;
+        }
+        adoptDisks(record);
+    }
+    undo.commit();
+    log_.info("vm.created", {{"vm", record.id.str()}, {"guest", record.guest.str()}});
+    if (!record.hooks.empty()) noteHooks(*vm);
+    Created created;
+    if (request.autoStart) {
+        try {
+            run(vm, "start", [&](Operation& op) { startVm(op); });
+        } catch (const Error& error) {
+            created.startFailure = error.within("VM '" + record.id.str() + "' was created but could not be started");
+        }
+    }
+    created.vm = view(*vm);
+    return created;
+}
+
+bool Engine::Impl::discardUnfinished(Vm& vm) {
+    try {
+        const VmRecord record = [&] {
+            const std::lock_guard lock(vm.mutex);
+            vm.erased = true;  // for who waits to delete it
+            return vm.record;
+        }();
+        removeDisks(config_, record);
+        // The record goes last: while it is there, a restart would undo the rest. And only if it is ours: a create that
+        // was refused because the id is taken in storage has none.
+        if (vm.revision) static_cast<void>(backends_.storage.erase(record.id));
+        return true;
+    } catch (const std::exception& error) {
+        // Then the VM stays visible as it is, and a DELETE or the next start of the server removes it.
+        log_.error("vm.create.leftover", {{"vm", vm.id.str()}, {"cause", error.what()}});
+        const std::lock_guard lock(vm.mutex);
+        vm.erased = false;
+        return false;
+    }
+}
+
+void Engine::Impl::refuseUnpublishable(const std::vector<PortRequest>& ports) const {
+    if (backends_.network.traits().udp) return;
+    for (std::size_t i = 0; i < ports.size(); ++i) {
+        if (ports[i].protocol == Protocol::Udp) {
+            throw Error(ErrorKind::NotSupported, "the network backend publishes TCP ports only")
+                .about("ports[" + std::to_string(i) + "].protocol");
+        }
+    }
+}
+
+void Engine::Impl::noteHooks(Vm& vm) {
+    Event event;
+    event.vm = vm.id.str();
+    event.operation = "create";
+    event.outcome = "note";
+    event.cause = "the hooks are stored; nothing runs them, because no hooks plugin is loaded";
+    vm.timeline.append(std::move(event));
+}
+
+namespace {
+
+struct stat inspect(const UniqueFd& fd, const std::string& what) {
+    struct stat status {};
+    if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect the " + what);
+    return status;
+}
+
+void refuseWritten(const UniqueFd& fd, const std::filesystem::path& path, const std::string& field) {
+    if (!isOpenForWriting(fd.get())) return;
+    throw Error(ErrorKind::Conflict, "another program has " + path.string() + " open for writing").about(field);
+}
+
+}  // namespace
+
+void Engine::Impl::claimDisks(const VmRecord& record, const OpenedImages& images) {
+    struct Image {
+        const char* field;
+        const UniqueFd& fd;
+        std::filesystem::path path;
+    };
+    std::vector<Image> copied{{"rootfs", images.rootfs, record.rootfs}, {"kernel", images.kernel, record.kernel}};
+    if (record.initrd) copied.push_back({"initrd", images.initrd, *record.initrd});
+    for (const Image& image : copied) {
+        disks_.refuseForeign(inspect(image.fd, image.field), image.path, record.id, image.field);
+        refuseWritten(image.fd, image.path, image.field);
+    }
+    if (!record.dataDisk) return;
+    const struct stat disk = inspect(images.dataDisk, "data disk");
+    for (const Image& image : copied) {
+        const struct stat given = inspect(image.fd, image.field);
+        if (given.st_dev != disk.st_dev || given.st_ino != disk.st_ino) continue;
+        throw Error(ErrorKind::InvalidArgument, "the data disk is the file that is given as " +
+                                                    std::string(image.field) + ", which the guest would write to")
+            .about("dataDisk");
+    }
+    disks_.claim(disk, *record.dataDisk, record.id, "dataDisk");
+    refuseWritten(images.dataDisk, *record.dataDisk, "dataDisk");
+}
+
+void Engine::Impl::adoptDisks(const VmRecord& record) {
+    const auto adopt = [&](const std::filesystem::path& path) {
+        struct stat status {};
+        if (::lstat(path.c_str(), &status) == 0) {
+            disks_.claim(status, path, record.id, "dataDisk");
+        } else {
+            disks_.claimName(path, record.id);  // not mounted yet, perhaps
+        }
+    };
+    try {
+        adopt(pathsOf(config_, record.id, record.uuid).dataDir / "rootfs.ext4");
+        if (record.dataDisk) adopt(*record.dataDisk);
+    } catch (const Error& error) {
+        log_.error("vm.disk.shared", {{"vm", record.id.str()},
+                                      {"cause", error.what()},
+                                      {"effect", "it cannot be started while the other VM is there"}});
+    }
+}
+
+DiskOwner Engine::Impl::claimDataDisk(const VmRecord& record) {
+    try {
+        const UniqueFd fd = openDataDisk(config_, record);
+        disks_.claim(inspect(fd, "data disk"), *record.dataDisk, record.id, "dataDisk");
+        refuseWritten(fd, *record.dataDisk, "dataDisk");
+        return ownerBeforeLoan(fd, record);
+    } catch (const Error& error) {
+        throw Error(error.kind(), std::string("the data disk: ") + error.what());
+    }
+}
+
+}  // namespace mergen::engine
