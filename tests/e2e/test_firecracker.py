@@ -22,9 +22,10 @@ class OnTheFake(MergenTest):
             raise unittest.SkipTest(f"there is no fake Firecracker at {cls.program}")
 
     backends = {"vmm": "firecracker"}
+    network = {}  # settings of network/linux
 
     def setUp(self):
-        self.settings = {"vmm.firecracker": {"binary": self.program, "probe": "false"},
+        self.settings = {"vmm.firecracker": {"binary": self.program, "probe": "false"}, "network.linux": self.network,
                          "vm": {"stop_grace": "5s", "kill_grace": "5s"}}
         super().setUp()
 
@@ -109,6 +110,58 @@ class Life(OnTheFake):
         self.end_vmm(pid, lambda: os.kill(pid, signal.SIGKILL))
         vm.await_state("failed")
         self.assertIn("signal 9", vm.view()["failure"])
+        vm.delete()
+
+    def test_a_paused_one_is_found_paused_goes_on_and_is_stopped_from_there(self):
+        vm = self.create_and_start()
+        self.await_console(vm, "fake-guest: ready")
+        for _ in range(2):  # the second time does nothing
+            self.assertEqual(self.server.api.expect(200, "POST", f"{vm.path}/pause").json["status"], "paused")
+        self.assertEqual(vm.state(), "paused")
+        self.server.kill()
+        self.server.start()
+        self.assertEqual(vm.state(), "paused")
+        for _ in range(2):
+            self.assertEqual(self.server.api.expect(200, "POST", f"{vm.path}/resume").json["status"], "resumed")
+        self.assertEqual(vm.state(), "running")
+        self.server.api.expect(200, "POST", f"{vm.path}/pause")
+        vm.stop()
+        self.assertIn("fake-guest: shutting down", vm.console(), "it was woken to hear it")
+        self.assert_status(409, "POST", f"{vm.path}/pause")
+        vm.delete()
+
+    def test_its_parent_starts_it_again_while_the_server_is_down_and_a_stop_is_a_stop(self):
+        vm = self.create_and_start(restartPolicy="on-failure")
+        self.await_console(vm, "fake-guest: ready")
+        pid, logs = vm.pid(), vm.logs()
+        self.server.kill()
+        self.end_vmm(pid, lambda: os.kill(pid, signal.SIGKILL))
+
+        def ready_twice():
+            with open(os.path.join(logs, "console.log"), encoding="utf-8", errors="replace") as file:
+                return file.read().count("fake-guest: ready") == 2
+        eventually(ready_twice, "the guest of the second run", [logs])
+        self.server.start()
+        view = vm.view()
+        self.assertEqual((view["state"], view["restarts"], view["lastEnd"]["signal"]), ("running", 1, 9))
+        self.assertNotIn(view["systemd"]["mainPID"], (0, pid))
+
+        vm.stop()
+        self.assertEqual((vm.state(), vm.pid()), ("stopped", 0))
+        self.assertEqual(vm.view()["lastEnd"]["operation"], "stop")
+        vm.delete()
+
+
+class OnATap(OnTheFake):
+    """Firecracker opens the tap in the host's own namespace, as the VM's user."""
+
+    network = {"topology": "tap"}
+
+    def test_a_vm_lives_from_create_to_delete(self):
+        vm = self.create_and_start()
+        self.await_console(vm, "fake-guest: ready")
+        self.assertEqual(os.readlink(f"/proc/{vm.pid()}/ns/net"), os.readlink("/proc/self/ns/net"))
+        vm.stop()
         vm.delete()
 
 
