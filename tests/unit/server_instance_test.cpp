@@ -23,7 +23,7 @@ public:
         pid_ = ::fork();
         if (pid_ == 0) {
             ::close(end[1]);
-            const DataRootLock lock(root);
+            const RootLock lock(root, "data root");
             char byte = 'x';
             if (::write(ready[1], &byte, 1) != 1) ::_exit(1);
             while (::read(end[0], &byte, 1) > 0) {
@@ -54,7 +54,7 @@ private:
 
 std::string refusalOf(const std::filesystem::path& root) {
     try {
-        const DataRootLock lock(root);
+        const RootLock lock(root, "data root");
     } catch (const Error& error) {
         EXPECT_EQ(error.kind(), ErrorKind::Conflict);
         return error.what();
@@ -62,14 +62,14 @@ std::string refusalOf(const std::filesystem::path& root) {
     return "taken";
 }
 
-TEST(DataRootLock, ASecondProcessIsRefusedAndToldThePidOfTheFirst) {
+TEST(RootLock, ASecondProcessIsRefusedAndToldThePidOfTheFirst) {
     const TempDir dir;
     const Holder holder(dir.path());
     EXPECT_EQ(refusalOf(dir.path()), "the data root " + dir.path().string() + " is in use by the process with pid " +
                                          std::to_string(holder.pid()) + ": one mergend per data root");
 }
 
-TEST(DataRootLock, IsTheSameThroughALinkToTheFolder) {
+TEST(RootLock, IsTheSameThroughALinkToTheFolder) {
     const TempDir dir;
     std::filesystem::create_directory(dir.path() / "data");
     std::filesystem::create_symlink("data", dir.path() / "link");
@@ -77,7 +77,7 @@ TEST(DataRootLock, IsTheSameThroughALinkToTheFolder) {
     EXPECT_NE(refusalOf(dir.path() / "link"), "taken");
 }
 
-TEST(DataRootLock, IsFreeAgainWhenItsHolderHasEnded) {
+TEST(RootLock, IsFreeAgainWhenItsHolderHasEnded) {
     const TempDir dir;
     Holder holder(dir.path());
     holder.finish();
@@ -85,20 +85,20 @@ TEST(DataRootLock, IsFreeAgainWhenItsHolderHasEnded) {
     EXPECT_EQ(refusalOf(dir.path()), "taken");
 }
 
-TEST(DataRootLock, IsHeldWithinOneProcessToo) {
+TEST(RootLock, IsHeldWithinOneProcessToo) {
     const TempDir dir;
-    const DataRootLock lock(dir.path());
+    const RootLock lock(dir.path(), "data root");
     EXPECT_NE(refusalOf(dir.path()).find(std::to_string(::getpid())), std::string::npos);
 }
 
-TEST(DataRootLock, ALockFileWithoutAPidStillRefuses) {
+TEST(RootLock, ALockFileWithoutAPidStillRefuses) {
     const TempDir dir;
     const Holder holder(dir.path());
     dir.write(".lock", "no pid\n");
     EXPECT_THAT(refusalOf(dir.path()), testing::HasSubstr("in use by another process"));
 }
 
-TEST(DataRootLock, TwoDataRootsAreIndependent) {
+TEST(RootLock, TwoDataRootsAreIndependent) {
     const TempDir first;
     const TempDir second;
     const Holder holder(first.path());

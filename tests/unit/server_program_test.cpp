@@ -177,7 +177,7 @@ TEST_F(MergendServes, TellsItsPortAnswersAndDrainsOnSigterm) {
         EXPECT_FALSE(server.waitFor("server.stopped").empty()) << server.seen();
         EXPECT_EQ(server.wait(), 0);
         EXPECT_FALSE(fs::exists(place.portFile()));
-        EXPECT_NO_THROW(DataRootLock(place.dataRoot()));
+        EXPECT_NO_THROW(RootLock(place.dataRoot(), "data root"));
     }
 }
 
@@ -214,7 +214,7 @@ TEST_F(MergendServes, ASigtermWhileItStartsEndsItWithoutServing) {
     server.kill(SIGTERM);
     EXPECT_EQ(server.wait(), 0);
     EXPECT_FALSE(fs::exists(place.portFile()));
-    EXPECT_NO_THROW(DataRootLock(place.dataRoot()));
+    EXPECT_NO_THROW(RootLock(place.dataRoot(), "data root"));
 }
 
 TEST_F(MergendServes, AfterAKillTheNextOneStarts) {
@@ -246,7 +246,7 @@ TEST_F(MergendServes, APortThatIsTakenFailsTheStartAndLeavesNothingHeld) {
     EXPECT_THAT(result.errors, HasSubstr("\"event\":\"server.start.failed\""));
     EXPECT_THAT(result.errors, HasSubstr(port));
     EXPECT_FALSE(fs::exists(place.portFile()));
-    EXPECT_NO_THROW(DataRootLock(place.dataRoot()));
+    EXPECT_NO_THROW(RootLock(place.dataRoot(), "data root"));
 }
 
 TEST_F(MergendServes, AWantedPluginThatIsMissingIsRefusedByLine) {

@@ -88,7 +88,7 @@ private:
          std::function<std::vector<PluginRow>()> plugins, Log& log)
         : service_(std::move(service)),
           access_(describeAccess(config, listeners)),
-          gate_(config.tokens, log),
+          gate_(config.tokens, config.vmUsers, log),
           api_(*service_, std::move(plugins), [this] { return access(); }),
           front_(
               frontConfig(config), std::move(listeners), new ApiHandlerFactory(api_, config.maxBody, log),

@@ -93,7 +93,10 @@ bool isOpen(const Head& head) {
 
 std::variant<Caller, Refusal> Gate::admit(const Head& head, const Peer& peer) {
     if (isOfWebPage(head)) return Refusal{403, "requests of web pages (with an Origin or Sec-Fetch-Site) are refused"};
-    if (peer.local) return Caller{"uid:" + std::to_string(peer.uid)};
+    if (peer.local) {
+        if (vmUsers_.contains(peer.uid)) return Refusal{403, "the user of a VM may not use the API"};
+        return Caller{"uid:" + std::to_string(peer.uid)};
+    }
     if (tokens_ == nullptr) {
         if (auto refused = refuseForeignName(head)) return *std::move(refused);
         return Caller{"tcp:" + peer.host};

@@ -6,6 +6,7 @@
 #include <memory>
 #include <variant>
 
+#include <mergen/api/api_server.hpp>
 #include <mergen/api/tokens.hpp>
 #include <mergen/sdk/log.hpp>
 #include <mergen/sdk/types.hpp>
@@ -17,7 +18,8 @@ namespace mergen::api {
 
 /// Decides by a request's head who sent it and whether it goes further:
 ///
-///   over the unix socket       yes, in the name of the process's uid; the file's mode has let it in
+///   over the unix socket       yes, in the name of the process's uid; the file's mode has let it in. Not the user of
+///                              a VM, whatever groups its VMM is in: what has broken out of a VMM must not get the API
 ///   over TCP, with tokens      with one of them, in its name; `GET /healthz` without a body needs none
 ///   over TCP, without tokens   yes, if its Host is an address or localhost
 ///
@@ -26,8 +28,9 @@ namespace mergen::api {
 /// Sec-Fetch-Site, other than `none`: typed by hand) is refused everywhere.
 class Gate {
 public:
-    /// `tokens`: none where TCP needs no token. `log` is borrowed.
-    Gate(std::shared_ptr<const TokenFile> tokens, Log& log) : tokens_(std::move(tokens)), log_(log) {}
+    /// `tokens`: none where TCP needs no token. `vmUsers`: uids that VMs have. `log` is borrowed.
+    Gate(std::shared_ptr<const TokenFile> tokens, UidRange vmUsers, Log& log)
+        : tokens_(std::move(tokens)), vmUsers_(vmUsers), log_(log) {}
 
     /// Threads: one. 401 is the same answer whatever is wrong with a token; 403 says what is.
     [[nodiscard]] std::variant<http::Caller, http::Refusal> admit(const http::Head& head, const http::Peer& peer);
@@ -40,6 +43,7 @@ private:
     void noteUnauthorized(const http::Head& head, const http::Peer& peer);
 
     const std::shared_ptr<const TokenFile> tokens_;
+    const UidRange vmUsers_;
     Log& log_;
     std::atomic<std::uint64_t> unauthorized_{0};
 

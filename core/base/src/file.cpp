@@ -165,7 +165,19 @@ void makeDirectories(const fs::path& path, mode_t mode) {
 
 namespace {
 
-void removeBelow(int parent, const std::string& name, dev_t device, const fs::path& shown) {
+/// Folders within folders that are taken apart where they are. Each level costs a descriptor.
+constexpr unsigned maxDepth = 64;
+
+/// Moves a folder into the tree's own first folder, to be taken apart from there: who filled the tree may have nested
+/// folders as deep as the file system takes.
+void moveUp(int parent, const std::string& name, int top, const fs::path& shown) {
+    const std::string aside = "." + Uuid::random().str();
+    if (::renameat(parent, name.c_str(), top, aside.c_str()) != 0 && errno != ENOENT) fail("cannot remove", shown);
+}
+
+/// `top`: the tree's first folder, below depth 0. `shown`: the tree, for error texts.
+void removeBelow(int parent, const std::string& name, dev_t device, const fs::path& shown, int top = -1,
+                 unsigned depth = 0) {
     if (::unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT) return;
     if (errno != EISDIR && errno != EPERM) fail("cannot remove", shown);
     UniqueFd directory(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -175,10 +187,17 @@ void removeBelow(int parent, const std::string& name, dev_t device, const fs::pa
     if (status.st_dev != device) {
         throw Error(ErrorKind::FailedPrecondition, "cannot remove " + shown.string() + ": something is mounted there");
     }
-    UniqueFd again(::fcntl(directory.get(), F_DUPFD_CLOEXEC, 0));
-    if (!again) fail("cannot remove", shown);
-    for (const std::string& entry : namesIn(std::move(again), shown)) {
-        removeBelow(directory.get(), entry, device, shown / entry);
+    for (bool moved = true; std::exchange(moved, false);) {
+        UniqueFd again(::openat(directory.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (!again) fail("cannot remove", shown);
+        for (const std::string& entry : namesIn(std::move(again), shown)) {
+            if (depth < maxDepth) {
+                removeBelow(directory.get(), entry, device, shown, depth == 0 ? directory.get() : top, depth + 1);
+            } else if (::unlinkat(directory.get(), entry.c_str(), 0) != 0 && errno != ENOENT) {
+                moveUp(directory.get(), entry, top, shown);
+            }
+            moved = depth == 0;  // something may have been moved up here: looked at once more
+        }
     }
     if (::unlinkat(parent, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) fail("cannot remove", shown);
 }

@@ -77,11 +77,12 @@ bool tryOut(const KvmTrial& trial, DeviceFinding& finding) {
             trial.deadline, 4096);
         if (result.timedOut) {
             finding.reason = "a guest in it did not come back";
-            return true;
+            return false;  // on a host that is busy enough
         }
         finding.reason = printable(trim(std::string_view(result.output).substr(0, result.output.find('\n'))));
         finding.usable = result.status == 0;
-        if (!finding.reason.empty()) return true;
+        const bool shown = WIFEXITED(result.status) && WEXITSTATUS(result.status) <= 1;
+        if (!finding.reason.empty()) return shown;
         if (!finding.usable) finding.reason = trial.program.string() + " ended with " + describeStatus(result.status);
     } catch (const Error& error) {
         finding.reason = error.what();
@@ -100,6 +101,8 @@ DeviceFinding findDeviceAccess(const std::filesystem::path& device) {
         // VMs run as users that own nothing and are in no group but those that they are given.
         if ((status.st_mode & S_IWGRP) == 0)
             return unusable("only its owner may open it (mode 0660, with a group, would do)");
+        if (status.st_gid == 0)
+            return unusable("its group is root's, which no VM's user must be in: give it a group of its own (chgrp)");
         finding.group = status.st_gid;
     } else if (::access(device.c_str(), R_OK | W_OK) != 0) {
         return unusable(std::generic_category().message(errno));

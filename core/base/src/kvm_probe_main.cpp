@@ -40,13 +40,15 @@ constexpr std::uint8_t program[] = {
 };
 constexpr std::uint64_t instructionsPerTurn = 2;
 
+// core/base/src/kvm.cpp goes by these.
 constexpr int exitUsable = 0;
-constexpr int exitUnusable = 1;
+constexpr int exitUnusable = 1;  // a guest ran, and showed it
 constexpr int exitUsage = 2;
+constexpr int exitUntried = 3;  // for a reason that may pass: no memory, KVM taken by another program
 
 int unusable(const char* what) {
     std::printf("%s: %s\n", what, std::strerror(errno));
-    return exitUnusable;
+    return exitUntried;
 }
 
 std::optional<std::uint64_t> number(std::string_view text) {

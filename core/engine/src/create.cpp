@@ -95,9 +95,9 @@ Created Engine::Impl::create(const CreateRequest& request) {
         registry_.add(vm, config_.maxVms);
         undo.add([&] { registry_.remove(*vm); });
         undo.add([&] { disks_.release(record.id); });
-        claimDisks(record, images);
-        op.lock(lockFile(*vm), tagOf(record));
         try {
+            claimDisks(record, images);
+            op.lock(lockFile(*vm), tagOf(record));
             runHeld(op, [&] { createVm(op, images); });
         } catch (const Error&) {
             if (!discardUnfinished(*vm)) undo.commit();

@@ -31,6 +31,10 @@ Engine::Impl::Impl(EngineConfig config, Backends backends, Log& log)
 
 Engine::Impl::~Impl() {
     backends_.supervisor.setExitListener(nullptr);
+    {
+        const std::lock_guard lock(drainMutex_);
+        draining_ = true;  // workers of a recovery leave what they have not begun to the next server
+    }
     workers_.clear();
     exitWatcher_ = {};
 }
@@ -45,6 +49,11 @@ Engine::Impl::Guard::~Guard() {
     const std::lock_guard lock(impl_.drainMutex_);
     --impl_.running_;
     impl_.drained_.notify_all();
+}
+
+bool Engine::Impl::draining() const {
+    const std::lock_guard lock(drainMutex_);
+    return draining_;
 }
 
 void Engine::Impl::reconfigure(const EngineConfig& next) noexcept {
@@ -113,7 +122,7 @@ void Engine::Impl::run(const std::shared_ptr<Vm>& vm, const std::string& name,
         const std::lock_guard lock(vm->mutex);
         return vm->postponed;
     };
-    if (postponed()) settle(vm, backends_.supervisor.status(OwnerTag{config_.instance, vm->uuid}));
+    if (postponed()) settlePostponed(vm);
     Operation op(vm, name, log_, [this](const Uuid& uuid) { queueExit(uuid); });
     op.lock(lockFile(*vm), OwnerTag{config_.instance, vm->uuid});
     if (postponed()) throw Error(ErrorKind::Conflict, "VM '" + vm->id.str() + "' was locked until now; ask again");
@@ -129,8 +138,7 @@ void Engine::Impl::runOrPostpone(const std::shared_ptr<Vm>& vm, const std::strin
 void Engine::Impl::runHeldOrPostpone(Operation& op, const std::function<void()>& body) {
     try {
         op.lock(lockFile(op.vm()), tagOf(op.record()));
-    } catch (const Error& error) {
-        if (error.kind() != ErrorKind::Conflict) throw;
+    } catch (const Error& error) {  // held by another program, or the lock cannot be had just now
         postpone(op, error);
         return;
     }
@@ -205,9 +213,10 @@ void Engine::Impl::persistBestEffort(Vm& vm, VmRecord next) noexcept {
     vm.record = std::move(next);
 }
 
-void Engine::Impl::persistIfRoom(Operation& op, VmRecord next) {
+bool Engine::Impl::persistIfRoom(Operation& op, VmRecord next) {
     try {
         persist(op.vm(), next);
+        return true;
     } catch (const Error& error) {
         // What gives room back must not need room. If the server ends meanwhile, recover() finds the VMM gone.
         if (error.kind() != ErrorKind::ResourceExhausted) throw;
@@ -215,6 +224,7 @@ void Engine::Impl::persistIfRoom(Operation& op, VmRecord next) {
         const std::lock_guard lock(op.vm().mutex);
         op.vm().record = std::move(next);
     }
+    return false;
 }
 
 void Engine::Impl::noteFailure(Vm& vm, const std::string& text) {

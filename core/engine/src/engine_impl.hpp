@@ -66,6 +66,7 @@ private:
     };
 
     // engine.cpp
+    [[nodiscard]] bool draining() const;
     /// Stops and removes every VM; false if that takes longer than to `deadline`.
     bool removeAll(SteadyTime deadline);
     /// Calls `action`, which throws nothing, for each number below `count` on threads of its own. Returns when all are
@@ -74,8 +75,8 @@ private:
                         const std::function<void(std::size_t)>& action);
     /// Runs one operation from its "started" to its "ok" or "failed" event, undoing on failure.
     void run(const std::shared_ptr<Vm>& vm, const std::string& name, const std::function<void(Operation&)>& body);
-    /// run() of what the server does by itself. While another program holds the VM's lock file it is postponed: noted,
-    /// tried again every second, and before anything else that is asked for.
+    /// run() of what the server does by itself. While the VM's lock file cannot be had (another program holds it) it is
+    /// postponed: noted, tried again every second, and before anything else that is asked for.
     void runOrPostpone(const std::shared_ptr<Vm>& vm, const std::string& name,
                        const std::function<void(Operation&)>& body);
     void runHeldOrPostpone(Operation& op, const std::function<void()>& body);
@@ -86,7 +87,8 @@ private:
     /// persist() of a state that is only news: an error is logged, for the truth is found again by recover().
     void persistBestEffort(Vm& vm, VmRecord next) noexcept;
     /// persist() for what takes away: on a full medium it is done in memory alone, with a note in the timeline.
-    void persistIfRoom(Operation& op, VmRecord next);
+    /// False in that case.
+    bool persistIfRoom(Operation& op, VmRecord next);
     /// Says in memory what went wrong with an operation that will be continued.
     static void noteFailure(Vm& vm, const std::string& text);
     /// `record` in `state` with this operation written into it: the intent that recovery goes by.
@@ -152,8 +154,8 @@ private:
     void addRecord(const StoredRecord& stored);
     /// Says in the log and in the timeline that ports of an adopted VM are not held.
     void noteLostPorts(Vm& vm, const std::vector<std::string>& lost);
-    /// recoverOne() of a VM that nobody holds yet; whoever does settles it first.
-    void settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& process);
+    /// recoverOne() of a VM that was postponed, unless somebody holds it.
+    void settlePostponed(const std::shared_ptr<Vm>& vm);
     /// What one VM needs after a restart of the server, while `op` holds it.
     void reconcile(Operation& op, const ProcessStatus& process);
     /// reconcile() with its events, and whatever fails said.
@@ -188,7 +190,7 @@ private:
     Identities identities_;
     DiskOwners disks_;
 
-    std::mutex drainMutex_;
+    mutable std::mutex drainMutex_;
     std::condition_variable drained_;
     std::size_t running_ = 0;  // operations in progress; guarded by drainMutex_
     bool draining_ = false;    // guarded by drainMutex_

@@ -69,8 +69,11 @@ void Engine::Impl::startVm(Operation& op) {
             persist(op.vm(), std::move(next));
         });
         op.step(
-            "data-disk", [&] { lendDataDisk(config_, before); },
-            unlessItRuns([&] { takeBackDataDisk(config_, op.record()); }));
+            "data-disk", [&] { lendDataDisk(config_, before); }, unlessItRuns([&] {
+                takeBackDataDisk(config_, op.record());
+                const std::lock_guard lock(op.vm().mutex);
+                op.vm().record.dataDiskOwner.reset();
+            }));
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
             unlessItRuns([&] { removeRunDirectory(config_, before.uuid); }));
@@ -82,7 +85,11 @@ void Engine::Impl::startVm(Operation& op) {
             "launch",
             [&] {
                 const LaunchPlan plan = vmm.plan(guest, place);
-                refuseUnattended(before, plan);
+                try {
+                    refuseUnattended(before, plan);
+                } catch (const Error& error) {
+                    throw Error(error.kind(), error.what());  // about no member of this request
+                }
                 ProcessSpec spec;
                 spec.owner = owner;
                 spec.arguments = plan.arguments;
@@ -116,7 +123,13 @@ void Engine::Impl::startVm(Operation& op) {
         op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Running)); });
         // Only now: what the server still boots must not be started again beside it.
         if (before.restartPolicy != RestartPolicy::No) {
-            op.step("restarts", [&] { backends_.supervisor.permitRestarts(owner, true); });
+            op.step("restarts", [&] {
+                backends_.supervisor.permitRestarts(owner, true);
+                if (backends_.supervisor.status(owner).state != ProcessState::Running) {
+                    throw Error(ErrorKind::Unavailable,
+                                "the VMM ended before its restart policy could take hold" + lastWords(before));
+                }
+            });
         }
     } catch (const Error& error) {
         op.undoAll();
@@ -163,7 +176,7 @@ void Engine::Impl::stopVm(Operation& op) {
                 ErrorKind::FailedPrecondition,
                 "VM '" + record.id.str() + "' is " + std::string(toString(record.state)) + " and cannot be stopped");
     }
-    op.step("intent", [&] { persistIfRoom(op, intent(op, record, VmState::Stopping)); });
+    op.step("intent", [&] { static_cast<void>(persistIfRoom(op, intent(op, record, VmState::Stopping))); });
     completeStop(op, VmState::Stopped, {});
 }
 
@@ -226,9 +239,11 @@ void Engine::Impl::completeStop(Operation& op, VmState final, const std::string&
     if (lost && process.state == ProcessState::Absent) record.lastEnd = lost;
     tearDown(op, record);
     op.rethrowFirst();
-    op.step("commit", [&] { persistIfRoom(op, settled(std::move(record), final, failure)); });
-    // After the record has it: until then the supervisor is the only one that knows how the VMM ended.
-    op.attempt("forget", [&] { backends_.supervisor.forget(process.owner); });
+    bool written = false;
+    op.step("commit", [&] { written = persistIfRoom(op, settled(std::move(record), final, failure)); });
+    // Only once the record has it: until then the supervisor alone knows how the VMM ended. The next start forgets,
+    // too.
+    if (written) op.attempt("forget", [&] { backends_.supervisor.forget(process.owner); });
 }
 
 void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) const {
@@ -249,7 +264,7 @@ void Engine::Impl::removeVm(Operation& op, bool retainData) {
         if (record.state != VmState::Deleting) {
             VmRecord next = intent(op, record, VmState::Deleting);
             if (retainData) next.operation = deleteRetainingData;
-            op.step("intent", [&] { persistIfRoom(op, std::move(next)); });
+            op.step("intent", [&] { static_cast<void>(persistIfRoom(op, std::move(next))); });
         } else {
             retainData = retainData || record.operation == deleteRetainingData;
         }

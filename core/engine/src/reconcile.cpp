@@ -11,9 +11,11 @@
 #include <mergen/base/file.hpp>
 #include <mergen/base/process.hpp>
 #include <mergen/base/text.hpp>
+#include <mergen/engine/asked_by.hpp>
 
 #include "ending.hpp"
 #include "engine_impl.hpp"
+#include "vm_lock.hpp"
 
 namespace mergen::engine {
 
@@ -82,6 +84,8 @@ void Engine::Impl::recoverOne(Operation& op, const ProcessStatus& process) {
     } catch (const std::exception& error) {
         log_.error("vm.recover.failed", {{"vm", op.vm().id.str()}, {"cause", error.what()}});
         noteFailure(op.vm(), error.what());
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().postponed = false;  // it was looked at; a request may try what failed
     }
 }
 
@@ -144,21 +148,26 @@ void Engine::Impl::noteLostPorts(Vm& vm, const std::vector<std::string>& lost) {
                      {{"vm", vm.id.str()}, {"cause", why}, {"effect", "the VM cannot be started until it is free"}});
         Event event;
         event.vm = vm.id.str();
-        event.operation = "adopt";
+        event.operation = "recover";
         event.outcome = "note";
         event.cause = why;
         vm.timeline.append(std::move(event));
     }
 }
 
-void Engine::Impl::settle(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {
+void Engine::Impl::settlePostponed(const std::shared_ptr<Vm>& vm) {
+    const AskedBy nobody{std::string()};  // also where a client's request is what makes us look
     std::optional<Operation> op;
     try {
         op.emplace(vm, "recover", log_, [this](const Uuid& uuid) { queueExit(uuid); });
     } catch (const Error&) {
-        return;  // who holds the VM settles it first, or has deleted it
+        return;  // held, or deleted meanwhile
     }
-    recoverOne(*op, process);
+    {
+        const std::lock_guard lock(vm->mutex);
+        if (!vm->postponed) return;  // settled by who held it just now
+    }
+    recoverOne(*op, backends_.supervisor.status(OwnerTag{config_.instance, vm->uuid}));
 }
 
 void Engine::Impl::reconcile(Operation& op, const ProcessStatus& process) {
@@ -219,7 +228,7 @@ void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
             op.note("note", std::string("the VMM runs but does not answer: ") + error.what());
         }
         if (waits) op.note("note", "the VMM has ended and is about to be started again");
-        VmState seen = record.state;
+        VmState seen = record.state == VmState::Paused ? VmState::Paused : VmState::Running;
         if (guest || waits) seen = guest == GuestState::Paused ? VmState::Paused : VmState::Running;
         if (seen != record.state || !record.operation.empty()) persist(op.vm(), settled(record, seen));
         const std::lock_guard lock(op.vm().mutex);
@@ -321,7 +330,9 @@ void Engine::Impl::tellRestarts(Vm& vm, const ProcessStatus& process) {
     }
     const std::lock_guard lock(vm.mutex);
     vm.restarts.count = process.restarts;
-    if (process.state == ProcessState::Running) vm.pid = process.pid;
+    // Not of a VM that was stopped since its process was looked at.
+    const bool up = vm.record.state == VmState::Running || vm.record.state == VmState::Paused;
+    if (up && process.state == ProcessState::Running) vm.pid = process.pid;
 }
 
 void Engine::Impl::finishOrUndoStart(Operation& op, const ProcessStatus& process) {
@@ -404,8 +415,11 @@ void Engine::Impl::removeStrays(const std::set<Uuid>& known) {
             if (backends_.supervisor.status(owner).state == ProcessState::Running) {
                 throw Error(ErrorKind::FailedPrecondition, "its VMM still runs");
             }
+            std::optional<VmLock> lock;  // somebody may be copying them
+            if (folder.whole) lock.emplace(config_.runRoot / (folder.path.filename().string() + ".lock"), owner.str());
             removeRunDirectory(config_, folder.vm);
             removeLeftDisks(config_, folder);
+            if (lock) lock->remove();
         });
     }
 }
@@ -429,15 +443,18 @@ void Engine::Impl::queueExit(const Uuid& uuid) {
 }
 
 void Engine::Impl::watchExits(const std::stop_token& stop) {
+    SteadyTime nextRetry = std::chrono::steady_clock::now() + retryInterval;
     for (;;) {
         std::optional<Uuid> uuid;
+        bool retry = false;
         {
             std::unique_lock lock(exitMutex_);
             const auto any = [&] { return !exits_.empty(); };
             if (postponed_.empty()) {
                 exitQueued_.wait(lock, stop, [&] { return any() || !postponed_.empty(); });
             } else {
-                exitQueued_.wait_for(lock, stop, retryInterval, any);
+                exitQueued_.wait_until(lock, stop, nextRetry, any);
+                retry = std::chrono::steady_clock::now() >= nextRetry;  // however many exits there are
             }
             if (stop.stop_requested()) return;  // what is still queued is found by the next server's recover()
             if (any()) {
@@ -445,13 +462,15 @@ void Engine::Impl::watchExits(const std::stop_token& stop) {
                 exits_.pop_front();
             }
         }
-        if (!uuid) {
+        if (retry) {
             retryPostponed();
-            continue;
+            nextRetry = std::chrono::steady_clock::now() + retryInterval;
         }
+        if (!uuid) continue;
         try {
             afterExit(*uuid);
         } catch (const std::exception& error) {
+            if (draining()) continue;  // likewise found by the next server
             log_.error("vm.exit.unsettled", {{"uuid", uuid->str()}, {"cause", error.what()}});
         }
     }
@@ -480,16 +499,19 @@ void Engine::Impl::retryPostponed() {
     for (const Uuid& uuid : waiting) {
         try {
             const Guard guard(*this);
-            const auto vm = registry_.findByUuid(uuid);
-            if (!vm) continue;  // deleted meanwhile
-            {
-                const std::lock_guard lock(vm->mutex);
-                if (!vm->postponed) continue;  // settled by who asked for something
-            }
-            settle(vm, backends_.supervisor.status(OwnerTag{config_.instance, uuid}));
+            if (const auto vm = registry_.findByUuid(uuid)) settlePostponed(vm);
         } catch (const std::exception& error) {
             log_.error("vm.recover.failed", {{"uuid", uuid.str()}, {"cause", error.what()}});
         }
+        // Held by somebody just now, or not to be asked about: nobody else looks at it.
+        const auto vm = registry_.findByUuid(uuid);
+        const bool still = vm && [&] {
+            const std::lock_guard lock(vm->mutex);
+            return vm->postponed && !vm->erased;
+        }();
+        if (!still) continue;
+        const std::lock_guard lock(exitMutex_);
+        postponed_.insert(uuid);
     }
 }
 
@@ -503,6 +525,7 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
             vm->exitPending = true;  // asked for again when that operation ends
             return;
         }
+        if (vm->postponed) return;  // looked at as a whole, soon
         // Not to be taken for nothing: a client's next request would meet us as the holder.
         const VmState state = vm->record.state;
         if (state != VmState::Running && state != VmState::Paused && state != VmState::Stopping &&
@@ -515,7 +538,11 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
         afterRestart(vm, process);
         return;
     }
-    runOrAskAgain(vm, "exit", [&](Operation& op) { followEnd(op, process); });
+    runOrAskAgain(vm, "exit", [&](Operation& op) {
+        // Asked again while the VM is held: somebody may have started it meanwhile.
+        const ProcessStatus now = backends_.supervisor.status(process.owner);
+        if (now.state != ProcessState::Running) followEnd(op, now);
+    });
 }
 
 void Engine::Impl::afterRestart(const std::shared_ptr<Vm>& vm, const ProcessStatus& process) {

@@ -50,16 +50,16 @@ std::optional<std::string> readInstance(const fs::path& file) {
 
 }  // namespace
 
-DataRootLock::DataRootLock(const fs::path& dataRoot) {
-    const fs::path file = dataRoot / ".lock";
+RootLock::RootLock(const fs::path& root, const std::string& what) {
+    const fs::path file = root / ".lock";
     UniqueFd fd = openFile(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     int result = 0;
     do {
         result = ::flock(fd.get(), LOCK_EX | LOCK_NB);
     } while (result != 0 && errno == EINTR);
     if (result != 0 && errno == EWOULDBLOCK) {
-        throw Error(ErrorKind::Conflict, "the data root " + dataRoot.string() + " is in use by " + holderOf(file) +
-                                             ": one mergend per data root");
+        throw Error(ErrorKind::Conflict, "the " + what + " " + root.string() + " is in use by " + holderOf(file) +
+                                             ": one mergend per " + what);
     }
     if (result != 0) throw Error::fromErrno(errno, "cannot lock " + file.string());
     if (::ftruncate(fd.get(), 0) != 0) throw Error::fromErrno(errno, "cannot empty " + file.string());

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <ctime>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 
 #include <mergen/api/access.hpp>
 #include <mergen/base/file.hpp>
+#include <mergen/base/trust.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/server/folders.hpp>
 #include <mergen/server/server.hpp>
@@ -98,8 +100,11 @@ Server::~Server() {
 
 Problems Server::prepare() {
     prepareFolders(config_.paths, log_);
-    lock_ = std::make_unique<DataRootLock>(config_.paths.dataRoot);
+    dataLock_ = std::make_unique<RootLock>(config_.paths.dataRoot, "data root");
+    runLock_ = std::make_unique<RootLock>(config_.paths.runRoot, "run root");
     instance_ = loadInstance(config_.paths.dataRoot);
+    const std::filesystem::path& helpers = config_.paths.libexecDir;  // programs that we start as who we are
+    static_cast<void>(trustedDirectory(helpers, "the folder " + helpers.string() + " of [paths] libexec_dir"));
     plugins_ = std::make_unique<pluginhost::PluginHost>(pluginHostConfig(config_, instance_), log_);
     Problems problems;
     Notes notes;
@@ -111,7 +116,10 @@ Problems Server::prepare() {
 
 bool Server::start(const std::function<bool()>& stopRequested) {
     // Whoever waits for the file must not read the port of an earlier server that was killed.
-    if (!config_.server.portFile.empty()) removeTree(config_.server.portFile);
+    if (const auto& file = config_.server.portFile;
+        !file.empty() && ::unlink(file.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR) {
+        throw Error::fromErrno(errno, "cannot remove the port_file of an earlier server, " + file.string());
+    }
     const std::pair<const char*, void (Server::*)()> steps[] = {{"STATUS=Starting plugins", &Server::loadPlugins},
                                                                 {"STATUS=Recovering VMs", &Server::makeEngine},
                                                                 {"STATUS=Opening the API", &Server::serve}};
@@ -162,6 +170,8 @@ void Server::serve() {
                                 .socket = config_.socketPath(),
                                 .socketGroup = access_.socketGroup,
                                 .tokens = access_.tokens,
+                                .vmUsers = ::geteuid() == 0 ? api::UidRange{config_.vm.uidStart, config_.vm.uidCount}
+                                                            : api::UidRange{},  // else VMs run as we do
                                 .insecure = config_.server.insecure,
                                 .threads = config_.server.threads,
                                 .maxQueued = config_.server.maxQueued,
@@ -302,7 +312,8 @@ bool Server::drain() {
     api_.reset();
     engine_.reset();
     plugins_.reset();
-    lock_.reset();
+    runLock_.reset();
+    dataLock_.reset();
     return true;
 }
 

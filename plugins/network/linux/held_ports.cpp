@@ -1,5 +1,6 @@
 #include "held_ports.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <linux/filter.h>
@@ -37,6 +38,15 @@ void dropAll(int fd, std::uint16_t port) {
     set(fd, SOL_SOCKET, SO_RCVBUF, 0, port);  // the kernel makes it the least that it allows
 }
 
+/// Ports take no more than leaves room to serve requests and to stop and delete VMs. Descriptors are given lowest
+/// first, so the number of a new one tells how many there are.
+void leaveSpare(int fd, std::uint16_t port) {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    const rlim_t spare = std::min<rlim_t>(256, limit.rlim_cur / 4);
+    if (static_cast<rlim_t>(fd) + spare >= limit.rlim_cur) throw cannotHold(EMFILE, port);
+}
+
 /// A socket bound to `port` on all addresses of the family, with IPv6 those of IPv4 too. Null if another program has
 /// it; nothing if the host lacks the family.
 template <typename Address>
@@ -46,6 +56,7 @@ std::optional<UniqueFd> bound(int type, const Address& any, sa_family_t family, 
         if (errno == EAFNOSUPPORT) return std::nullopt;
         throw cannotHold(errno, port);
     }
+    leaveSpare(fd.get(), port);
     if (family == AF_INET6) set(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0, port);
     if (type == SOCK_DGRAM) dropAll(fd.get(), port);
     if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)) == 0) return fd;

@@ -59,7 +59,12 @@ int NetlinkSocket::exchange(const NetlinkMessage& message, const Each& each) {
              at = nlmsg_next(at, &left)) {
             if (at->nlmsg_seq != sequence || peer.nl_pid != 0) continue;
             if ((at->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted_ = true;
-            if (at->nlmsg_type == NLMSG_DONE) return 0;
+            if (at->nlmsg_type == NLMSG_DONE) {  // a table that could not be told whole ends with an error in it
+                int error = 0;
+                if (at->nlmsg_len < NLMSG_LENGTH(sizeof error)) return 0;
+                std::memcpy(&error, NLMSG_DATA(at), sizeof error);
+                return -error;
+            }
             if (at->nlmsg_type != NLMSG_ERROR) {
                 if (each) each(*at);
                 continue;

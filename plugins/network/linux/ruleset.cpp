@@ -44,6 +44,11 @@ std::vector<Chain> chains(const EgressPolicy& egress) {
          {R"(iifname @guest_links meta nfproto != ipv4 counter drop comment "not IPv4")",
           R"(iifname @guest_links ip daddr 127.0.0.0/8 counter drop comment "to loopback")",
           R"(iifname @guest_links iifname . ip saddr != @guest_sources counter drop comment "foreign source")"}});
+    // Before any table translates: an address of the host's may be a port that somebody else has published (another
+    // server of ours, Docker), and a guest would pass through to it.
+    all.push_back({"guest_to_host",
+                   "type filter hook prerouting priority mangle; policy accept;",
+                   {R"(iifname @guest_links ct state new fib daddr type local counter drop comment "guest to host")"}});
     // Only what is addressed to the host itself: without the `fib` a published port would catch connections to any host
     // that merely pass through (CVE-2025-67499 was this).
     const std::vector<std::string> publish{

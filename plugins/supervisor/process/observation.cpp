@@ -182,7 +182,11 @@ std::vector<PastRun> readPastRuns(const std::filesystem::path& folder) {
     const auto text = readFile(folder / "runs", historyLimit);
     if (!text) return runs;
     for (const std::string& line : split(*text, '\n')) {
-        if (auto run = readPastRun(line)) runs.push_back(*std::move(run));
+        try {
+            if (auto run = readPastRun(line)) runs.push_back(*std::move(run));
+        } catch (const Error&) {
+            continue;  // a damaged line must not hide the process
+        }
     }
     return runs;
 }

@@ -357,7 +357,7 @@ ProcessStatus ProcessSupervisor::launch(const ProcessSpec& spec) {
 
     UniqueFd lock = makeFolder(spec);
     UniqueFd parent;
-    bool hangs = false;
+    Parent state = Parent::Works;
     bool nothingRuns = true;
     Rollback undo;  // after what its undos use
     undo.add([&] {
@@ -377,16 +377,19 @@ ProcessStatus ProcessSupervisor::launch(const ProcessSpec& spec) {
     // From here on the lock is the parent's alone, and the end of the report is that of everyone who has not executed.
     lock.reset();
     reportEnd.reset();
-    undo.add([&] { nothingRuns = abandon(spec.owner, parent, report, hangs); });
+    undo.add([&] { nothingRuns = abandon(spec.owner, parent, report, state); });
     MERGEN_FAILPOINT("supervisor.process.after_spawn");
 
     const std::optional<std::string> said = readReport(report, deadline);
     if (!said) {
-        hangs = true;
+        state = Parent::Hangs;
         throw Error(ErrorKind::Timeout, "mergen-vm has not executed " + spec.arguments.front() + " within " +
                                             std::to_string(launchTimeout_.count()) + " ms");
     }
-    if (*said != "executed") throw toError(*said);
+    if (*said != "executed") {
+        state = Parent::Ends;
+        throw toError(*said);
+    }
     MERGEN_FAILPOINT("supervisor.process.after_report");
 
     Observation seen = observe(folderOf(spec.owner));
@@ -402,15 +405,15 @@ ProcessStatus ProcessSupervisor::launch(const ProcessSpec& spec) {
 /// Ends a launch that failed; true when there is neither parent nor VMM. If not, the folder must stay, so that list()
 /// knows of what is left.
 bool ProcessSupervisor::abandon(const OwnerTag& owner, const UniqueFd& parent, const UniqueFd& report,
-                                bool hangs) const noexcept {
+                                Parent state) const noexcept {
     try {
-        // If there is a VMM, its parent cleans up after it as always, also after what the VMM has started. If there is
-        // none yet, or if the parent hangs, the parent is killed.
+        // A parent that has said why it failed ends by itself. If there is a VMM, its parent cleans up after it as
+        // always, also after what the VMM has started. If there is none yet, or if the parent hangs, it is killed.
         bool orderly = false;
-        if (const Observation seen = observe(folderOf(owner)); seen.vmm && !hangs) {
-            sendSignal(seen.vmm, SIGKILL);
+        const Observation before = observe(folderOf(owner));
+        if (before.vmm && state != Parent::Hangs) sendSignal(before.vmm, SIGKILL);
+        if (state == Parent::Ends || (before.vmm && state != Parent::Hangs))
             orderly = awaitEnd(parent, deadlineAfter(killGrace));
-        }
         if (!orderly) sendSignal(parent, SIGKILL);
         if (!awaitEnd(parent, deadlineAfter(killGrace))) throw Error(ErrorKind::Timeout, "mergen-vm does not end");
         static_cast<void>(reap(parent));

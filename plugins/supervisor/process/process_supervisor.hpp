@@ -72,7 +72,9 @@ private:
     void removeQuietly(const std::filesystem::path& folder) const noexcept;
     [[nodiscard]] std::vector<std::string> commandLine(const ProcessSpec& spec) const;
     pid_t spawnParent(const ProcessSpec& spec, const UniqueFd& lock, const UniqueFd& report) const;
-    bool abandon(const OwnerTag& owner, const UniqueFd& parent, const UniqueFd& report, bool hangs) const noexcept;
+    /// What is known of a parent whose launch failed.
+    enum class Parent : std::uint8_t { Works, Ends, Hangs };
+    bool abandon(const OwnerTag& owner, const UniqueFd& parent, const UniqueFd& report, Parent state) const noexcept;
 
     void adopt();
     void watch(const OwnerTag& owner, std::optional<ProcessIdentity> parent, UniqueFd pidfd);

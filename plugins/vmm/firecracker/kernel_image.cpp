@@ -45,16 +45,19 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> otherKind
 }  // namespace
 
 void checkKernel(const std::filesystem::path& kernel, const std::optional<FirecrackerVersion>& version) {
-    // O_NONBLOCK: a FIFO must not hold us. A VM's kernel is a file of its own or one that was found behind no link.
-    const UniqueFd file(::open(kernel.c_str(), O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC));
-    if (!file) {
+    // Looked at before it is opened: to open a device may already do something.
+    const UniqueFd place(::open(kernel.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    if (!place) {
         if (errno == ENOENT || errno == ENOTDIR) return;
         throw Error::fromErrno(errno, "cannot open the kernel " + kernel.string()).about("kernel");
     }
     struct stat status {};
-    if (::fstat(file.get(), &status) != 0)
+    if (::fstat(place.get(), &status) != 0)
         throw Error::fromErrno(errno, "cannot inspect the kernel " + kernel.string());
     if (!S_ISREG(status.st_mode)) refuse(kernel, "no regular file");
+    const std::string same = "/proc/self/fd/" + std::to_string(place.get());
+    const UniqueFd file(::open(same.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    if (!file) throw Error::fromErrno(errno, "cannot open the kernel " + kernel.string()).about("kernel");
     std::array<char, headBytes> buffer{};
     const ssize_t got = ::pread(file.get(), buffer.data(), buffer.size(), 0);
     if (got < 0) throw Error::fromErrno(errno, "cannot read the kernel " + kernel.string()).about("kernel");

@@ -64,7 +64,7 @@ private:
 };
 
 TEST_F(Gates, WithTokensEveryRequestOverTcpNeedsOneOfThem) {
-    Gate gate(tokens(), log());
+    Gate gate(tokens(), {}, log());
     const std::pair<std::string, std::string> cases[] = {
         {"Authorization: Bearer " + first_.token + "\r\n", "token:first"},
         {"Authorization: Bearer " + second_.token + "\r\n", "token:second"},
@@ -93,8 +93,20 @@ TEST_F(Gates, WithTokensEveryRequestOverTcpNeedsOneOfThem) {
     for (const auto& [fields, expected] : cases) EXPECT_EQ(admitted(gate, head(fields), overTcp()), expected) << fields;
 }
 
+TEST_F(Gates, TheUserOfAVmGetsNothingOverTheSocketWhateverLetsItIn) {
+    Gate gate(nullptr, {1900000000, 100}, log());
+    const auto from = [&](unsigned uid) {
+        Peer peer;
+        peer.local = true;
+        peer.uid = uid;
+        return admitted(gate, head("", "GET /v1/vms"), peer);
+    };
+    for (const unsigned uid : {1900000000U, 1900000050U, 1900000099U}) EXPECT_EQ(from(uid), "403");
+    for (const unsigned uid : {0U, 1000U, 1899999999U, 1900000100U}) EXPECT_EQ(from(uid), "uid:" + std::to_string(uid));
+}
+
 TEST_F(Gates, ATokenInTheTargetIsNone) {
-    Gate gate(tokens(), log());
+    Gate gate(tokens(), {}, log());
     for (const std::string& target : {"/v1/vms?access_token=" + first_.token, "/v1/vms?token=" + first_.token,
                                       "/" + first_.token, "/v1/vms?Authorization=Bearer%20" + first_.token}) {
         EXPECT_EQ(admitted(gate, head("", "GET " + target), overTcp()), "401") << target;
@@ -102,7 +114,7 @@ TEST_F(Gates, ATokenInTheTargetIsNone) {
 }
 
 TEST_F(Gates, EveryMethodNeedsATokenAndOnlyHealthIsOpen) {
-    Gate gate(tokens(), log());
+    Gate gate(tokens(), {}, log());
     for (const char* const line :
          {"GET /v1/vms", "HEAD /v1/vms", "POST /v1/vms", "PUT /v1/vms", "DELETE /v1/vms/a", "OPTIONS /v1/vms",
           "GET /readyz", "GET /v1/plugins", "GET /", "GET /nothing", "POST /healthz", "DELETE /healthz",
@@ -117,7 +129,7 @@ TEST_F(Gates, EveryMethodNeedsATokenAndOnlyHealthIsOpen) {
 }
 
 TEST_F(Gates, TheAnswerDoesNotTellWhatIsWrongWithAToken) {
-    Gate gate(tokens(), log());
+    Gate gate(tokens(), {}, log());
     const auto refusal = [&](const std::string& fields) {
         return std::get<Refusal>(gate.admit(head(fields), overTcp())).detail;
     };
@@ -131,7 +143,7 @@ TEST_F(Gates, TheAnswerDoesNotTellWhatIsWrongWithAToken) {
 
 TEST_F(Gates, TheUnixSocketNeedsNoTokenAndTakesAnyHost) {
     for (const bool withTokens : {false, true}) {
-        Gate gate(withTokens ? tokens() : nullptr, log());
+        Gate gate(withTokens ? tokens() : nullptr, {}, log());
         EXPECT_EQ(admitted(gate, head(""), overSocket()), "uid:1000");
         EXPECT_EQ(admitted(gate, head("Authorization: Bearer wrong\r\n"), overSocket()), "uid:1000");
         Head named = head("");
@@ -141,8 +153,8 @@ TEST_F(Gates, TheUnixSocketNeedsNoTokenAndTakesAnyHost) {
 }
 
 TEST_F(Gates, WhatABrowserMarksAsAPagesIsRefusedEverywhere) {
-    Gate open(nullptr, log());
-    Gate closed(tokens(), log());
+    Gate open(nullptr, {}, log());
+    Gate closed(tokens(), {}, log());
     const std::string origin = "Origin: http://evil.example\r\n";
     EXPECT_EQ(admitted(open, head(origin), overTcp()), "403");
     EXPECT_EQ(admitted(open, head("Origin: null\r\n"), overTcp()), "403");
@@ -157,8 +169,8 @@ TEST_F(Gates, WhatABrowserMarksAsAPagesIsRefusedEverywhere) {
 }
 
 TEST_F(Gates, WithoutTokensAHostThatAWebPageCouldHaveChosenIsRefused) {
-    Gate open(nullptr, log());
-    Gate closed(tokens(), log());
+    Gate open(nullptr, {}, log());
+    Gate closed(tokens(), {}, log());
     for (const char* const host : {"evil.example", "evil.example:8080", "localhost.evil.example",
                                    "127.0.0.1.evil.example", "localhost:123456", "", "[::1", "::1"}) {
         Head asked = head("Authorization: Bearer " + first_.token + "\r\n");
@@ -174,7 +186,7 @@ TEST_F(Gates, WithoutTokensAHostThatAWebPageCouldHaveChosenIsRefused) {
 }
 
 TEST_F(Gates, ManyFailuresAreAllCountedAndAFewAreLogged) {
-    Gate gate(tokens(), log());
+    Gate gate(tokens(), {}, log());
     for (int i = 0; i < 5000; ++i) {
         EXPECT_EQ(
             admitted(gate,

@@ -96,6 +96,24 @@ TEST_F(File, TreeIsRemovedWithoutFollowingLinks) {
     EXPECT_FALSE(removeTree(root_ / "no" / "parent"));
 }
 
+TEST_F(File, TreeIsRemovedHoweverDeepItIs) {
+    // More levels than the process may have descriptors or a path may have bytes.
+    constexpr int levels = 3000;
+    fs::create_directory(root_ / "tree");
+    UniqueFd at(::open((root_ / "tree").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    for (int level = 0; level < levels; ++level) {
+        ASSERT_EQ(::mkdirat(at.get(), "a", 0700), 0) << level;
+        ASSERT_EQ(::mkdirat(at.get(), "b", 0700), 0) << level;
+        const UniqueFd file(::openat(at.get(), "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        ASSERT_TRUE(file);
+        at.reset(::openat(at.get(), "a", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        ASSERT_TRUE(at) << level;
+    }
+    at.reset();
+    EXPECT_TRUE(removeTree(root_ / "tree"));
+    EXPECT_TRUE(listDirectory(root_).empty());
+}
+
 TEST_F(File, OpenBeneathKeepsInsideTheRoots) {
     fs::create_directories(root_ / "images" / "sub");
     std::ofstream(root_ / "images" / "sub" / "disk") << "disk";

@@ -69,9 +69,16 @@ TEST_F(KvmProbe, MissingDeviceMakesItUnusable) {
 TEST_F(KvmProbe, DeviceForItsOwnerAloneIsNotForVmsWithTheirOwnUser) {
     if (::geteuid() != 0) GTEST_SKIP() << "needs root: an ordinary user's VMs run as that user";
     EXPECT_FALSE(findKvm({"/bin/true", device(0600)}).usable);
-    const DeviceFinding found = findKvm({"/bin/true", device(0660)});
+    const std::filesystem::path shared = device(0660);
+    ASSERT_EQ(::chown(shared.c_str(), 0, 12345), 0);
+    const DeviceFinding found = findKvm({"/bin/true", shared});
     EXPECT_TRUE(found.usable) << found.reason;
-    EXPECT_EQ(found.group, ::getegid());
+    EXPECT_EQ(found.group, 12345U);
+
+    ASSERT_EQ(::chown(shared.c_str(), 0, 0), 0);
+    const DeviceFinding ofRoot = findKvm({"/bin/true", shared});
+    EXPECT_FALSE(ofRoot.usable) << "a VM would be in root's group";
+    EXPECT_THAT(ofRoot.reason, HasSubstr("chgrp"));
 }
 
 TEST_F(KvmProbe, VerdictIsRememberedUntilSomethingChanges) {

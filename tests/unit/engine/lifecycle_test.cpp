@@ -276,7 +276,7 @@ TEST(Lifecycle, PortThatAnotherProgramTookSinceIsNotTakenFromIt) {
     const auto engine = world.boot();
     const auto events = engine->events(id);
     EXPECT_TRUE(std::ranges::any_of(events, [](const Event& event) {
-        return event.operation == "adopt" && event.cause.find("20000/tcp") != std::string::npos;
+        return event.operation == "recover" && event.cause.find("20000/tcp") != std::string::npos;
     }));
     try {
         static_cast<void>(engine->start(id));
@@ -304,7 +304,8 @@ TEST(Lifecycle, FullDiskKeepsNobodyFromStoppingAndDeleting) {
     EXPECT_THROW(static_cast<void>(engine->start(idle.id)), Error);
     EXPECT_EQ(engine->get(idle.id).state, VmState::Created);
     EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
-    EXPECT_EQ(world.contradictions(*engine), "");
+    EXPECT_EQ(world.contradictions(*engine), "the process of " + vm.id + " is not forgotten\n")
+        << "how it ended is written nowhere else";
     whenFree([&] { engine->remove(vm.id, false); });
     engine->remove(idle.id, false);
     EXPECT_TRUE(world.records.empty());

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <tuple>
 #include <utility>
 
 #include <Poco/Net/HTTPRequest.h>
@@ -21,6 +22,9 @@
 namespace mergen::api::http {
 
 namespace {
+
+/// RFC 9112, 2.2, wants one to be passed over; each costs the loop a little.
+constexpr unsigned maxEmptyLines = 8;
 
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
@@ -178,13 +182,19 @@ void Front::accept(const Listener& listener) {
     }
 }
 
-/// Closes the connection that has gone longest without a whole request; false if all are being answered.
+/// Closes the connection that can best be done without; false if all are being answered. First those over TCP, so that
+/// strangers cannot shut the unix socket; of these the ones without a whole request, then those that do not take their
+/// reply; of these the oldest.
 bool Front::makeRoom() {
+    const auto rank = [](const Connection& connection) {
+        return std::tuple(connection.peer.local, connection.phase == Phase::Writing, connection.since);
+    };
     auto oldest = connections_.end();
     for (auto entry = connections_.begin(); entry != connections_.end(); ++entry) {
-        const Phase phase = entry->second.phase;
-        if (phase == Phase::Busy || phase == Phase::Writing) continue;
-        if (oldest == connections_.end() || entry->second.since < oldest->second.since) oldest = entry;
+        const Connection& connection = entry->second;
+        const bool taken = connection.peer.local && connection.phase == Phase::Writing;
+        if (connection.phase == Phase::Busy || taken) continue;
+        if (oldest == connections_.end() || rank(connection) < rank(oldest->second)) oldest = entry;
     }
     if (oldest == connections_.end()) return false;
     log_.debug("http.connection.evicted", {{"peer", oldest->second.peer.text}});
@@ -259,6 +269,7 @@ void Front::advance(std::uint64_t id, Connection& connection) {
             return;
         }
         connection.phase = Phase::Head;
+        connection.emptyLines = 0;
         connection.deadline = steady_clock::now() + config_.requestTimeout;
         connection.scanner = HeadScanner();
     }
@@ -287,6 +298,10 @@ bool Front::readHead(std::uint64_t id, Connection& connection) {
             return false;
         }
         if (length == 2) {  // an empty line before the request line: RFC 9112, 2.2
+            if (++connection.emptyLines > maxEmptyLines) {
+                refuse(id, connection, {400, "too many empty lines before the request line"});
+                return false;
+            }
             connection.input.erase(0, 2);
             connection.scanner = HeadScanner();
             continue;

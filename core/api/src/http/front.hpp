@@ -95,6 +95,7 @@ private:
         http::Head head;
         Caller caller;              // once the gate has let the head in
         std::size_t headBytes = 0;  // of `input`, once the head is complete
+        unsigned emptyLines = 0;    // before this head
         bool inputEnded = false;    // the client has sent all that it will
         std::string output;
         std::size_t written = 0;

@@ -315,9 +315,9 @@ TEST_P(Reach, AGuestDoesNotReachAGuestOfAnotherNetwork) {
 }
 
 TEST_P(Reach, AGuestDoesNotReachAPublishedPortThroughTheHost) {
-    expectReach({"guest", "host:published of another"}, guestTwo(), hostOnLan, 20001, "dropped: guest to guest");
-    EXPECT_EQ(probe(guestTwo(), hostOnWire(), 20001), "dropped: guest to guest");
-    expectReach({"guest", "host:published of its own"}, guestOne(), hostOnLan, 20001, "dropped: guest to guest");
+    expectReach({"guest", "host:published of another"}, guestTwo(), hostOnLan, 20001, "dropped: guest to host");
+    EXPECT_EQ(probe(guestTwo(), hostOnWire(), 20001), "dropped: guest to host");
+    expectReach({"guest", "host:published of its own"}, guestOne(), hostOnLan, 20001, "dropped: guest to host");
 }
 
 TEST_P(Reach, AGuestDoesNotReachTheHostsServices) {
@@ -465,7 +465,7 @@ TEST_P(Reach, AForeignForwardChainThatDropsIsOvercomeByWhatTheWarningSays) {
     }
     EXPECT_EQ(probe(&lan_.space(), hostOnLan, 20001), "one 10.77.0.2");
     EXPECT_EQ(probe(guestOne(), wanAddress, 80), "wan 10.88.0.1");
-    EXPECT_EQ(probe(guestTwo(), hostOnLan, 20001), "dropped: guest to guest") << "our filter stands";
+    EXPECT_EQ(probe(guestTwo(), hostOnLan, 20001), "dropped: guest to host") << "our filter stands";
     EXPECT_THAT(network_->health().detail, Not(HasSubstr("FORWARD")));
     mergen::test::runTool({"/usr/sbin/nft", "delete table ip filter"});
 }

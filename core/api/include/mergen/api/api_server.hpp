@@ -27,12 +27,19 @@ struct PluginRow {
 
 class VmService;
 
+/// Uids from `first` on.
+struct UidRange {
+    std::uint32_t first = 0, count = 0;
+    [[nodiscard]] bool contains(std::uint32_t uid) const noexcept { return uid >= first && uid - first < count; }
+};
+
 struct ApiConfig {
     std::string host = "127.0.0.1";           ///< address without brackets; empty: no TCP
     std::uint16_t port = 8080;                ///< 0: the kernel chooses; see port()
     std::filesystem::path socket;             ///< unix socket; empty: none
     std::optional<gid_t> socketGroup;         ///< who may connect to it beside its owner; none: the process's group
     std::shared_ptr<const TokenFile> tokens;  ///< one of them is needed over TCP; null: none is
+    UidRange vmUsers;                         ///< of VMMs, which may not use the unix socket
     bool insecure = false;                    ///< serves other hosts without tokens
     unsigned threads = 16;
     std::size_t maxQueued = 128;

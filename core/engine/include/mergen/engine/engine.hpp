@@ -81,7 +81,7 @@ public:
     /// latest (but for that removal): VMs that are not through then stay held by "recover" and are finished behind it.
     void recover();
 
-    /// Ends what watches exits and waits for operations in progress, at most `limit`; VMs run on, unless the storage is
+    /// Begins no more operations and waits for those in progress, at most `limit`; VMs run on, unless the storage is
     /// not durable: then nobody would know of them any more, and they are stopped and removed. Operations asked for
     /// afterwards get Error(Unavailable). Returns false if something did not end in time; the process must end then,
     /// and the next server finds what is left.

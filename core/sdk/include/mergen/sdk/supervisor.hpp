@@ -121,7 +121,7 @@ struct SupervisorTraits {
 /// status of those that ended meanwhile, and pastRuns() what was started again meanwhile.
 /// A process is never identified by its pid alone.
 /// Threads: any method from any thread at once, for different VMs; the engine never calls two at once for one VM, save
-/// status().
+/// status() and pastRuns().
 class MERGEN_SDK_API SupervisorBackend : public Plugin {
 public:
     ~SupervisorBackend() override;

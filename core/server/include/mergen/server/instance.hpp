@@ -7,12 +7,12 @@
 
 namespace mergen::server {
 
-/// The right to work on a data root, for as long as the object lives: flock(2) on `<dataRoot>/.lock`. The kernel gives
-/// it back however the process ends; children do not inherit it.
-class DataRootLock {
+/// The right to work on a data root or a run root, for as long as the object lives: flock(2) on `<root>/.lock`. The
+/// kernel gives it back however the process ends; children do not inherit it.
+class RootLock {
 public:
-    /// Throws Error(Conflict) at once if another process holds it, with that process's pid.
-    explicit DataRootLock(const std::filesystem::path& dataRoot);
+    /// `what`: "data root". Throws Error(Conflict) at once if another process holds it, with that process's pid.
+    RootLock(const std::filesystem::path& root, const std::string& what);
 
 private:
     UniqueFd fd_;

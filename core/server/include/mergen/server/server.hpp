@@ -84,7 +84,7 @@ private:
     bool portFileWritten_ = false;
     std::vector<std::pair<std::string, std::string>> loaded_;  ///< kind and name of the plugins in use
     // In the order in which they are made: each uses those above it.
-    std::unique_ptr<DataRootLock> lock_;
+    std::unique_ptr<RootLock> dataLock_, runLock_;
     std::unique_ptr<pluginhost::PluginHost> plugins_;
     std::unique_ptr<engine::Engine> engine_;
     std::unique_ptr<api::ApiServer> api_;
