@@ -44,6 +44,10 @@ TEST(Mergend, HelpListsEveryOptionAndEveryKey) {
         EXPECT_THAT(result.output, HasSubstr("  " + key.key + " = " + key.defaultValue + "  (" + key.type +
                                              ")\n      " + key.variable() + "\n"));
     }
+    for (const char* const setting : {"[storage.files]", "[supervisor.process]", "[network.linux]",
+                                      "  topology = netns", "[vmm.firecracker]", "MERGEN_VMM_QEMU_BINARY"}) {
+        EXPECT_THAT(result.output, HasSubstr(setting));
+    }
 }
 
 TEST(Mergend, VersionNamesItselfAndThePluginSdk) {

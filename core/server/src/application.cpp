@@ -93,6 +93,19 @@ void printNotes(const Notes& notes) {
     for (const Note& note : notes) std::cerr << "note: " << describe(note) << '\n';
 }
 
+/// Its section of the configuration; nothing if it has no settings.
+void printSettings(const pluginhost::PluginInfo& plugin) {
+    if (plugin.keys.empty()) return;
+    const std::string section = plugin.kind + "." + plugin.name;
+    std::cout << "\n[" << section << "]\n";
+    for (const pluginhost::PluginKey& key : plugin.keys) {
+        std::cout << "  " << key.key << (key.required ? "" : " = " + key.defaultValue) << "  (" << typeName(key.type)
+                  << (key.required ? ", must be given" : "") << ")\n"
+                  << "      " << variableFor(section, key.key) << '\n'
+                  << wrapped(key.sentence, "      ");
+    }
+}
+
 }  // namespace
 
 int Application::execute(int argc, char** argv) {
@@ -302,15 +315,7 @@ int Application::listPlugins() {
     for (const pluginhost::PluginInfo& plugin : plugins) {
         if (!plugin.detail.empty())
             std::cout << '\n' << plugin.file.string() << ":\n" << wrapped(plugin.detail, "    ");
-        if (plugin.keys.empty()) continue;
-        const std::string section = plugin.kind + "." + plugin.name;
-        std::cout << "\n[" << section << "]\n";
-        for (const pluginhost::PluginKey& key : plugin.keys) {
-            std::cout << "  " << key.key << (key.required ? "" : " = " + key.defaultValue) << "  ("
-                      << typeName(key.type) << (key.required ? ", must be given" : "") << ")\n"
-                      << "      " << variableFor(section, key.key) << '\n'
-                      << wrapped(key.sentence, "      ");
-        }
+        printSettings(plugin);
     }
     return exitCode::success;
 }
@@ -347,7 +352,7 @@ int Application::printHelp() const {
         << "SIGHUP reads all of them again. Beside the variables below, MERGEN_FIRECRACKER_BIN, then "
            "FIRECRACKER_BINARY,\n"
            "give vmm.firecracker.binary a value; MGR_SYSTEMCTL_PATH is taken and has no effect.\n"
-        << "\nKeys with their defaults and their environment variables (those of plugins: --list-plugins):\n";
+        << "\nKeys with their defaults and their environment variables, last those of the plugins in plugin_dir:\n";
     std::string section;
     for (const ConfigKey& key : configKeys()) {
         if (key.section != section) std::cout << "\n[" << key.section << "]\n";
@@ -355,6 +360,16 @@ int Application::printHelp() const {
         std::cout << "  " << key.key << " = " << key.defaultValue << "  (" << key.type << ")\n"
                   << "      " << key.variable() << '\n'
                   << wrapped(key.explanation(), "      ");
+    }
+    Signals::unblock();
+    try {
+        Problems problems;
+        Notes notes;
+        const ServerConfig defaults = parseConfig(ConfigInput{}, Installation::current(), problems, notes);
+        pluginhost::PluginHost host(pluginHostConfig(defaults, /*instance=*/"00000000"), nullLog());
+        for (const pluginhost::PluginInfo& plugin : host.scan()) printSettings(plugin);
+    } catch (const Error& error) {
+        std::cout << "\n(no plugins: " << printable(error.what(), 2000) << ")\n";
     }
     return exitCode::success;
 }
