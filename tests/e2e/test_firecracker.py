@@ -216,6 +216,16 @@ class FirecrackersRefusals(OnTheFake):
         self.assertIn("PUT /drives/rootfs", self.assert_start_fails(vm, 503))
         vm.delete()
 
+    def test_one_that_dies_before_its_restart_policy_holds_fails_the_start_or_is_restarted(self):
+        vm = self.create(bootArgs="fake.die-after-start", restartPolicy="on-failure", maxRestarts=1)
+        reply = self.server.api.request("POST", f"{vm.path}/start")
+        if reply.status == 503:  # it was quicker
+            self.assertIn("before its restart policy could take hold", reply.json["detail"])
+        else:
+            self.assertEqual(reply.status, 200)
+        vm.await_state("failed")
+        vm.delete()
+
     def test_a_program_that_is_missing_is_said_and_nothing_is_left(self):
         self.server.drain()
         self.server.use_settings({"vmm.firecracker": {"binary": "/nonexistent/firecracker", "probe": "false"}})

@@ -211,6 +211,27 @@ TEST_F(MergendServes, ASecondServerOnTheSameDataRootIsRefusedAndToldThePid) {
     EXPECT_THAT(get(std::string(trim(contentOf(place.portFile()).substr(0, 5))), "/healthz"), HasSubstr("200"));
 }
 
+TEST_F(MergendServes, ASecondServerOnTheSameRunRootIsRefused) {
+    const Place place;
+    Mergend server(place);
+    ASSERT_TRUE(server.ready()) << server.seen();
+    const RunResult second = runMergend(
+        {"--config", place.file().string(), "--set", "paths.data_root=" + (place.folder() / "other").string()});
+    EXPECT_EQ(exitOf(second), exitCode::startFailed);
+    EXPECT_THAT(second.errors, HasSubstr("run root"));
+    EXPECT_THAT(second.errors, HasSubstr("in use by the process with pid " + std::to_string(server.pid())));
+}
+
+TEST_F(MergendServes, APortFileThatIsAFolderFailsTheStartAndLosesNothing) {
+    const Place place;
+    const fs::path kept = place.portFile() / "kept";
+    fs::create_directories(kept);
+    const RunResult result = runMergend({"--config", place.file().string()});
+    EXPECT_EQ(exitOf(result), exitCode::startFailed);
+    EXPECT_THAT(result.errors, HasSubstr(place.portFile().string()));
+    EXPECT_TRUE(fs::exists(kept));
+}
+
 TEST_F(MergendServes, ASigtermWhileItStartsEndsItWithoutServing) {
     const Place place;
     Mergend server(place);

@@ -111,6 +111,9 @@ std::vector<Wrong> wrongMessages() {
     std::string fields = "Host: localhost\r\n";
     for (int i = 0; i < 100; ++i) fields += "A" + std::to_string(i) + ": b\r\n";
     wrong.push_back({"101 fields", get(fields), 431});
+    std::string emptyLines;
+    for (int i = 0; i < 9; ++i) emptyLines += "\r\n";
+    wrong.push_back({"nine empty lines before the request", emptyLines + get("Host: localhost\r\n"), 400});
     return wrong;
 }
 

@@ -214,6 +214,24 @@ TEST(Recover, VmmThatDoesNotAnswerIsLeftRunningAndSaidSo) {
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
+TEST(Recover, AStartWhoseVmmFallsSilentWhileItIsAdoptedIsRunning) {
+    World world;
+    running(world, "web");
+    std::string& meta = world.records.at("web").record.documents.at("meta.json");
+    const std::string settled = "\"running\"";
+    meta.replace(meta.find(settled), settled.size(), "\"starting\"");
+    int asked = 0;
+    world.onQuery = [&](const Uuid&) {
+        if (++asked > 1) throw Error(ErrorKind::Unavailable, "no answer in time");
+    };
+    const auto engine = world.boot();
+    EXPECT_EQ(asked, 2) << "once for what became of the start, once for the adoption";
+    EXPECT_EQ(engine->get("web").state, VmState::Running);
+    world.onQuery = {};
+    EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Recover, AVmThatIsStuckKeepsNobodyWaitingAndIsHeldUntilItIsThrough) {
     World world;
     const VmView stuck = running(world, "stuck");

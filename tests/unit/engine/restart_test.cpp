@@ -66,6 +66,22 @@ TEST(Restart, AStartWhosePermissionFailsLeavesNothing) {
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
+TEST(Restart, AStartWhoseVmmEndsBeforeItMayBeRestartedFails) {
+    World world;
+    const auto engine = world.boot();
+    world.onEffect = [&](const std::string& effect, const std::string& moment) {
+        if (effect != "supervisor.permit" || moment != "before") return;
+        for (const auto& [vm, plan] : world.plans) {
+            if (!world.restartable.contains(vm))
+                world.end(vm, ExitStatus{true, SIGSEGV, std::chrono::system_clock::now()});
+        }
+    };
+    EXPECT_THROW(static_cast<void>(launched(world, *engine, RestartPolicy::Always)), Error);
+    world.onEffect = {};
+    EXPECT_EQ(engine->get("web").state, VmState::Failed);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Restart, IsToldAndCountedWhileTheVmRuns) {
     World world;
     const auto engine = world.boot();

@@ -366,6 +366,19 @@ TEST_P(ReachNetns, WhoBrokeOutOfAVmmIsNobodyUnderTheNamespacesOwnAddresses) {
     EXPECT_EQ(probe(&wire, lanAddress, 80, one_.gateway.str()), "dropped: foreign source");
 }
 
+TEST_P(Reach, AGuestDoesNotReachWhatOthersPublishOnTheHostsAddresses) {
+    const Server web(&wan_.space(), "wan", everywhere, 80);
+    mergen::test::runTool({"/usr/sbin/nft", R"(table ip others {
+        chain publish { type nat hook prerouting priority dstnat;
+            fib daddr type local meta l4proto { tcp, udp } th dport 30001 dnat to )" +
+                                                std::string(wanAddress) + R"(:80
+        }
+    })"});
+    EXPECT_EQ(probe(&lan_.space(), hostOnLan, 30001), "wan " + std::string(lanAddress)) << "the service is there";
+    expectReach({"guest", "host:published by others"}, guestOne(), hostOnLan, 30001, "dropped: guest to host");
+    mergen::test::runTool({"/usr/sbin/nft", "delete table ip others"});
+}
+
 TEST_P(Reach, AGuestDoesNotReachLinkLocalAddresses) {
     ip(&lan_.space(), {"address", "add", "169.254.169.254/32", "dev", "eth0"});
     ip(here, {"route", "add", "169.254.169.254/32", "via", lanAddress});
