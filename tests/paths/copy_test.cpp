@@ -19,7 +19,8 @@ void copyOf(const fs::path& source, const fs::path& target) {
     copySparse(fd.get(), target, 0600, ::geteuid(), ::getegid());
 }
 
-/// Copies while `change` is done to the source again and again, until a copy is refused, which one must be.
+/// Copies while `change` is done to the source again and again, until a copy is refused, which one must be. Not each is:
+/// the clock of files ticks every few milliseconds, and the copy of a small file is done within one.
 void expectNoticed(const std::function<void(int fd)>& change) {
     const Scene scene;
     const fs::path source = scene.root / "source";
@@ -27,7 +28,7 @@ void expectNoticed(const std::function<void(int fd)>& change) {
     write(source, std::string(large, 'x'));
     const UniqueFd writer = openFile(source, O_RDWR);
     const Meanwhile changing([&] { change(writer.get()); });
-    for (int attempt = 0; attempt < 200; ++attempt) {
+    for (int attempt = 0; attempt < 100'000; ++attempt) {
         try {
             copyOf(source, target);
             fs::remove(target);
