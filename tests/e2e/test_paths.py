@@ -143,15 +143,16 @@ class Paths(MergenTest):
         copied = threading.Event()
 
         def touch():
-            while not copied.is_set():
-                # Opened and closed for each write, as a downloader that resumes would: not to be seen beforehand.
+            # Opened and closed for each write, as a downloader that resumes would, and mostly closed: else it is seen
+            # beforehand.
+            while not copied.wait(0.001):
                 with open(self.at("changing"), "r+b") as file:
                     file.write(b"y")
 
         writer = threading.Thread(target=touch)
         writer.start()
         try:
-            for _ in range(100):
+            for _ in range(1000):
                 reply = self.server.api.request("POST", "/v1/vms", self.body(rootfs=self.at("changing")))
                 if reply.status == 409 and "changed meanwhile" in reply.json["message"]:
                     break
