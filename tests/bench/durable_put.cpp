@@ -51,6 +51,7 @@ public:
     [[nodiscard]] Log& log() noexcept override { return *this; }
     [[nodiscard]] const HostPaths& paths() const noexcept override { return paths_; }
     [[nodiscard]] const std::string& instance() const noexcept override { return instance_; }
+    [[nodiscard]] const NetworkPlan& networkPlan() const noexcept override { return plan_; }
     void write(LogLevel /*level*/, std::string_view /*event*/, std::span<const LogField> /*fields*/) noexcept override {
     }
 
@@ -58,6 +59,7 @@ private:
     Settings settings_;
     HostPaths paths_;
     std::string instance_ = "0a1b2c3d";
+    NetworkPlan plan_;
 };
 
 /// A VM's documents, in their usual sizes.
