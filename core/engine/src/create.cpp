@@ -100,7 +100,7 @@ Created Engine::Impl::create(const CreateRequest& request) {
             op.lock(lockFile(*vm), tagOf(record));
             runHeld(op, [&] { createVm(op, images); });
         } catch (const Error&) {
-            if (!discardUnfinished(*vm)) undo.commit();
+            if (!discardUnfinished(op)) undo.commit();
             throw;
         }
         adoptDisks(record);
@@ -120,7 +120,8 @@ Created Engine::Impl::create(const CreateRequest& request) {
     return created;
 }
 
-bool Engine::Impl::discardUnfinished(Vm& vm) {
+bool Engine::Impl::discardUnfinished(Operation& op) {
+    Vm& vm = op.vm();
     try {
         const VmRecord record = [&] {
             const std::lock_guard lock(vm.mutex);
@@ -131,6 +132,7 @@ bool Engine::Impl::discardUnfinished(Vm& vm) {
         // The record goes last: while it is there, a restart would undo the rest. And only if it is ours: a create that
         // was refused because the id is taken in storage has none.
         if (vm.revision) static_cast<void>(backends_.storage.erase(record.id));
+        op.removeLock();
         return true;
     } catch (const std::exception& error) {
         // Then the VM stays visible as it is, and a DELETE or the next start of the server removes it.

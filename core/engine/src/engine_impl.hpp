@@ -103,7 +103,7 @@ private:
 
     // create.cpp
     /// Removes what a create that failed has made; false if something stays, and the VM with it.
-    bool discardUnfinished(Vm& vm);
+    bool discardUnfinished(Operation& op);
     static void noteHooks(Vm& vm);
     /// Throws NotSupported about "ports[i].protocol" for a protocol that the network backend lacks.
     void refuseUnpublishable(const std::vector<PortRequest>& ports) const;
@@ -147,7 +147,7 @@ private:
     /// Every step of taking a VM off the host but its end, each run whatever the ones before did. A data disk that is
     /// back is no longer noted as lent.
     void tearDown(Operation& op, VmRecord& record);
-    void forgetVm(Vm& vm);
+    void forgetVm(Operation& op);
 
     // reconcile.cpp
     void loadRecords();

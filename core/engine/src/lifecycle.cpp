@@ -282,7 +282,7 @@ void Engine::Impl::removeVm(Operation& op, bool retainData) {
         op.rethrowFirst();
     }
     op.step("record", [&] { static_cast<void>(backends_.storage.erase(record.id)); });
-    forgetVm(op.vm());
+    forgetVm(op);
 }
 
 void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
@@ -361,16 +361,16 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
     op.vm().pid = 0;
 }
 
-void Engine::Impl::forgetVm(Vm& vm) {
-    VmRecord record = [&] {
-        const std::lock_guard lock(vm.mutex);
-        vm.erased = true;
-        return vm.record;
-    }();
+void Engine::Impl::forgetVm(Operation& op) {
+    Vm& vm = op.vm();
+    const VmRecord record = op.record();
+    op.removeLock();
     disks_.release(vm.id);  // while the id is still this VM's
     registry_.remove(vm);
     // A corrupt record may have reserved nothing but its id.
     if (record.state != VmState::Corrupt || vm.holds) identities_.release(record);
+    const std::lock_guard lock(vm.mutex);
+    vm.erased = true;  // only now: who is told that it is gone finds nothing of it
 }
 
 }  // namespace mergen::engine

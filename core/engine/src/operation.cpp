@@ -46,11 +46,6 @@ Operation::Operation(std::shared_ptr<Vm> vm, std::string name, Log& log, std::fu
 }
 
 Operation::~Operation() {
-    const bool erased = [&] {
-        const std::lock_guard lock(vm_->mutex);
-        return vm_->erased;
-    }();
-    if (erased && lock_) lock_->remove();
     lock_.reset();  // before the VM is free: the next operation must not meet us there
     bool exitPending = false;
     {
@@ -68,6 +63,10 @@ void Operation::lock(const std::filesystem::path& file, const OwnerTag& owner) {
         const bool held = error.kind() == ErrorKind::Conflict;
         throw error.within(held ? "VM '" + vm_->id.str() + "' is locked" : "cannot lock VM '" + vm_->id.str() + "'");
     }
+}
+
+void Operation::removeLock() noexcept {
+    if (lock_) lock_->remove();
 }
 
 VmRecord Operation::record() const {

@@ -27,9 +27,11 @@ public:
     Operation(const Operation&) = delete;
     Operation& operator=(const Operation&) = delete;
 
-    /// Takes the VM's lock file too, until the end; if the VM is deleted by then, the file is removed. Throws as
+    /// Takes the VM's lock file too, until the end. Throws as
     /// VmLock, in the VM's words.
     void lock(const std::filesystem::path& file, const OwnerTag& owner);
+    /// Removes the lock file of a VM that is no more: before another may have its id, which would meet us there.
+    void removeLock() noexcept;
 
     [[nodiscard]] Vm& vm() const noexcept { return *vm_; }
     [[nodiscard]] const std::string& name() const noexcept { return name_; }

@@ -186,7 +186,7 @@ void Engine::Impl::reconcile(Operation& op, const ProcessStatus& process) {
                     removeDisks(config_, record);
                     static_cast<void>(backends_.storage.erase(record.id));
                 });
-                forgetVm(op.vm());
+                forgetVm(op);
                 return;
             case VmState::Starting:
                 finishOrUndoStart(op, process);

@@ -140,7 +140,16 @@ TEST(VmLock, IsNotInheritedByAProgramThatIsStartedMeanwhile) {
     const fs::path list = folder.path / "list";
     {
         const VmLock lock(folder.path / "web.lock", "me");
-        ASSERT_EQ(std::system(("ls -l /proc/self/fd >" + list.string()).c_str()), 0);
+        const UniqueFd output(::open(list.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        const pid_t pid = ::fork();
+        if (pid == 0) {  // not by spawn(), which closes all that it is not told to keep
+            ::dup2(output.get(), STDOUT_FILENO);
+            ::execl("/bin/ls", "ls", "-l", "/proc/self/fd", nullptr);
+            ::_exit(127);
+        }
+        int status = -1;
+        ASSERT_EQ(::waitpid(pid, &status, 0), pid);
+        ASSERT_EQ(status, 0);
     }
     EXPECT_NE(contentOf(list).find("list"), std::string::npos) << "its own output is there";
     EXPECT_EQ(contentOf(list).find("web.lock"), std::string::npos) << contentOf(list);
