@@ -42,6 +42,7 @@ Link linkOf(const nlmsghdr& message) {
     Link link;
     link.index = header->ifi_index;
     link.up = (header->ifi_flags & IFF_UP) != 0;
+    link.carrier = valueOf<std::uint8_t>(attributes[IFLA_CARRIER], 0) != 0;
     link.mtu = valueOf<unsigned>(attributes[IFLA_MTU], 0);
     link.name = textOf(attributes[IFLA_IFNAME]);
     link.alias = textOf(attributes[IFLA_IFALIAS]);

@@ -22,7 +22,8 @@ struct Link {
     std::string kind;   ///< "veth", "tun", ...; empty for physical ones and for lo
     std::optional<MacAddress> mac;
     unsigned mtu = 0;
-    bool up = false;  ///< by the administrator (IFF_UP), with or without carrier
+    bool up = false;       ///< by the administrator (IFF_UP), with or without carrier
+    bool carrier = false;  ///< of a tap: some process has it open
 };
 
 /// An IPv4 address on an interface.

@@ -17,7 +17,8 @@ struct TapSpec {
 };
 
 /// Makes a tap in the network namespace of the calling thread that stays when no process has it open (TUNSETPERSIST),
-/// for frames with a virtio-net header and without packet information. It bears its alias before it is made to stay.
+/// for frames with a virtio-net header and without packet information. It bears its alias before it is made to stay, and
+/// can be opened when this returns.
 /// Throws AlreadyExists if a link of that name is there: without IFF_TUN_EXCL the kernel would silently hand out a tap
 /// that somebody else made. See Documentation/networking/tuntap.rst of the kernel.
 void makeTap(const TapSpec& spec);

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -753,6 +754,26 @@ TEST_F(LinuxNetworkTest, TheTapIsForItsOwnerAndHasAHeaderForOffloads) {
         return runTool({"/usr/sbin/ip", "-d", "link", "show", "dev", spec_.tap.str()});
     });
     EXPECT_THAT(shown, HasSubstr("type tap pi off vnet_hdr on persist on user " + std::to_string(spec_.tapOwner)));
+}
+
+TEST_F(LinuxNetworkTest, TheTapCanBeOpenedAtOnceWhateverProcessesAreStartedMeanwhile) {
+    // Each child keeps a copy of every descriptor for a while, as one does between fork(2) and exec(2).
+    std::jthread starter([](const std::stop_token& stop) {
+        while (!stop.stop_requested()) {
+            const pid_t child = ::fork();
+            if (child == 0) {
+                ::usleep(20'000);
+                ::_exit(0);
+            }
+            ::waitpid(child, nullptr, 0);
+        }
+    });
+    for (int turn = 0; turn < 5; ++turn) {
+        failpoint::arm(failpointOf("attach.tap.made", "delay(50)"));  // so that one is sure to be started here
+        network_->attach(spec_);
+        EXPECT_NO_THROW(namespaceOf(spec_).run([&] { static_cast<void>(test::openTap(spec_.tap.str())); }));
+        network_->detach(spec_);
+    }
 }
 
 TEST_F(LinuxNetworkTest, HeldPortsAreNotInheritedAndAQueueOfDatagramsDoesNotGrow) {

@@ -106,16 +106,6 @@ std::jthread poller(std::function<std::vector<int>()> wanted, std::function<void
     });
 }
 
-/// An open tap of the namespace of the calling thread, as a VMM opens it.
-UniqueFd openTap(const std::string& name) {
-    UniqueFd fd = openFile("/dev/net/tun", O_RDWR | O_NONBLOCK);
-    ifreq request{};
-    name.copy(request.ifr_name, IFNAMSIZ - 1);
-    request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-    if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) throw Error::fromErrno(errno, "cannot open the tap " + name);
-    return fd;
-}
-
 /// Packets that each dropping rule of the host has counted, by table and comment.
 std::map<std::string, std::uint64_t> drops() {
     static const std::regex rule(R"re(counter packets (\d+) bytes \d+ drop comment "([^"]+)")re");
@@ -156,6 +146,15 @@ std::string grown(const std::map<std::string, std::uint64_t>& before) {
 }
 
 }  // namespace
+
+UniqueFd openTap(const std::string& name) {
+    UniqueFd fd = openFile("/dev/net/tun", O_RDWR | O_NONBLOCK);
+    ifreq request{};
+    name.copy(request.ifr_name, IFNAMSIZ - 1);
+    request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+    if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) throw Error::fromErrno(errno, "cannot open the tap " + name);
+    return fd;
+}
 
 void ip(const NetNamespace* space, std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "/usr/sbin/ip");

@@ -104,6 +104,9 @@ private:
 /// Sends one packet by `send` in `space` and gives "dropped: COMMENT" as probe() does, or "silence".
 [[nodiscard]] std::string fateOf(const NetNamespace& space, const std::function<void()>& send);
 
+/// An open tap of the calling thread's namespace, as a VMM opens it.
+[[nodiscard]] UniqueFd openTap(const std::string& name);
+
 /// How often the kernel of a namespace answered a TCP segment of no connection of its own.
 [[nodiscard]] std::uint64_t resetsSentBy(const NetNamespace& space);
 
