@@ -25,6 +25,28 @@ std::string VmmBackend::exitMeaning(const ExitStatus& /*exit*/) const {
     return {};
 }
 
+void VmmBackend::importKernel(const std::filesystem::path& /*kernel*/) const {}
+
+void VmmBackend::prepare(const GuestSpec& /*guest*/, const VmmPlace& /*place*/) {}
+
+void VmmBackend::adjust(const VmmPlace& /*place*/, const GuestSpec& /*guest*/, std::chrono::milliseconds /*timeout*/) {
+    throw Error(ErrorKind::NotSupported, "this VMM cannot change a guest that runs");
+}
+
+std::string VmmBackend::metrics(const VmmPlace& /*place*/, std::chrono::milliseconds /*timeout*/) {
+    throw Error(ErrorKind::NotSupported, "this VMM has no metrics");
+}
+
+std::filesystem::path VmmBackend::vsockPath(const VmmPlace& /*place*/) const {
+    return {};
+}
+
+std::vector<Uuid> VmmBackend::list() const {
+    return {};
+}
+
+void VmmBackend::removeStray(const Uuid& /*vm*/) {}
+
 std::string_view toString(RestartPolicy policy) noexcept {
     switch (policy) {
         case RestartPolicy::No:

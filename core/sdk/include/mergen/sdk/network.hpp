@@ -10,6 +10,13 @@
 
 namespace mergen {
 
+/// A network card of a VM beside its first one, on the same wire: an address of its own, no published ports.
+struct FurtherNic {
+    IfName tap;         ///< "tap1-<8 digits>"
+    MacAddress mac;     ///< the guest's
+    Ipv4Address guest;  ///< within NetworkSpec::network
+};
+
 /// The wire of one VM. Recorded when the VM is created; a backend derives no name of its own from anything else than
 /// `owner.vm`.
 struct NetworkSpec {
@@ -20,8 +27,9 @@ struct NetworkSpec {
     Ipv4Address guest;    ///< the guest's address
     Ipv4Address gateway;  ///< the guest's next hop, within `network`
     Ipv4Network network;
-    std::uint32_t tapOwner = 0;      ///< uid that may use the tap
-    std::vector<PortBinding> ports;  ///< sorted, host ports not 0
+    std::uint32_t tapOwner = 0;         ///< uid that may use the tap
+    std::vector<PortBinding> ports;     ///< sorted, host ports not 0
+    std::vector<FurtherNic> further{};  ///< eth1 and so on
 };
 
 /// Where the VMM finds the wire.
@@ -49,10 +57,10 @@ struct GuestSettings {
 
 /// Brings packets to a guest and back.
 ///
-/// Story: checkNames, holdPort (at create) → attach → publish → (VM runs) → unpublish → detach → … → releasePort (at
-/// delete). The guest's filter is in place before its link goes up. Every object bears the owner's tag. Each step is
-/// idempotent: attach and publish complete what is half there, unpublish and detach succeed when pieces are missing,
-/// twice, in any order.
+/// Story: checkNames, holdPort (at create) → reserve → attach → publish → (VM runs) → unpublish → detach → … →
+/// releasePort (at delete). The guest's filter is in place before its link goes up. Every object bears the owner's tag.
+/// Each step is idempotent: attach and publish complete what is half there, unpublish and detach succeed when pieces
+/// are missing, twice, in any order.
 ///
 /// After the last guest is detached nothing of this instance is on the host but what start() made; after stop() with no
 /// guest attached, nothing at all.
@@ -79,6 +87,10 @@ public:
 
     /// Gives the port back; does nothing if it is not held.
     virtual void releasePort(Protocol protocol, std::uint16_t port) noexcept = 0;
+
+    /// The part of attach() that a process must have to be started on the wire, and quick: where it will find the wire.
+    /// By default, and where nothing can be had before the whole, all of attach(). Errors as attach().
+    virtual NetworkAttachment reserve(const NetworkSpec& spec) { return attach(spec); }
 
     /// Makes the wire, without published ports. Throws AlreadyExists for a foreign object in the way, which is left as
     /// it was. On any throw nothing of this VM is left on the host.

@@ -46,9 +46,12 @@ struct ProcessSpec {
     std::vector<InheritedTap> taps;
     Credentials credentials;            ///< dropped to before the program is executed, with `groups` and no others
     std::vector<std::uint32_t> groups;  ///< supplementary groups, such as that of /dev/kvm
-    std::filesystem::path console;      ///< standard output and error go there, bounded; its folder exists
-    Bytes consoleLimit{1U << 20U};      ///< the newest that many bytes are kept, at least
-    RestartPlan restart{};              ///< takes effect with permitRestarts()
+    /// A process-id namespace of its own, whose init process does nothing and ends with the process's parent: whatever
+    /// the program does with its credentials, neither it nor a child of it outlives who answers for it. Needs root.
+    bool pidNamespace = false;
+    std::filesystem::path console;  ///< standard output and error go there, bounded; its folder exists
+    Bytes consoleLimit{1U << 20U};  ///< the newest that many bytes are kept, at least
+    RestartPlan restart{};          ///< takes effect with permitRestarts()
 };
 
 /// How a process ended.
