@@ -42,6 +42,9 @@ struct VmRecord {
     std::optional<DiskOwner> dataDiskOwner;         // while it is lent to the VM's uid
     unsigned vcpus = 1;
     MiB memory{};
+    std::vector<DriveRequest> drives;  // as given
+    std::vector<NicRequest> nics;      // as given
+    GuestOptions options;
     std::uint16_t httpPort = 0;
     bool autoStart = false;
     RestartPolicy restartPolicy = RestartPolicy::No;

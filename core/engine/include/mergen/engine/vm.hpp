@@ -11,6 +11,7 @@
 
 #include <mergen/sdk/supervisor.hpp>
 #include <mergen/sdk/types.hpp>
+#include <mergen/sdk/vmm.hpp>
 
 /// What the engine says of a VM and takes of a caller: plain values, without JSON and without HTTP.
 namespace mergen::engine {
@@ -58,6 +59,38 @@ struct PortRequest {
     Protocol protocol = Protocol::Tcp;
 };
 
+/// A drive as asked for. That of the id "rootfs" or "data" says more of the one that `rootfs` or `dataDisk` names, and
+/// has no path of its own.
+struct DriveRequest {
+    std::string id;              ///< [A-Za-z0-9_]{1,32}
+    std::filesystem::path path;  ///< a raw image; of a read-only drive a copy is made, another one is used in place
+    bool readOnly = false;
+    DiskCache cache = DiskCache::Writeback;
+    IoEngine engine = IoEngine::Sync;
+    RateLimiter limit{};
+    bool operator==(const DriveRequest&) const = default;
+};
+
+/// A network card as asked for: "eth0" is the first one, which a VM has in any case; the others have an address each.
+struct NicRequest {
+    std::string id;  ///< "eth<n>", n as its place in the list
+    RateLimiter receive{}, transmit{};
+    bool operator==(const NicRequest&) const = default;
+};
+
+/// What a guest's machine has beside processors, memory, disks and network cards.
+struct GuestOptions {
+    bool smt = false;
+    HugePages hugePages = HugePages::None;
+    std::string cpuTemplate;  ///< empty: none
+    std::optional<VsockSpec> vsock;
+    std::optional<BalloonSpec> balloon;
+    std::optional<EntropySpec> entropy;
+    std::optional<MmdsSpec> mmds;
+    bool metrics = false;
+    bool operator==(const GuestOptions&) const = default;
+};
+
 /// A VM as asked for. Whoever makes one has checked types and ranges; the engine checks what needs the host or other
 /// VMs.
 struct CreateRequest {
@@ -70,6 +103,9 @@ struct CreateRequest {
     std::optional<std::filesystem::path> dataDisk;
     unsigned vcpus = 1;
     MiB memory{512};
+    std::vector<DriveRequest> drives{};
+    std::vector<NicRequest> nics{};  ///< empty: "eth0" without limits
+    GuestOptions options{};
     std::vector<PortRequest> ports;
     std::uint16_t httpPort = 0;  ///< 0: none
     bool autoStart = false;
