@@ -2,6 +2,7 @@
 // that are idempotent and undoable, then writes the outcome: whatever happens in between, recover() reads the intent
 // and finishes or undoes.
 #include <signal.h>
+#include <unistd.h>
 
 #include <mergen/base/process.hpp>
 #include <mergen/base/text.hpp>
@@ -82,6 +83,8 @@ void Engine::Impl::startVm(Operation& op) {
             unlessItRuns([&] { backends_.network.detach(network); }));
         const GuestSpec guest = guestSpec(config_, before, wire.tap);
         op.step(
+            "prepare", [&] { vmm.prepare(guest, place); }, unlessItRuns([&] { vmm.cleanUp(place); }));
+        op.step(
             "launch",
             [&] {
                 const LaunchPlan plan = vmm.plan(guest, place);
@@ -97,8 +100,9 @@ void Engine::Impl::startVm(Operation& op) {
                 spec.workingDirectory = place.runDirectory;
                 spec.netns = wire.netns;
                 spec.taps = plan.taps;
-                spec.credentials = before.credentials;
+                spec.credentials = plan.dropsPrivileges ? Credentials{::geteuid(), ::getegid()} : before.credentials;
                 spec.groups = plan.groups;
+                spec.pidNamespace = plan.pidNamespace;
                 spec.console = pathsOf(config_, before.id, before.uuid).console();
                 spec.consoleLimit = config_.consoleLimit;
                 spec.restart = {before.restartPolicy, before.maxRestarts, plan.unattended, plan.stale};
@@ -277,6 +281,9 @@ void Engine::Impl::removeVm(Operation& op, bool retainData) {
         // Nothing of the record can be relied on but whose it is: all that bears its tag goes.
         op.attempt("guest", [&] { killVmm(record, op.name()); });
         op.attempt("network", [&] { backends_.network.removeStray(tagOf(record)); });
+        for (const auto& [name, vmm] : backends_.vmms) {
+            op.attempt("vmm", [&] { vmm->removeStray(record.uuid); });
+        }
         op.attempt("run-directory", [&] { removeRunDirectory(config_, record.uuid); });
         op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
         op.rethrowFirst();

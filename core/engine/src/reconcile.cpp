@@ -408,6 +408,19 @@ void Engine::Impl::removeStrays(const std::set<Uuid>& known) {
         for (const std::string& object : finding.objects) objects += (objects.empty() ? "" : ", ") + object;
         clear(finding.owner, objects, [&] { backends_.network.removeStray(finding.owner); });
     }
+    // After the processes, whose they may be.
+    for (const auto& [name, vmm] : backends_.vmms) {
+        for (const Uuid& vm : vmm->list()) {
+            const OwnerTag owner{config_.instance, vm};
+            if (!isStray(owner)) continue;
+            clear(owner, "what VMM '" + name + "' made", [&] {
+                if (backends_.supervisor.status(owner).state == ProcessState::Running) {
+                    throw Error(ErrorKind::FailedPrecondition, "its VMM still runs");
+                }
+                vmm->removeStray(vm);
+            });
+        }
+    }
     for (const DataFolder& folder : left) {
         const OwnerTag owner{config_.instance, folder.vm};
         clear(owner, folder.path.string(), [&] {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <memory>
 #include <optional>
 #include <poll.h>
 #include <signal.h>
@@ -111,11 +112,13 @@ std::vector<pid_t> children() {
 }
 
 /// Ends what the VMM left behind: its process group, then whoever was re-parented to us. A pid of a child that we have
-/// not reaped cannot be another's. Returns the VMM's status as of waitpid(2) when there is none left.
-int endLeftovers(pid_t vmm) {
+/// not reaped cannot be another's. Where the VMM had a process-id namespace, orphans went to its init instead, and end
+/// with `space`. Returns the VMM's status as of waitpid(2) when there is none left.
+int endLeftovers(pid_t vmm, std::unique_ptr<PidNamespace> space) {
     ::kill(-vmm, SIGKILL);
     int status = 0;
     ::waitpid(vmm, &status, 0);
+    space.reset();  // waits for every process of the namespace to be reaped: the VMM has been
     for (;;) {
         const std::vector<pid_t> left = children();
         if (left.empty()) return status;
@@ -129,6 +132,7 @@ using Clock = std::chrono::steady_clock;
 /// One run of the VMM, from exec(2) to its end.
 struct Run {
     ProcessIdentity identity;
+    std::unique_ptr<PidNamespace> space;  // none where it has ours
     UniqueFd console;
     Clock::time_point begin;
 };
@@ -183,7 +187,7 @@ Run Parent::start() {
     identify(child);
     MERGEN_FAILPOINT("launcher.after_vmm");
     child.execute();
-    return {child.identity(), child.takeConsole(), Clock::now()};
+    return {child.identity(), child.takeNamespace(), child.takeConsole(), Clock::now()};
 }
 
 std::optional<Run> Parent::startAgain() {
@@ -195,7 +199,7 @@ std::optional<Run> Parent::startAgain() {
     if (!restarts_.permitted()) return std::nullopt;  // looked for only now, see Restarts
     MERGEN_FAILPOINT("launcher.again.after_look");
     child.execute();
-    return Run{child.identity(), child.takeConsole(), Clock::now()};
+    return Run{child.identity(), child.takeNamespace(), child.takeConsole(), Clock::now()};
 }
 
 void Parent::emptyChildEvents() const {
@@ -216,7 +220,7 @@ End Parent::awaitEnd(Run& run) {
         if (reapUntil(run.identity.pid)) break;
     }
     const SystemTime at = std::chrono::system_clock::now();
-    const int status = endLeftovers(run.identity.pid);
+    const int status = endLeftovers(run.identity.pid, std::move(run.space));
     if (run.console) drain(run.console.get(), log_);
     return describe(command_.directory, run.identity, status, at);
 }

@@ -316,6 +316,7 @@ std::vector<std::string> ProcessSupervisor::commandLine(const ProcessSpec& spec)
         words.push_back(std::move(value));
     };
     if (spec.netns) add("--netns", spec.netns->native());
+    if (spec.pidNamespace) add("--pid-namespace", "new");
     if (!spec.groups.empty()) {
         std::string groups;
         for (const std::uint32_t group : spec.groups) groups += (groups.empty() ? "" : ",") + std::to_string(group);

@@ -26,7 +26,7 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     EXPECT_EQ(engine->get(vm.id).pid, 4242);
     EXPECT_EQ(world.contradictions(*engine), "");
     EXPECT_EQ(stepsOf(*engine, vm.id, "start"),
-              "ports:ok intent:ok data-disk:ok run-directory:ok network:ok launch:ok boot:ok publish:ok commit:ok ");
+              "ports:ok intent:ok data-disk:ok run-directory:ok network:ok prepare:ok launch:ok boot:ok publish:ok commit:ok ");
     EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
     EXPECT_EQ(engine->get(vm.id).pid, 0);
     EXPECT_EQ(world.contradictions(*engine), "");
