@@ -11,6 +11,8 @@
 #include <mergen/base/unix_socket.hpp>
 #include <mergen/sdk/error.hpp>
 
+#include "jail.hpp"
+
 namespace mergen::vmm {
 namespace {
 
@@ -61,6 +63,42 @@ LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const std:
     plan.unattended.insert(plan.unattended.end(), {"--config-file", configurationFile(place).string()});
     plan.stale = {place.controlSocket};
     plan.groups = std::move(groups);
+    return plan;
+}
+
+LaunchPlan jailedCommandLine(const GuestSpec& guest, const VmmPlace& place, const JailOrder& order) {
+    // Disks, the API's connections, the tap, KVM: some dozens.
+    constexpr unsigned openFiles = 2048;
+    checkGuest(guest);
+    checkSocketPath(place.controlSocket);
+    LaunchPlan plan;
+    std::vector<std::string>& words = plan.arguments;
+    const auto add = [&words](std::string option, std::string value) {
+        words.push_back(std::move(option));
+        words.push_back(std::move(value));
+    };
+    words = {order.jailer.string()};
+    add("--id", place.owner.vm.str());
+    add("--exec-file", order.program.string());
+    add("--uid", std::to_string(place.credentials.uid));
+    add("--gid", std::to_string(place.credentials.gid));
+    add("--chroot-base-dir", order.base.string());
+    // Without any `--cgroup` a jailer still moves itself into a parent group of version 2 if there is one: not asked.
+    if (order.cgroupVersion != 0 && !order.cgroups.empty()) {
+        add("--cgroup-version", std::to_string(order.cgroupVersion));
+        add("--parent-cgroup", order.parentCgroup);
+        for (const std::string& cgroup : order.cgroups) add("--cgroup", cgroup);
+    }
+    add("--resource-limit", "no-file=" + std::to_string(openFiles));
+    if (order.fileSize.count != 0) add("--resource-limit", "fsize=" + std::to_string(order.fileSize.count));
+    words.emplace_back("--");
+    add("--api-sock", jailed::socket);
+    add("--level", "Warning");
+    plan.unattended = words;
+    plan.unattended.insert(plan.unattended.end(), {"--config-file", jailed::configuration});
+    plan.stale = leftInJail(order.root, order.program.filename().string());
+    plan.dropsPrivileges = true;
+    plan.pidNamespace = true;
     return plan;
 }
 

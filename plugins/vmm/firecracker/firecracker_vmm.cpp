@@ -1,6 +1,7 @@
 #include "firecracker_vmm.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <string_view>
 #include <unistd.h>
 #include <utility>
@@ -73,6 +74,18 @@ const mergen_key FirecrackerVmm::keys[] = {
     {"kvm_device", MERGEN_KEY_PATH, "/dev/kvm", "KVM's device, an absolute path; its group is given to VMs."},
     {"probe", MERGEN_KEY_BOOLEAN, "true",
      "Whether KVM is tried out with a trial guest, once per boot of the host. false: it is taken to run guests."},
+    {"jailer", MERGEN_KEY_STRING, "auto",
+     "The jailer that starts Firecracker: auto (the one beside Firecracker or in those folders, if the server is "
+     "root), "
+     "off, an absolute path, or a bare name. It must be of Firecracker's release."},
+    {"allow_vulnerable", MERGEN_KEY_BOOLEAN, "false",
+     "Whether releases of Firecracker and its jailer with known ways out (before 1.14.4, and 1.15.0) are used."},
+    {"cgroup", MERGEN_KEY_STRING, "auto",
+     "auto: a jailed VM has control groups that limit its memory and tasks, where the host has such. off: none."},
+    {"memory_overhead", MERGEN_KEY_SIZE, "64MiB",
+     "What a jailed Firecracker may use beside its guest's memory before the control group's limit is reached."},
+    {"file_size_limit", MERGEN_KEY_SIZE, "0",
+     "The size of the largest file that a jailed Firecracker may write, no less than the largest disk. 0: no limit."},
     {nullptr, MERGEN_KEY_STRING, nullptr, nullptr},
 };
 
@@ -91,16 +104,33 @@ void FirecrackerVmm::configure(Host& host) {
             .about("kvm_device");
     }
     probe_ = settings.boolean("probe");
+    jailerWish_ = {settings.text("jailer"), settings.boolean("allow_vulnerable")};
+    checkJailerSetting(jailerWish_.jailer);
+    const std::string& cgroup = settings.text("cgroup");
+    if (cgroup != "auto" && cgroup != "off") {
+        throw Error(ErrorKind::InvalidArgument, "cgroup = " + printable(cgroup) + ": must be auto or off")
+            .about("cgroup");
+    }
+    cgroupWanted_ = cgroup == "auto";
+    memoryOverhead_ = Bytes{settings.bytes("memory_overhead")};
+    fileSizeLimit_ = Bytes{settings.bytes("file_size_limit")};
     host_ = &host;
 }
 
 void FirecrackerVmm::start() {
     std::string found = "none";
     version_.reset();
+    jailing_.reset();
+    jails_ = std::make_unique<JailYard>(host_->paths().dataRoot);
+    constexpr std::size_t mountInfoLimit = 16U << 20U;
+    cgroups_ = std::make_unique<CgroupTree>(
+        readCgroupLayout(readFile("/proc/self/mountinfo", mountInfoLimit).value_or(""), "/"), host_->instance());
     try {
         const std::filesystem::path path = program();
-        version_ = askVersion(path);
+        version_ = askVersion(path, "Firecracker");
         found = path.string();
+        jailing_ = jailing(path);
+        found += ", " + jailing_->reason;
     } catch (const Error& error) {
         found = error.what();
     }
@@ -119,27 +149,60 @@ void FirecrackerVmm::start() {
 }
 
 std::filesystem::path FirecrackerVmm::program() const {
-    if (version_) requireVersion(*version_, oldestVersion, "Mergen", "");
+    if (version_) {
+        requireVersion(*version_, oldestVersion, "Mergen", "");
+        if (hasKnownHoles(*version_) && !jailerWish_.allowVulnerable) {
+            throw Error(ErrorKind::NotSupported,
+                        "Firecracker " + version_->str() +
+                            " has known holes (CVE-2026-5747): use 1.14.4, 1.15.1 or newer, or "
+                            "set allow_vulnerable = true");
+        }
+    }
     return trustedProgram(programSetting_);
 }
 
-std::optional<FirecrackerVersion> FirecrackerVmm::askVersion(const std::filesystem::path& program) const {
-    constexpr std::string_view name = "Firecracker ";
-    const RunResult result = run(SpawnOptions{.arguments = {program.string(), "--version"}, .environment = {}}, 5s);
-    const std::string_view line = std::string_view(result.output).substr(0, result.output.find('\n'));
-    if (result.timedOut || result.status != 0 || !line.starts_with(name)) return std::nullopt;
-    return FirecrackerVersion::parse(trim(line.substr(name.size())));
+Jailing FirecrackerVmm::jailing(const std::filesystem::path& program) const {
+    if (jailing_) return *jailing_;
+    return findJailer(jailerWish_, program, version_ ? version_ : askVersion(program, "Firecracker"));
+}
+
+std::pair<std::filesystem::path, Jailing> FirecrackerVmm::programToStart() const {
+    const char* setting = "binary";
+    try {
+        std::filesystem::path path = program();
+        setting = "jailer";
+        Jailing how = jailing(path);
+        return {std::move(path), std::move(how)};
+    } catch (const Error& error) {
+        throw Error(ErrorKind::FailedPrecondition,
+                    std::string(error.what()) + "; see `" + setting + "` of [vmm.firecracker]");
+    }
+}
+
+std::filesystem::path FirecrackerVmm::configurationOf(const VmmPlace& place) const {
+    const std::filesystem::path root = jails_->find(place.owner.vm);
+    return root.empty() ? configurationFile(place)
+                        : root / std::filesystem::path(jailed::configuration).relative_path();
+}
+
+GuestSpec FirecrackerVmm::seen(const VmmPlace& place, const GuestSpec& guest) const {
+    return jails_->find(place.owner.vm).empty() ? guest : seenFromJail(guest);
 }
 
 Health FirecrackerVmm::health() const {
     std::string detail;
+    bool isJailed = false;
     try {
-        detail = program().string();
+        const std::filesystem::path path = program();
+        const Jailing how = jailing(path);
+        isJailed = how.jailer.has_value();
+        detail = path.string() + (version_ ? " " + version_->str() : "") + ", " + how.reason;
     } catch (const Error& error) {
         return {.ok = false, .detail = error.what()};
     }
-    if (version_) detail += " " + version_->str();
-    if (!tun_.usable) detail += "; guests get no network card: " + tunDevice_.string() + ": " + tun_.reason;
+    if (isJailed) detail += ", " + (cgroupWanted_ ? cgroups_->layout().reason : std::string("cgroup = off"));
+    if (!tun_.usable && !isJailed)
+        detail += "; guests get no network card: " + tunDevice_.string() + ": " + tun_.reason;
     const std::string kvm = kvmDevice_.string() + ": " + kvm_.reason;
     if (kvm_.usable) return {.ok = true, .detail = detail + " (" + kvm + ")"};
     // Whether guests come up on a KVM that emulates is the operator's to try, who asked for this VMM.
@@ -148,12 +211,14 @@ Health FirecrackerVmm::health() const {
 }
 
 VmmFitness FirecrackerVmm::fitness() const {
+    bool isJailed = false;
     try {
-        static_cast<void>(program());
+        isJailed = jailing(program()).jailer.has_value();
     } catch (const Error& error) {
         return {.fit = false, .reason = error.what()};
     }
-    if (kvm_.usable && !tun_.usable) return {.fit = false, .reason = tunDevice_.string() + ": " + tun_.reason};
+    if (kvm_.usable && !tun_.usable && !isJailed)
+        return {.fit = false, .reason = tunDevice_.string() + ": " + tun_.reason};
     return {.fit = kvm_.usable, .reason = kvmDevice_.string() + ": " + kvm_.reason};
 }
 
@@ -168,14 +233,8 @@ void FirecrackerVmm::check(const GuestSpec& guest) const {
 
 LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) const {
     checkKernel(guest.kernel, version_);
-    const std::filesystem::path path = [&] {
-        try {
-            return program();
-        } catch (const Error& error) {
-            throw Error(ErrorKind::FailedPrecondition,
-                        std::string(error.what()) + "; set `binary` of [vmm.firecracker]");
-        }
-    }();
+    const auto [path, how] = programToStart();
+    if (how.jailer) return planJailed(guest, place, *how.jailer, path);
     std::vector<std::uint32_t> groups;
     if (kvm_.group) groups.push_back(*kvm_.group);
     if (!guest.nics.empty()) {
@@ -189,11 +248,53 @@ LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) c
     return commandLine(guest, place, path, std::move(groups));
 }
 
+LaunchPlan FirecrackerVmm::planJailed(const GuestSpec& guest, const VmmPlace& place,
+                                      const std::filesystem::path& jailer, const std::filesystem::path& path) const {
+    JailOrder order{.jailer = jailer,
+                    .program = path,
+                    .base = jails_->base(),
+                    .root = jails_->rootOf(path.filename().string(), place.owner.vm),
+                    .cgroupVersion = 0,
+                    .parentCgroup = cgroups_->parent(),
+                    .cgroups = {},
+                    .fileSize = fileSizeLimit_};
+    if (cgroupWanted_) {
+        // Firecracker's own threads are three and one for each processor; the rest is room.
+        constexpr unsigned ownTasks = 32;
+        const Bytes memory{(guest.memory.count << 20U) + memoryOverhead_.count};
+        order.cgroupVersion = cgroups_->layout().version;
+        order.cgroups = cgroupWords(cgroups_->layout(), {memory, guest.vcpus + ownTasks});
+    }
+    return jailedCommandLine(guest, place, order);
+}
+
+void FirecrackerVmm::prepare(const GuestSpec& guest, const VmmPlace& place) {
+    checkGuest(guest);
+    const auto [path, how] = programToStart();
+    removeJail(place.owner.vm);
+    if (!how.jailer) return;
+    const std::string name = path.filename().string();
+    jails_->make(name, guest, place);
+    if (cgroupWanted_) cgroups_->make(place.owner.vm);
+    MERGEN_FAILPOINT("vmm.firecracker.prepare.cgroup");
+    // Short where the jail's own path is not (unix(7)); a jailed Firecracker does not see the folder that it lies in.
+    removeTree(place.controlSocket);
+    const std::filesystem::path socket =
+        jails_->rootOf(name, place.owner.vm) / std::filesystem::path(jailed::socket).relative_path();
+    if (::symlink(socket.c_str(), place.controlSocket.c_str()) != 0)
+        throw Error::fromErrno(errno, "cannot make the link " + place.controlSocket.string());
+    MERGEN_FAILPOINT("vmm.firecracker.prepare.socket");
+}
+
 void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout,
                           const std::function<bool()>& alive) {
     const SteadyTime deadline = after(timeout);
+    const std::filesystem::path root = jails_->find(place.owner.vm);
+    // Its folder is watched: where the link points to.
+    const std::filesystem::path socket =
+        root.empty() ? place.controlSocket : root / std::filesystem::path(jailed::socket).relative_path();
     try {
-        awaitSocket(place.controlSocket, "Firecracker", deadline, alive, [&] {
+        awaitSocket(socket, "Firecracker", deadline, alive, [&] {
             auto api = ApiClient::tryConnect(place.controlSocket, place.credentials.uid, deadline, callPatience);
             if (!api) return false;
             switch (api->state()) {
@@ -217,10 +318,11 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
     }
 }
 
-void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& guest) {
-    requireFeatures(api.version(), guest);
-    writeFileAtomically(configurationFile(place), json::render(*firecracker::configuration(guest), 2),
-                        configurationMode, place.credentials);
+void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked) {
+    requireFeatures(api.version(), asked);
+    const GuestSpec guest = seen(place, asked);
+    writeFileAtomically(configurationOf(place), json::render(*firecracker::configuration(guest), 2), configurationMode,
+                        place.credentials);
     api.put("/machine-config", *firecracker::machineConfig(guest));
     api.put("/boot-source", *firecracker::bootSource(guest));
     for (const DiskSpec& disk : rootFirst(guest.disks)) api.put("/drives/" + disk.id, *firecracker::drive(disk));
@@ -257,6 +359,28 @@ void FirecrackerVmm::cleanUp(const VmmPlace& place) {
     MERGEN_FAILPOINT("vmm.firecracker.clean_up");
     removeTree(place.controlSocket);
     removeTree(configurationFile(place));
+    MERGEN_FAILPOINT("vmm.firecracker.clean_up.files");
+    removeJail(place.owner.vm);
+}
+
+void FirecrackerVmm::removeJail(const Uuid& vm) const {
+    jails_->remove(vm);
+    MERGEN_FAILPOINT("vmm.firecracker.clean_up.jail");
+    cgroups_->remove(vm);
+}
+
+std::vector<Uuid> FirecrackerVmm::list() const {
+    std::vector<Uuid> vms = jails_->list();
+    const std::vector<Uuid> grouped = cgroups_->list();
+    vms.insert(vms.end(), grouped.begin(), grouped.end());
+    std::ranges::sort(vms);
+    const auto twice = std::ranges::unique(vms);
+    vms.erase(twice.begin(), twice.end());
+    return vms;
+}
+
+void FirecrackerVmm::removeStray(const Uuid& vm) {
+    removeJail(vm);
 }
 
 }  // namespace mergen::vmm

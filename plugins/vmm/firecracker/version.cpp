@@ -26,6 +26,10 @@ std::string FirecrackerVersion::str() const {
     return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
 }
 
+bool hasKnownHoles(const FirecrackerVersion& version) noexcept {
+    return version < FirecrackerVersion{1, 14, 4} || version == FirecrackerVersion{1, 15, 0};
+}
+
 void requireVersion(const FirecrackerVersion& running, const FirecrackerVersion& needed, const std::string& what,
                     const std::string& field) {
     if (running >= needed) return;

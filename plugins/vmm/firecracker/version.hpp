@@ -24,6 +24,10 @@ inline constexpr FirecrackerVersion firstWithMtu{1, 16, 0};
 /// Kernels in the form of a bzImage, as distributions install them.
 inline constexpr FirecrackerVersion firstWithBzImage{1, 17, 0};
 
+/// Whether a way out of this release's machine or jail is public: CVE-2026-5747 of Firecracker and CVE-2026-1386 of its
+/// jailer are closed in 1.14.4 and 1.15.1, and what is older than 1.14 gets no repairs.
+[[nodiscard]] bool hasKnownHoles(const FirecrackerVersion& version) noexcept;
+
 /// Throws NotSupported, about `field` unless that is empty: "<what> needs Firecracker >= 1.16; this is 1.15.1".
 void requireVersion(const FirecrackerVersion& running, const FirecrackerVersion& needed, const std::string& what,
                     const std::string& field);
