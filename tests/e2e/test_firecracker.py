@@ -232,7 +232,8 @@ class FirecrackersRefusals(OnTheFake):
 
     def test_a_program_that_is_missing_is_said_and_nothing_is_left(self):
         self.server.drain()
-        self.server.use_settings({"vmm.firecracker": {**self.firecracker_settings(), "binary": "/nonexistent/firecracker"}})
+        settings = {**self.firecracker_settings(), "binary": "/nonexistent/firecracker"}
+        self.server.use_settings({"vmm.firecracker": settings})
         self.server.start()
         ready = self.assert_status(503, "GET", "/readyz").json
         self.assertTrue(any("/nonexistent/firecracker" in part["detail"] for part in ready["components"]), ready)

@@ -1,5 +1,6 @@
-"""Firecracker in its jail: what the jail is, that disks keep what is written, and that nothing of it is left. On the fake
-Firecracker and the fake jailer, which runs no guest; once more on the real pair where MERGEN_FIRECRACKER_BIN names it."""
+"""Firecracker in its jail: what the jail is, that disks keep what is written, and that nothing of it is left. On the
+fake Firecracker and the fake jailer, which run no guest; once more on the real pair where MERGEN_FIRECRACKER_BIN names
+it, with the freestanding guest that MERGEN_TINY_GUEST names."""
 
 import glob
 import os
@@ -124,8 +125,8 @@ class Life(Jailed):
         vm = self.create_and_start()
         path = vm.view()["paths"]["socketPath"]
         self.assertTrue(os.path.islink(path))
-        answer = subprocess.run(["curl", "-s", "--unix-socket", path, "http://localhost/"], capture_output=True, text=True,
-                                check=True).stdout
+        answer = subprocess.run(["curl", "-s", "--unix-socket", path, "http://localhost/"], capture_output=True,
+                                text=True, check=True).stdout
         self.assertIn(vm.view()["uuid"], answer)
         vm.delete()
 
@@ -156,7 +157,8 @@ class Life(Jailed):
 
     def test_a_killed_parent_leaves_nothing_running(self):
         vm = self.create_and_start()
-        with open(os.path.join(self.server.run_root, "supervisor", vm.view()["uuid"], "parent"), encoding="ascii") as file:
+        identity = os.path.join(self.server.run_root, "supervisor", vm.view()["uuid"], "parent")
+        with open(identity, encoding="ascii") as file:
             parent = int(file.readline().split()[1])
         pid = vm.pid()
         self.end_vmm(pid, lambda: os.kill(parent, signal.SIGKILL))
@@ -266,7 +268,8 @@ class DataDisk(Jailed):
         os.mkdir(os.path.dirname(self.disk))
         subprocess.run(["mount", "-t", "tmpfs", "mergen-test", os.path.dirname(self.disk)], check=True)
         self.addCleanup(self.unmount)
-        self.server.use_settings({**self.settings, "paths": {"image_roots": f"{self.server.images}, {os.path.dirname(self.disk)}"}})
+        roots = f"{self.server.images}, {os.path.dirname(self.disk)}"
+        self.server.use_settings({**self.settings, "paths": {"image_roots": roots}})
         self.server.start()
         with open(self.disk, "wb") as file:
             file.truncate(4 << 20)
@@ -389,5 +392,49 @@ class Refused(Jailed):
         vm.delete()
 
 
-def real_firecracker():
-    return os.environ.get("MERGEN_FIRECRACKER_BIN", "")
+REAL = {name: os.environ.get(name, "") for name in ("MERGEN_FIRECRACKER_BIN", "MERGEN_TINY_GUEST")}
+
+
+@unittest.skipUnless(all(REAL.values()), "MERGEN_FIRECRACKER_BIN and MERGEN_TINY_GUEST name no real pair and guest for it")
+class OnTheRealPair(Jailed):
+    """A real Firecracker, started by the real jailer that lies beside it, runs a guest that serves its page."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.program = REAL["MERGEN_FIRECRACKER_BIN"]
+        cls.jailer = os.path.join(os.path.dirname(os.path.realpath(cls.program)), "jailer")
+
+    def firecracker_settings(self):
+        return {**super().firecracker_settings(), "jailer": "auto"}
+
+    def create(self, **members):
+        kernel = shutil.copy(REAL["MERGEN_TINY_GUEST"], os.path.join(self.server.images, "tiny"))
+        vm = super().create(kernel=kernel, bootArgs="console=ttyS0", memMiB=128, **members)
+        os.unlink(kernel)
+        return vm
+
+    def test_its_life_with_a_page_through_the_published_port(self):
+        vm = self.create_and_start()
+        self.assertIn(f"jailed by {self.jailer}", self.firecracker_detail())
+        self.assert_jailed(vm)
+        self.assertTrue(vm.await_page())
+        uuid = vm.view()["uuid"]
+        vm.stop()
+        self.assertFalse(os.path.exists(self.base))
+        self.assertEqual(cgroups_of(uuid), [])
+        vm.start()
+        self.server.kill()
+        self.server.start()
+        self.assertEqual(vm.state(), "running")
+        self.assertTrue(vm.await_page())
+        vm.delete()
+
+    def test_it_is_started_again_by_its_parent(self):
+        vm = self.create_and_start(restartPolicy="on-failure")
+        first = vm.pid()
+        self.end_vmm(first, lambda: os.kill(first, signal.SIGKILL))
+        eventually(lambda: vm.view()["restarts"] == 1 and vm.pid() not in (0, first), "the second run", [vm.logs()])
+        self.assert_jailed(vm)
+        self.assertTrue(vm.await_page())
+        vm.stop()
+        vm.delete()
