@@ -111,8 +111,8 @@ std::vector<std::string> cgroupWords(const CgroupLayout& layout, const CgroupLim
     return words;
 }
 
-CgroupTree::CgroupTree(CgroupLayout layout, const std::string& instance)
-    : layout_(std::move(layout)), parent_("mergen-" + instance) {}
+CgroupTree::CgroupTree(CgroupLayout layout, const std::string& instance, std::chrono::milliseconds patience)
+    : layout_(std::move(layout)), parent_("mergen-" + instance), patience_(patience) {}
 
 std::vector<fs::path> CgroupTree::parents() const {
     std::set<fs::path> parents;
@@ -132,8 +132,8 @@ void CgroupTree::make(const Uuid& vm) {
 
 void CgroupTree::remove(const Uuid& vm) {
     // A process that has been reaped may be in its group for an instant more.
-    constexpr std::chrono::milliseconds pause{5}, patience{2000};
-    const auto deadline = std::chrono::steady_clock::now() + patience;
+    constexpr std::chrono::milliseconds pause{5};
+    const auto deadline = std::chrono::steady_clock::now() + patience_;
     std::string busy;
     for (const fs::path& parent : parents()) {
         const fs::path group = parent / vm.str();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -40,7 +41,9 @@ struct CgroupLimits {
 /// The control groups of the VMs of one server: `<hierarchy>/mergen-<instance>/<uuid>`. Threads: any.
 class CgroupTree {
 public:
-    CgroupTree(CgroupLayout layout, const std::string& instance);
+    /// `patience`: how long remove() waits for processes that are just ending.
+    CgroupTree(CgroupLayout layout, const std::string& instance,
+               std::chrono::milliseconds patience = std::chrono::seconds(2));
 
     [[nodiscard]] const CgroupLayout& layout() const noexcept { return layout_; }
     /// As the jailer's --parent-cgroup takes it.
@@ -49,8 +52,8 @@ public:
     /// Makes the VM's group in each hierarchy. The jailer would, too; but not safely beside remove(), which takes the
     /// parent away with its last child.
     void make(const Uuid& vm);
-    /// Removes the VM's groups, and the parent if it is empty then. Waits a moment for processes that are just ending.
-    /// Throws FailedPrecondition if there are others in it, when all else is done. Does nothing if there are none.
+    /// Removes the VM's groups, and the parent if it is empty then. Throws FailedPrecondition if there are others in
+    /// it, when all else is done. Does nothing if there are none.
     void remove(const Uuid& vm);
     /// VMs that have a group.
     [[nodiscard]] std::vector<Uuid> list() const;
@@ -60,6 +63,7 @@ private:
 
     const CgroupLayout layout_;
     const std::string parent_;
+    const std::chrono::milliseconds patience_;
     std::mutex mutex_;  ///< held over the making and the removing of a parent's child
 };
 
