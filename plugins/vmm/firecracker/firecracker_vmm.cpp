@@ -179,10 +179,13 @@ std::pair<std::filesystem::path, Jailing> FirecrackerVmm::programToStart() const
     }
 }
 
-std::filesystem::path FirecrackerVmm::configurationOf(const VmmPlace& place) const {
-    const std::filesystem::path root = jails_->find(place.owner.vm);
-    return root.empty() ? configurationFile(place)
-                        : root / std::filesystem::path(jailed::configuration).relative_path();
+void FirecrackerVmm::writeConfiguration(const VmmPlace& place, const GuestSpec& guest) const {
+    const std::string text = json::render(*firecracker::configuration(seen(place, guest)), 2);
+    if (jails_->find(place.owner.vm).empty()) {
+        writeFileAtomically(configurationFile(place), text, configurationMode, place.credentials);
+    } else {
+        jails_->writeConfiguration(place.owner.vm, text, place.credentials);
+    }
 }
 
 GuestSpec FirecrackerVmm::seen(const VmmPlace& place, const GuestSpec& guest) const {
@@ -320,9 +323,8 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
 
 void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked) {
     requireFeatures(api.version(), asked);
+    writeConfiguration(place, asked);
     const GuestSpec guest = seen(place, asked);
-    writeFileAtomically(configurationOf(place), json::render(*firecracker::configuration(guest), 2), configurationMode,
-                        place.credentials);
     api.put("/machine-config", *firecracker::machineConfig(guest));
     api.put("/boot-source", *firecracker::bootSource(guest));
     for (const DiskSpec& disk : rootFirst(guest.disks)) api.put("/drives/" + disk.id, *firecracker::drive(disk));

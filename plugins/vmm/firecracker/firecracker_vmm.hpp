@@ -70,8 +70,8 @@ private:
     [[nodiscard]] Jailing jailing(const std::filesystem::path& program) const;
     /// Both for a start: FailedPrecondition that names the setting.
     [[nodiscard]] std::pair<std::filesystem::path, Jailing> programToStart() const;
-    /// The file from which an unattended Firecracker configures itself, as the host sees it.
-    [[nodiscard]] std::filesystem::path configurationOf(const VmmPlace& place) const;
+    /// The file from which an unattended Firecracker configures itself.
+    void writeConfiguration(const VmmPlace& place, const GuestSpec& guest) const;
     /// The guest as the Firecracker in this place sees it.
     [[nodiscard]] GuestSpec seen(const VmmPlace& place, const GuestSpec& guest) const;
     [[nodiscard]] LaunchPlan planJailed(const GuestSpec& guest, const VmmPlace& place,

@@ -57,10 +57,8 @@ UniqueFd enter(const UniqueFd& folder, const std::string& name, const fs::path& 
     throw Error::fromErrno(errno, "cannot open " + shown.string());
 }
 
-/// Makes a folder of mode 0700 unless it is there, and enters it; it must be ours and nobody else's to change.
-UniqueFd makeAndEnter(const UniqueFd& folder, const std::string& name, const fs::path& shown) {
-    if (::mkdirat(folder.get(), name.c_str(), 0700) != 0 && errno != EEXIST)
-        throw Error::fromErrno(errno, "cannot make " + shown.string());
+/// The same, and the folder must be ours and nobody else's to change.
+UniqueFd enterOwn(const UniqueFd& folder, const std::string& name, const fs::path& shown) {
     UniqueFd fd = enter(folder, name, shown);
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + shown.string());
@@ -70,6 +68,13 @@ UniqueFd makeAndEnter(const UniqueFd& folder, const std::string& name, const fs:
                         " must belong to the server's user and be writable by nobody else");
     }
     return fd;
+}
+
+/// Makes a folder of mode 0700 unless it is there, and enters it.
+UniqueFd makeAndEnter(const UniqueFd& folder, const std::string& name, const fs::path& shown) {
+    if (::mkdirat(folder.get(), name.c_str(), 0700) != 0 && errno != EEXIST)
+        throw Error::fromErrno(errno, "cannot make " + shown.string());
+    return enterOwn(folder, name, shown);
 }
 
 void give(const UniqueFd& fd, uid_t uid, gid_t gid, mode_t mode, const fs::path& shown) {
@@ -209,6 +214,15 @@ void JailYard::make(const std::string& program, const GuestSpec& guest, const Vm
     give(run, user.uid, user.gid, 0700, root / "run");
     give(rootFd, user.uid, user.gid, 0700, root);
     MERGEN_FAILPOINT("vmm.firecracker.jail.made");
+}
+
+void JailYard::writeConfiguration(const Uuid& vm, std::string_view text, const Credentials& owner) const {
+    const fs::path configuration = jailed::configuration;
+    const fs::path root = find(vm);
+    if (root.empty()) throw Error(ErrorKind::NotFound, "VM " + vm.str() + " has no jail");
+    const UniqueFd ofVm = openFile(root.parent_path(), O_RDONLY | O_DIRECTORY);
+    const UniqueFd files = enterOwn(ofVm, (fs::path("root") / filesFolder).string(), root / filesFolder);
+    writeFileAtomically(fs::path(magicLink(files)) / configuration.filename(), text, 0400, owner);
 }
 
 void JailYard::remove(const Uuid& vm) const {

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <mergen/sdk/types.hpp>
@@ -46,6 +47,10 @@ public:
     /// is removed first. Throws InvalidArgument about the GuestSpec member whose file cannot be brought in: it is no
     /// regular file, or a writable disk does not belong to the VM's user. After a throw remove() clears what there is.
     void make(const std::string& program, const GuestSpec& guest, const VmmPlace& place) const;
+
+    /// Writes jailed::configuration, for the VM's user to read, also while the VM runs. Its jail's root belongs to that
+    /// user, who may have put something else at the place of our folder: PermissionDenied then, and nothing is written.
+    void writeConfiguration(const Uuid& vm, std::string_view text, const Credentials& owner) const;
 
     /// Unmounts what is mounted in the VM's jails, and removes them. If something stays mounted the tree is left alone,
     /// for it may be a disk: FailedPrecondition. Does nothing if there is none.

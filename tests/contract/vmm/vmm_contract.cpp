@@ -44,6 +44,9 @@ VmmContract::VmmContract()
 }
 
 VmmContract::~VmmContract() {
+    // Tests that are not about the end leave that to us.
+    for (const Uuid& vm : vmm_->list()) vmm_->removeStray(vm);
+    EXPECT_THAT(vmm_->list(), IsEmpty());
     vmm_->stop();
 }
 

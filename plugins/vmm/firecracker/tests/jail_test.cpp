@@ -185,6 +185,31 @@ TEST_F(Jails, AReadOnlyFileOfSomebodyElsesIsCopied) {
     yard_.remove(vm_);
 }
 
+TEST_F(Jails, TheConfigurationIsTheVmUsersToReadAndGoesNowhereElse) {
+    EXPECT_THROW(yard_.writeConfiguration(vm_, "{}", user), Error) << "there is no jail";
+    make();
+    for (const char* const text : {"{}", "{\"a\": 1}"}) {
+        yard_.writeConfiguration(vm_, text, user);
+        EXPECT_EQ(readFile(root_ / "vm/firecracker.json", 100), text);
+    }
+    EXPECT_EQ(statusOf(root_ / "vm/firecracker.json").st_uid, user.uid);
+    EXPECT_EQ(statusOf(root_ / "vm/firecracker.json").st_mode & 07777U, 0400U);
+
+    // The jail's root is that user's: he can move our folder away.
+    fs::rename(root_ / "vm", root_ / "away");
+    const fs::path victim = host_.root() / "victim";
+    makeDirectories(victim, 0755);
+    fs::create_directory_symlink(victim, root_ / "vm");
+    EXPECT_THROW(yard_.writeConfiguration(vm_, "{}", user), Error);
+    EXPECT_THAT(listDirectory(victim), IsEmpty());
+    fs::remove(root_ / "vm");
+    makeDirectories(root_ / "vm", 0755);
+    ASSERT_EQ(::chown((root_ / "vm").c_str(), user.uid, user.gid), 0);
+    EXPECT_THROW(yard_.writeConfiguration(vm_, "{}", user), Error);
+    EXPECT_THAT(listDirectory(root_ / "vm"), IsEmpty());
+    yard_.remove(vm_);
+}
+
 TEST_F(Jails, WhatTheVmPlantedIsRemovedAndNotFollowed) {
     make();
     const fs::path precious = fileAt(host_.root() / "precious", 0);
