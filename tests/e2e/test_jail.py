@@ -2,6 +2,7 @@
 fake Firecracker and the fake jailer, which run no guest; once more on the real pair where MERGEN_FIRECRACKER_BIN names
 it, with the freestanding guest that MERGEN_TINY_GUEST names."""
 
+import concurrent.futures
 import glob
 import os
 import shutil
@@ -166,6 +167,18 @@ class Life(Jailed):
         self.assertFalse(os.path.exists(self.base))
         vm.delete()
 
+    def test_many_come_and_go_at_once(self):
+        vms = [self.create(memMiB=128) for _ in range(12)]
+        with concurrent.futures.ThreadPoolExecutor(len(vms)) as pool:
+            for _ in range(3):  # folders above jails and control groups go with the last one
+                list(pool.map(lambda vm: vm.start(), vms))
+                self.assertEqual(len({vm.pid() for vm in vms}), len(vms))
+                list(pool.map(lambda vm: vm.stop(), vms))
+                self.assertFalse(os.path.exists(os.path.dirname(self.base)))
+            list(pool.map(lambda vm: [step() for step in (vm.start, vm.stop) * 3], vms))
+        for vm in vms:
+            vm.delete()
+
     def test_a_server_without_a_jailer_takes_care_of_a_jailed_vm_and_back(self):
         vm = self.create_and_start()
         self.server.kill()
@@ -242,6 +255,22 @@ class Crashes(Jailed, CrashTest):
                 self.assertFalse(os.path.exists(self.base))
                 self.assertEqual(cgroups_of(vm.view()["uuid"]), [])
         vm.start()
+        vm.delete()
+
+    def test_at_the_engines_steps_around_it(self):
+        vm = self.create()
+        for operation, point in (("start", "prepare.before"), ("start", "prepare.after"), ("start", "launch.after"),
+                                 ("start", "boot.after"), ("stop", "guest.after"), ("stop", "run-directory.after")):
+            with self.subTest(f"{operation}.{point}"):
+                if operation == "stop":
+                    vm.start()
+                self.crash(f"engine.{operation}.{point}", "POST", f"{vm.path}/{operation}")
+                if vm.state() == "running":
+                    self.assert_jailed(vm)
+                    vm.stop()
+                self.assertEqual((vm.state(), vm.pid()), ("stopped", 0))
+                self.assertFalse(os.path.exists(self.base))
+                self.assertEqual(cgroups_of(vm.view()["uuid"]), [])
         vm.delete()
 
     def test_a_jail_without_a_record_is_removed(self):
