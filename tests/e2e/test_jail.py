@@ -122,6 +122,18 @@ class Life(Jailed):
         self.assertGreater(seen, 0)
         vm.delete()
 
+    def test_its_resource_limits_hold(self):
+        self.server.drain()
+        limited = {**self.firecracker_settings(), "file_size_limit": "3GiB"}
+        self.server.use_settings({**self.settings, "vmm.firecracker": limited})
+        self.server.start()
+        vm = self.create_and_start()
+        with open(f"/proc/{vm.pid()}/limits", encoding="ascii") as file:
+            limits = {line[:26].strip(): line[26:].split()[:2] for line in file}
+        self.assertEqual(limits["Max open files"], ["2048", "2048"])
+        self.assertEqual(limits["Max file size"], [str(3 << 30)] * 2)
+        vm.delete()
+
     def test_the_socket_path_answers(self):
         vm = self.create_and_start()
         path = vm.view()["paths"]["socketPath"]
@@ -424,7 +436,7 @@ class Refused(Jailed):
 REAL = {name: os.environ.get(name, "") for name in ("MERGEN_FIRECRACKER_BIN", "MERGEN_TINY_GUEST")}
 
 
-@unittest.skipUnless(all(REAL.values()), "MERGEN_FIRECRACKER_BIN and MERGEN_TINY_GUEST name no real pair and guest for it")
+@unittest.skipUnless(all(REAL.values()), "MERGEN_FIRECRACKER_BIN and MERGEN_TINY_GUEST name no real pair and guest")
 class OnTheRealPair(Jailed):
     """A real Firecracker, started by the real jailer that lies beside it, runs a guest that serves its page."""
 
@@ -464,6 +476,25 @@ class OnTheRealPair(Jailed):
         self.end_vmm(first, lambda: os.kill(first, signal.SIGKILL))
         eventually(lambda: vm.view()["restarts"] == 1 and vm.pid() not in (0, first), "the second run", [vm.logs()])
         self.assert_jailed(vm)
+        self.assertTrue(vm.await_page())
+        vm.stop()
+        vm.delete()
+
+
+class OnTheRealOneAlone(OnTheRealPair):
+    """The same without a jail, because the settings say so."""
+
+    test_it_is_started_again_by_its_parent = None
+
+    def firecracker_settings(self):
+        return {**super().firecracker_settings(), "jailer": "off"}
+
+    def test_its_life_with_a_page_through_the_published_port(self):
+        vm = self.create_and_start()
+        self.assertIn("not jailed: jailer = off", self.firecracker_detail())
+        self.assertFalse(os.path.exists(self.base))
+        self.assertEqual(os.readlink(f"/proc/{vm.pid()}/ns/pid"), os.readlink("/proc/self/ns/pid"))
+        self.assertEqual(os.readlink(f"/proc/{vm.pid()}/exe"), os.path.realpath(self.program))
         self.assertTrue(vm.await_page())
         vm.stop()
         vm.delete()

@@ -76,8 +76,7 @@ const mergen_key FirecrackerVmm::keys[] = {
      "Whether KVM is tried out with a trial guest, once per boot of the host. false: it is taken to run guests."},
     {"jailer", MERGEN_KEY_STRING, "auto",
      "The jailer that starts Firecracker: auto (the one beside Firecracker or in those folders, if the server is "
-     "root), "
-     "off, an absolute path, or a bare name. It must be of Firecracker's release."},
+     "root), off, an absolute path, or a bare name. It must be of Firecracker's release."},
     {"allow_vulnerable", MERGEN_KEY_BOOLEAN, "false",
      "Whether releases of Firecracker and its jailer with known ways out (before 1.14.4, and 1.15.0) are used."},
     {"cgroup", MERGEN_KEY_STRING, "auto",
@@ -154,8 +153,8 @@ std::filesystem::path FirecrackerVmm::program() const {
         if (hasKnownHoles(*version_) && !jailerWish_.allowVulnerable) {
             throw Error(ErrorKind::NotSupported,
                         "Firecracker " + version_->str() +
-                            " has known holes (CVE-2026-5747): use 1.14.4, 1.15.1 or newer, or "
-                            "set allow_vulnerable = true");
+                            " has known holes (CVE-2026-5747): use 1.14.4, 1.15.1 or newer, or set "
+                            "allow_vulnerable = true");
         }
     }
     return trustedProgram(programSetting_);
