@@ -410,6 +410,18 @@ class Refused(Jailed):
         vm.start()
         vm.delete()
 
+    def test_what_a_jailer_says_when_it_fails_is_in_the_reply_and_nothing_is_left(self):
+        failing = self.script("failing-jailer", "Jailer v1.17.0")
+        with open(failing, "a", encoding="ascii") as file:
+            file.write('[ "$1" = --version ] || { echo "no jail today" >&2; exit 1; }\n')
+        self.with_settings(jailer=failing)
+        vm = self.create()
+        self.assertIn("no jail today", self.assert_start_fails(vm, 503))
+        self.assertFalse(os.path.exists(self.base))
+        self.with_settings()
+        vm.start()
+        vm.delete()
+
     def test_auto_finds_the_one_that_lies_beside_firecracker_and_says_when_there_is_none(self):
         folder = os.path.join(self.server.folder, "programs")
         os.mkdir(folder)
