@@ -26,7 +26,8 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     EXPECT_EQ(engine->get(vm.id).pid, 4242);
     EXPECT_EQ(world.contradictions(*engine), "");
     EXPECT_EQ(stepsOf(*engine, vm.id, "start"),
-              "ports:ok intent:ok data-disk:ok run-directory:ok network:ok prepare:ok launch:ok boot:ok publish:ok commit:ok ");
+              "ports:ok intent:ok data-disk:ok run-directory:ok network:ok prepare:ok launch:ok boot:ok publish:ok "
+              "commit:ok ");
     EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
     EXPECT_EQ(engine->get(vm.id).pid, 0);
     EXPECT_EQ(world.contradictions(*engine), "");
@@ -37,6 +38,7 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     EXPECT_TRUE(engine->list().empty());
     EXPECT_TRUE(world.processes.empty());
     EXPECT_TRUE(world.wires.empty());
+    EXPECT_TRUE(world.jails.empty());
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 

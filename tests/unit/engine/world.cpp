@@ -229,7 +229,18 @@ public:
     void resume(const VmmPlace& place, std::chrono::milliseconds) override {
         world_.effect("vmm.resume", [&] { set(place, GuestState::Running); });
     }
-    void cleanUp(const VmmPlace&) override {}
+    void prepare(const GuestSpec&, const VmmPlace& place) override {
+        world_.effect("vmm.prepare", [&] { world_.jails.insert(place.owner.vm); });
+    }
+    void cleanUp(const VmmPlace& place) override { removeStray(place.owner.vm); }
+    std::vector<Uuid> list() const override {
+        const std::lock_guard lock(world_.mutex_);
+        return {world_.jails.begin(), world_.jails.end()};
+    }
+    void removeStray(const Uuid& vm) override {
+        const std::lock_guard lock(world_.mutex_);
+        world_.jails.erase(vm);
+    }
 
 private:
     void set(const VmmPlace& place, GuestState state) {

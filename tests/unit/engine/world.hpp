@@ -65,6 +65,7 @@ public:
     std::map<std::string, StoredRecord> records;
     std::map<Uuid, ProcessStatus> processes;
     std::map<Uuid, GuestState> guests;
+    std::set<Uuid> jails;  ///< what prepare() made
     std::map<Uuid, NetworkSpec> wires;
     std::map<Uuid, std::vector<PortBinding>> published;
     std::map<Uuid, RestartPlan> plans;
