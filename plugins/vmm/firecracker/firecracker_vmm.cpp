@@ -193,7 +193,7 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
                           const std::function<bool()>& alive) {
     const SteadyTime deadline = after(timeout);
     try {
-        awaitSocket(place.controlSocket, "Firecracker", deadline, alive, [&] {
+        awaitSocket(watches_, place.controlSocket, "Firecracker", deadline, alive, [&] {
             auto api = ApiClient::tryConnect(place.controlSocket, place.credentials.uid, deadline, callPatience);
             if (!api) return false;
             switch (api->state()) {

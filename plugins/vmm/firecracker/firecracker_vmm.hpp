@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include <mergen/base/folder_watches.hpp>
 #include <mergen/base/kvm.hpp>
 #include <mergen/sdk/vmm.hpp>
 
@@ -67,6 +68,7 @@ private:
     // Since start(): constant, so that any thread may read.
     std::optional<FirecrackerVersion> version_;
     DeviceFinding kvm_, tun_;
+    FolderWatches watches_;
 };
 
 }  // namespace mergen::vmm
