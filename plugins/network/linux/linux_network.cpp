@@ -305,16 +305,29 @@ void LinuxNetwork::releasePort(Protocol protocol, std::uint16_t port) noexcept {
     ports_.release(protocol, port);
 }
 
+void LinuxNetwork::undoAttach(const NetworkSpec& spec) const noexcept {
+    try {
+        takeDown(spec);
+    } catch (const Error& error) {
+        host_->log().warning("network.attach.undo_failed", {{"vm", spec.owner.vm.str()}, {"error", error.what()}});
+    }
+}
+
+NetworkAttachment LinuxNetwork::reserve(const NetworkSpec& spec) {
+    checkSpec(spec);
+    Rollback undo;
+    undo.add([&] { undoAttach(spec); });
+    const Topology& shape = shapeOf(spec);
+    shape.checkNames(spec);
+    NetworkAttachment place = shape.reserve(spec);
+    undo.commit();
+    return place;
+}
+
 NetworkAttachment LinuxNetwork::attach(const NetworkSpec& spec) {
     checkSpec(spec);
     Rollback undo;
-    undo.add([&] {
-        try {
-            takeDown(spec);
-        } catch (const Error& error) {
-            host_->log().warning("network.attach.undo_failed", {{"vm", spec.owner.vm.str()}, {"error", error.what()}});
-        }
-    });
+    undo.add([&] { undoAttach(spec); });
     const Topology& shape = shapeOf(spec);
     checkNames(spec, shape);
     ruleset().admit(spec.owner, shape.guestLink(spec), spec.guest);
