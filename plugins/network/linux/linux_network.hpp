@@ -8,8 +8,10 @@
 
 #include <mergen/sdk/network.hpp>
 
+#include "conntrack.hpp"
 #include "egress.hpp"
 #include "held_ports.hpp"
+#include "link_remover.hpp"
 #include "named_namespaces.hpp"
 #include "netns_topology.hpp"
 #include "ruleset.hpp"
@@ -85,6 +87,8 @@ private:
     const Topology* other_ = nullptr;   // the other one
 
     HeldPorts ports_;                   // has its own lock
+    mutable LinkRemover links_;         // likewise
+    mutable KeptConntracks flows_;      // likewise
     std::unique_ptr<Ruleset> ruleset_;  // made by start(); has its own lock
 };
 

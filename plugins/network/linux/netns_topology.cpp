@@ -38,7 +38,7 @@ void NetnsTopology::checkNames(const NetworkSpec& spec) const {
 }
 
 NetNamespace NetnsTopology::findOrMake(const NetworkSpec& spec) const {
-    if (auto named = names_.find(spec.netns); named && named->space) return std::move(*named->space);
+    if (auto space = names_.open(spec.netns)) return *std::move(space);  // checkNames() has seen whose it is
     // Its tag before its name: one that is found is known, and until then it ends with us.
     NetNamespace made = NetNamespace::create([&] {
         Rtnetlink inside;
