@@ -195,7 +195,7 @@ public:
     }
 
 private:
-    static RawWire rawWire(const Object& command) { return {command->getValue<unsigned>("number"), 0}; }
+    static RawWire rawWire(const Object& command) { return {.number = command->getValue<unsigned>("number")}; }
 
     network::LinuxNetwork& network() {
         if (!network_) {
@@ -259,7 +259,7 @@ private:
         options.standardError = console.get();
         pid_t pid = 0;
         if (command->has("wire") && !command->optValue("jailed", false)) {  // a jailer enters it by itself
-            within(RawWire{command->getValue<unsigned>("wire"), 0}.handle(), [&] { pid = spawn(options); });
+            within(RawWire{.number = command->getValue<unsigned>("wire")}.handle(), [&] { pid = spawn(options); });
         } else {
             pid = spawn(options);
         }
@@ -292,7 +292,8 @@ private:
         const Clock::time_point begin = Clock::now();
         if (!record.empty()) writeRecord(record);
         if (command->has("wire") && !command->optValue("wired", false)) {
-            wires_.make({command->getValue<unsigned>("wire"), command->optValue<std::uint32_t>("uid", 0)});
+            wires_.make({command->getValue<unsigned>("wire"), command->optValue<std::uint32_t>("uid", 0),
+                         MacAddress::parse(command->getValue<std::string>("mac"))});
         }
         const Clock::time_point spawned = Clock::now();
         const pid_t pid = spawnVmm(command);

@@ -114,6 +114,7 @@ void wireInside(const RawWire& wire, int outside) {
     setUp(batch, 1);  // lo
     addAddress(batch, tap, RawWire::gateway, 16);
     setUp(batch, tap);
+    addNeighbour(batch, tap, wire.guest().value(), wire.mac.bytes());
     batch.request(RTM_NEWLINK, anew, link(uplinkIndex))
         .text(IFLA_IFNAME, "uplink")
         .put(IFLA_ADDRESS, macOf(wire, 0x0a))

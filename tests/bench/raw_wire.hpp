@@ -15,6 +15,7 @@ namespace mergen::bench {
 struct RawWire {
     unsigned number = 0;  ///< 1 to 60000: names, address 10.128.0.0 + number, link indexes
     std::uint32_t tapOwner = 0;
+    MacAddress mac = MacAddress::parse("02:fc:00:00:00:01");  ///< the guest's
 
     [[nodiscard]] std::string netns() const { return "bare-" + std::to_string(number); }
     [[nodiscard]] std::filesystem::path handle() const { return "/run/netns/" + netns(); }

@@ -7,7 +7,8 @@ GOAL is one of S1 to S8, COLD, JAILED, GROWTH, HUNDRED; without one all are meas
 mergen-bare-start. Both sides of a comparison run turn by turn in one go, and what counts is the ratio of medians: on a
 machine that is shared the ratios hold, the absolute figures do not. The VMM is the real Firecracker that
 MERGEN_FIRECRACKER_BIN names or PATH has, with a guest that answers datagrams (--guest); without one it is the fake, and
-COLD ends with the answer of the start. S1, S2, GROWTH and HUNDRED are on the fake in any case. Needs root, and is run in tests/in-private-network.
+COLD ends with the answer of the start. S1, S2, GROWTH and HUNDRED are on the fake in any case. Needs root, and is run in
+tests/in-private-network.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import concurrent.futures
 import glob
 import json
 import os
+import select
 import shutil
 import statistics
 import subprocess
@@ -104,14 +106,13 @@ class Vmm:
 class Subject:
     """mergend with VMs that are quick to make."""
 
-    def __init__(self, options, vmm, settings=None, cidr="172.29.0.0/16"):
+    def __init__(self, options, vmm, jailer=None):
         build = Build(options.build, options.scratch)
         build.kernel = vmm.kernel
         self.server = Server(build, {"vmm": "firecracker"}, {
             "log": {"level": "info"}, "vm": {"max_vms": "5000"},
-            "network": {"guest_cidr": cidr, "port_start": "20000", "port_end": "60000"},
-            **(settings or {}),
-            "vmm.firecracker": {"binary": vmm.program, "probe": "false", **(settings or {}).get("vmm.firecracker", {})}})
+            "network": {"guest_cidr": "172.29.0.0/16", "port_start": "20000", "port_end": "60000"},
+            "vmm.firecracker": {"binary": vmm.program, "probe": "false", **({"jailer": jailer} if jailer else {})}})
         self.server.start(seconds=120)
         self.configuration = self.address = None
 
@@ -125,6 +126,10 @@ class Subject:
 
     def view(self, name):
         return self.server.api.get(f"/v1/vms/{name}")
+
+    @property
+    def mac(self):
+        return self.configuration["network-interfaces"][0]["guest_mac"]
 
     def post(self, name, what):
         self.server.api.expect(200, "POST", f"/v1/vms/{name}/{what}")
@@ -193,7 +198,8 @@ def measure_starts(options, table, bare, vmm, wanted):
             guest = f"10.128.0.{number}"
             vmm.fresh()
             by_hand = bare.ask("start", arguments=vmm.arguments(), socket=vmm.socket, console=vmm.console, wire=number,
-                               record=vmm.record, calls=vmm.calls(subject, guest), **({"guest": guest} if vmm.real else {}))
+                               mac=subject.mac, record=vmm.record, calls=vmm.calls(subject, guest),
+                               **({"guest": guest} if vmm.real else {}))
             bare.ask("end", pid=by_hand["pid"])
             settle()
             vmm.fresh()
@@ -215,8 +221,8 @@ def measure_starts(options, table, bare, vmm, wanted):
             alone.append(only["vmm"])
             spans.append(steps)
         del ours[0], theirs[0], alone[0], spans[0]
-        say("a start, ms: mergend " + f"{median(o['ms'] for o in ours):.1f}, by hand {median(t['ms'] for t in theirs):.1f}, "
-            f"the VMM alone {median(alone):.1f}" + (f", by a shell script {median(shell[1:]):.1f}" if shell else ""))
+        say(f"a start, ms: mergend {median(o['ms'] for o in ours):.1f}, "
+            f"by hand {median(t['ms'] for t in theirs):.1f}, the VMM alone {median(alone):.1f}" + (f", by a shell script {median(shell[1:]):.1f}" if shell else ""))
         say("  of mergend's: " + ", ".join(f"{step} {median(span[step] for span in spans):.2f}" for step in spans[-1]))
         manager = median(o["ms"] - a for o, a in zip(ours, alone))
         hand = median(t["ms"] - a for t, a in zip(theirs, alone))
@@ -247,7 +253,7 @@ def measure_jailed(options, table, bare, vmm):
     if not any(line.split("=")[0].strip().endswith("jailer") for line in keys.splitlines()):
         table.skip("JAILED", what, "this mergend knows no jailer")
         return
-    subject = Subject(options, vmm, {"vmm.firecracker": {"jailer": jailer}})
+    subject = Subject(options, vmm, jailer)
     ours, theirs = [], []
     try:
         name, address = subject.create()
@@ -298,14 +304,13 @@ def jailed_by_hand(options, bare, vmm, subject, words, number):
     socket = root + value_of.get("--api-sock", "/run/firecracker.socket")
     os.makedirs(os.path.dirname(socket), exist_ok=True)
     os.chown(os.path.dirname(socket), uid, gid)
-    done = bare.ask("start", arguments=words, socket=socket, console=vmm.console, wire=number, uid=uid, jailed=True,
-                    record=vmm.record, calls=vmm.calls(subject, guest, "/kernel", "/rootfs"), guest=guest)
+    done = bare.ask("start", arguments=words, socket=socket, console=vmm.console, wire=number, uid=uid, mac=subject.mac,
+                    jailed=True, record=vmm.record, calls=vmm.calls(subject, guest, "/kernel", "/rootfs"), guest=guest)
     with open(glob.glob(root + "/*.pid")[0], encoding="ascii") as file:
         pid = int(file.read())
     pidfd = os.pidfd_open(pid)
     os.kill(pid, 9)
     bare.ask("end", pid=done["pid"])
-    import select  # pylint: disable=import-outside-toplevel
     select.select([pidfd], [], [], 10)
     os.close(pidfd)
     bare.ask("unwire", number=number)
@@ -398,9 +403,9 @@ def measure_socket(options, table, bare, vmm):
             vmm.fresh()
             all_of.append(bare.ask("socket", arguments=vmm.arguments(), socket=vmm.socket, console=vmm.console,
                                    busy=busy)["ms"])
-    say(f"from spawn to API socket, ms: awaited {median(times[False]):.2f}, asked without a pause {median(times[True]):.2f}")
-    table.add("S8", "added by the wait for the API socket", max(0, median(times[False]) - median(times[True])), 2,
-              unit=" ms")
+    awaited, busy = median(times[False]), median(times[True])
+    say(f"from spawn to API socket, ms: awaited {awaited:.2f}, asked without a pause {busy:.2f}")
+    table.add("S8", "added by the wait for the API socket", max(0, awaited - busy), 2, unit=" ms")
 
 
 # ---- GROWTH, HUNDRED: on the fake, which costs nothing
@@ -422,7 +427,8 @@ def measure_growth(options, table, fake):
             say(f"a start with {size} VMs running (fake), ms: {medians[size]:.2f}; " +
                 ", ".join(f"{step} {spent:.2f}" for step, spent in subject.steps(name, "start").items()))
         for size in (100, 1000):
-            table.add("GROWTH", f"a start with {size} VMs running / with 1 (fake)", medians[size] / medians[1], 3, unit="x")
+            table.add("GROWTH", f"a start with {size} VMs running / with 1 (fake)", medians[size] / medians[1], 3,
+                      unit="x")
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda vm: subject.server.api.request("DELETE", f"/v1/vms/{vm['id']}"),
                           subject.server.api.list()))
@@ -447,13 +453,15 @@ def measure_hundred(options, table, fake):
                 at_once.append(time.monotonic() - began)
                 views = [subject.view(name) for name in names]
                 list(pool.map(lambda name: subject.post(name, "stop"), names))
-        for what, value in (("socket", lambda v: v["firecracker"]["socketPath"]), ("address", lambda v: v["network"]["guestIP"]),
+        for what, value in (("socket", lambda v: v["firecracker"]["socketPath"]),
+                            ("address", lambda v: v["network"]["guestIP"]),
                             ("MAC address", lambda v: v["network"]["mac"]),
                             ("host port", lambda v: v["network"]["ports"][0]["host"])):
             if len({value(view) for view in views}) != len(names):
                 raise RuntimeError(f"two of {len(names)} VMs have one {what}")
         say(f"100 starts (fake), s: one after the other {min(one_by_one):.2f}, over 32 connections {min(at_once):.2f}")
-        table.add("HUNDRED", "100 starts at once / one after the other (fake)", min(at_once) / min(one_by_one), 1.2, unit="x")
+        table.add("HUNDRED", "100 starts at once / one after the other (fake)", min(at_once) / min(one_by_one), 1.2,
+                  unit="x")
     finally:
         subject.remove()
 

@@ -96,6 +96,8 @@ void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& spac
         if (tap.alias != tag) inside.setAlias(tap.index, tag);
         inside.setAddress(tap.index, spec.gateway, spec.network.prefix());
         if (!tap.up) inside.setUp(tap.index);
+        // Asked for by ARP before the VMM has opened the tap, it would be asked for again only a second later.
+        inside.setNeighbour(tap.index, spec.guest, spec.mac);
 
         if (!inside.findLink(uplinkName)) {
             // A host end without this one is of a namespace that is about to end: its server was killed.

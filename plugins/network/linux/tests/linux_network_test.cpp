@@ -748,6 +748,12 @@ TEST_F(LinuxNetworkTest, EveryObjectBearsTheOwnersTag) {
     EXPECT_EQ(tags, 3U) << rules;
 }
 
+TEST_F(LinuxNetworkTest, AGuestThatIsNotThereYetIsNotAskedForByArp) {
+    network_->attach(spec_);
+    EXPECT_THAT(runTool({"/usr/sbin/ip", "-n", spec_.netns, "neigh", "show", "dev", spec_.tap.str()}),
+                ::testing::AllOf(HasSubstr(spec_.guest.str() + " lladdr " + spec_.mac.str()), HasSubstr("PERMANENT")));
+}
+
 TEST_F(LinuxNetworkTest, TheTapIsForItsOwnerAndHasAHeaderForOffloads) {
     network_->attach(spec_);
     const std::string shown = namespaceOf(spec_).run([&] {
