@@ -124,6 +124,11 @@ private:
     /// Throws AlreadyExists if another program took a port of the VM while no server held it: published, the port would
     /// be taken from that program.
     void refuseBusyPorts(const VmRecord& record);
+    /// The VMM's plan, which its restart policy must fit.
+    static LaunchPlan launchPlan(const VmRecord& record, const VmmBackend& vmm, const GuestSpec& guest,
+                                 const VmmPlace& place);
+    /// Starts the VMM on the wire, and forgets its earlier run.
+    ProcessStatus launch(Operation& op, const VmRecord& record, const LaunchPlan& plan, const NetworkAttachment& wire);
     /// Throws NotSupported about "restartPolicy" if it cannot be kept with this plan.
     static void refuseUnattended(const VmRecord& record, const LaunchPlan& plan);
     void stopVm(Operation& op);

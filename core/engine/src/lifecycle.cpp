@@ -78,42 +78,24 @@ void Engine::Impl::startVm(Operation& op) {
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
             unlessItRuns([&] { removeRunDirectory(config_, before.uuid); }));
+        const auto detach = [&] { backends_.network.detach(network); };
         op.step(
-            "network", [&] { wire = backends_.network.attach(network); },
-            unlessItRuns([&] { backends_.network.detach(network); }));
+            "reserve", [&] { wire = backends_.network.reserve(network); }, unlessItRuns(detach));
         const GuestSpec guest = guestSpec(config_, before, wire.tap);
         op.step(
             "prepare", [&] { vmm.prepare(guest, place); }, unlessItRuns([&] { vmm.cleanUp(place); }));
-        op.step(
-            "launch",
-            [&] {
-                const LaunchPlan plan = vmm.plan(guest, place);
-                try {
-                    refuseUnattended(before, plan);
-                } catch (const Error& error) {
-                    throw Error(error.kind(), error.what());  // about no member of this request
-                }
-                ProcessSpec spec;
-                spec.owner = owner;
-                spec.arguments = plan.arguments;
-                spec.environment = plan.environment;
-                spec.workingDirectory = place.runDirectory;
-                spec.netns = wire.netns;
-                spec.taps = plan.taps;
-                spec.credentials = plan.dropsPrivileges ? Credentials{::geteuid(), ::getegid()} : before.credentials;
-                spec.groups = plan.groups;
-                spec.pidNamespace = plan.pidNamespace;
-                spec.console = pathsOf(config_, before.id, before.uuid).console();
-                spec.consoleLimit = config_.consoleLimit;
-                spec.restart = {before.restartPolicy, before.maxRestarts, plan.unattended, plan.stale};
-                backends_.supervisor.forget(owner);  // the exit of an earlier run
-                {
-                    const std::lock_guard lock(op.vm().mutex);
-                    op.vm().restarts = {};
-                }
-                process = backends_.supervisor.launch(spec);
-            },
-            [&] { killVmm(before, op.name()); });
+        LaunchPlan plan;
+        op.step("plan", [&] { plan = launchPlan(before, vmm, guest, place); });
+        Operation::Part wiring{"network", [&] { backends_.network.attach(network); }, unlessItRuns(detach)};
+        Operation::Part launching{"launch", [&] { process = launch(op, before, plan, wire); },
+                                  [&] { killVmm(before, op.name()); }};
+        if (plan.taps.empty()) {
+            // The VMM comes up while its wire is made: it looks for its tap only when it is booted.
+            op.both(std::move(wiring), std::move(launching));
+        } else {
+            op.step(wiring.step, wiring.action, std::move(wiring.undo));
+            op.step(launching.step, launching.action, std::move(launching.undo));
+        }
         op.step("boot", [&] {
             const auto alive = [&] { return backends_.supervisor.status(owner).state == ProcessState::Running; };
             try {
@@ -145,6 +127,40 @@ void Engine::Impl::startVm(Operation& op) {
     }
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = process.pid;
+}
+
+LaunchPlan Engine::Impl::launchPlan(const VmRecord& record, const VmmBackend& vmm, const GuestSpec& guest,
+                                    const VmmPlace& place) {
+    LaunchPlan plan = vmm.plan(guest, place);
+    try {
+        refuseUnattended(record, plan);
+    } catch (const Error& error) {
+        throw Error(error.kind(), error.what());  // about no member of this request
+    }
+    return plan;
+}
+
+ProcessStatus Engine::Impl::launch(Operation& op, const VmRecord& record, const LaunchPlan& plan,
+                                   const NetworkAttachment& wire) {
+    ProcessSpec spec;
+    spec.owner = tagOf(record);
+    spec.arguments = plan.arguments;
+    spec.environment = plan.environment;
+    spec.workingDirectory = vmmPlace(config_, record).runDirectory;
+    spec.netns = wire.netns;
+    spec.taps = plan.taps;
+    spec.credentials = plan.dropsPrivileges ? Credentials{::geteuid(), ::getegid()} : record.credentials;
+    spec.groups = plan.groups;
+    spec.pidNamespace = plan.pidNamespace;
+    spec.console = pathsOf(config_, record.id, record.uuid).console();
+    spec.consoleLimit = config_.consoleLimit;
+    spec.restart = {record.restartPolicy, record.maxRestarts, plan.unattended, plan.stale};
+    backends_.supervisor.forget(spec.owner);  // the exit of an earlier run
+    {
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().restarts = {};
+    }
+    return backends_.supervisor.launch(spec);
 }
 
 void Engine::Impl::refuseUnattended(const VmRecord& record, const LaunchPlan& plan) {

@@ -65,12 +65,20 @@ UniqueFd openChildEvents() {
     return moveUp(std::move(fd), "the signals");
 }
 
-/// Moves what is there to read into the log; false at end of file.
-bool pump(int console, ConsoleLog& log) {
+/// For so many milliseconds what the VMM prints is left to gather, where it prints little.
+constexpr int consolePause = 5;
+
+/// What became of a look at the console.
+enum class Pumped : std::uint8_t { Little, Much, Closed };
+
+/// Moves what is there to read into the log.
+Pumped pump(int console, ConsoleLog& log) {
+    constexpr ssize_t much = 4096;
     std::array<char, 65536> buffer;  // NOLINT: read fills it
     const ssize_t got = ::read(console, buffer.data(), buffer.size());
     if (got > 0) log.write({buffer.data(), static_cast<std::size_t>(got)});
-    return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));
+    if (got > 0) return got < much ? Pumped::Little : Pumped::Much;
+    return got < 0 && (errno == EAGAIN || errno == EINTR) ? Pumped::Little : Pumped::Closed;
 }
 
 void drain(int console, ConsoleLog& log) {
@@ -79,7 +87,8 @@ void drain(int console, ConsoleLog& log) {
     const int capacity = ::fcntl(console, F_GETPIPE_SZ);
     for (int read = 0; read <= capacity;) {
         int waiting = 0;
-        if (::ioctl(console, FIONREAD, &waiting) != 0 || waiting <= 0 || !pump(console, log)) return;
+        if (::ioctl(console, FIONREAD, &waiting) != 0 || waiting <= 0) return;
+        if (pump(console, log) == Pumped::Closed) return;
         read += waiting;
     }
 }
@@ -213,8 +222,14 @@ End Parent::awaitEnd(Run& run) {
         if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) {
             throw Error::fromErrno(errno, "cannot wait for the VMM");
         }
-        // It may close its output and live on; poll(2) passes over a descriptor that is gone.
-        if (polled[1].revents != 0 && !pump(run.console.get(), log_)) run.console.reset();
+        if (polled[1].revents != 0) {
+            const Pumped pumped = pump(run.console.get(), log_);
+            // It may close its output and live on; poll(2) passes over a descriptor that is gone.
+            if (pumped == Pumped::Closed) run.console.reset();
+            // A serial port writes byte by byte. To be woken by each, while the guest boots, costs the guest more than
+            // it costs us: what comes within a moment is taken at once.
+            if (pumped == Pumped::Little) ::poll(polled.data(), 1, consolePause);
+        }
         if (polled[0].revents == 0) continue;
         emptyChildEvents();
         if (reapUntil(run.identity.pid)) break;

@@ -157,7 +157,7 @@ void LinuxNetwork::start() {
             "this network backend needs /dev/net/tun: load the kernel module 'tun', or choose the backend 'stub'");
     }
     makeDirectories(state_, 0700);
-    Conntrack().requireSupport();
+    flows_.use([](Conntrack& flows) { flows.requireSupport(); });
     ruleset_ = std::make_unique<Ruleset>(host_->instance(), egress_);
     Rollback undo;
     undo.add([this] { stop(); });  // gives back what is of no use to a guest of an earlier server
@@ -176,6 +176,8 @@ void LinuxNetwork::start() {
 
 void LinuxNetwork::stop() noexcept {
     ports_.releaseAll();
+    links_.finish();
+    flows_.close();
     if (!ruleset_) return;
     try {
         if (ruleset_->removeIfUnused()) {
@@ -305,16 +307,29 @@ void LinuxNetwork::releasePort(Protocol protocol, std::uint16_t port) noexcept {
     ports_.release(protocol, port);
 }
 
+void LinuxNetwork::undoAttach(const NetworkSpec& spec) const noexcept {
+    try {
+        takeDown(spec);
+    } catch (const Error& error) {
+        host_->log().warning("network.attach.undo_failed", {{"vm", spec.owner.vm.str()}, {"error", error.what()}});
+    }
+}
+
+NetworkAttachment LinuxNetwork::reserve(const NetworkSpec& spec) {
+    checkSpec(spec);
+    Rollback undo;
+    undo.add([&] { undoAttach(spec); });
+    const Topology& shape = shapeOf(spec);
+    shape.checkNames(spec);
+    NetworkAttachment place = shape.reserve(spec);
+    undo.commit();
+    return place;
+}
+
 NetworkAttachment LinuxNetwork::attach(const NetworkSpec& spec) {
     checkSpec(spec);
     Rollback undo;
-    undo.add([&] {
-        try {
-            takeDown(spec);
-        } catch (const Error& error) {
-            host_->log().warning("network.attach.undo_failed", {{"vm", spec.owner.vm.str()}, {"error", error.what()}});
-        }
-    });
+    undo.add([&] { undoAttach(spec); });
     const Topology& shape = shapeOf(spec);
     checkNames(spec, shape);
     ruleset().admit(spec.owner, shape.guestLink(spec), spec.guest);
@@ -349,7 +364,7 @@ void LinuxNetwork::setPorts(const NetworkSpec& spec, const std::vector<PortBindi
     if (!udpBefore && std::ranges::none_of(ports, isUdp)) return;
     if (!ruleset().guestsOf(spec.owner).contains(spec.guest))
         return;  // not attached: another VM's address, or nobody's
-    Conntrack().settleUdp(spec.guest, ports);
+    flows_.use([&](Conntrack& flows) { flows.settleUdp(spec.guest, ports); });
 }
 
 void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
@@ -359,9 +374,9 @@ void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
     teardown.step([&] {
         Rtnetlink host;
         const auto link = host.findLink(NetnsTopology::hostLink(spec.owner));
-        if (link && NetnsTopology::owns(spec.owner, *link)) host.removeLink(link->index);
+        if (link && NetnsTopology::owns(spec.owner, *link)) links_.remove(host, *link);
         const auto tap = host.findLink(spec.tap.str());
-        if (tap && tap->alias == spec.owner.str()) host.removeLink(tap->index);
+        if (tap && tap->alias == spec.owner.str()) links_.remove(host, *tap);
     });
     teardown.step([] { MERGEN_FAILPOINT("network.linux.detach.link"); });
     teardown.step([&] { expel(spec.owner); });
@@ -377,8 +392,9 @@ void LinuxNetwork::expel(const OwnerTag& owner) const {
     const std::set<Ipv4Address> guests = ruleset().guestsOf(owner);
     if (!guests.empty()) {
         ruleset().publish(owner, {}, {});
-        Conntrack flows;
-        for (const Ipv4Address guest : guests) flows.forgetGuest(guest);
+        flows_.use([&](Conntrack& flows) {
+            for (const Ipv4Address guest : guests) flows.forgetGuest(guest);
+        });
         MERGEN_FAILPOINT("network.linux.detach.flows");
     }
     ruleset().expel(owner);
@@ -418,7 +434,7 @@ void LinuxNetwork::removeStray(const OwnerTag& owner) {
         for (const Link& link : host.links()) {
             const bool hostEnd = link.name == NetnsTopology::hostLink(owner) && NetnsTopology::owns(owner, link);
             if (hostEnd || link.alias == owner.str()) {
-                host.removeLink(link.index);
+                links_.remove(host, link);
             }
         }
     });

@@ -37,18 +37,31 @@ void NetnsTopology::checkNames(const NetworkSpec& spec) const {
     if (link && !owns(spec.owner, *link)) throw foreignLink(link->name);
 }
 
+NetNamespace NetnsTopology::findOrMake(const NetworkSpec& spec) const {
+    if (auto space = names_.open(spec.netns)) return *std::move(space);  // checkNames() has seen whose it is
+    // Its tag before its name: one that is found is known, and until then it ends with us.
+    NetNamespace made = NetNamespace::create([&] {
+        Rtnetlink inside;
+        const auto loopback = inside.findLink("lo");
+        if (!loopback) throw Error(ErrorKind::Conflict, "a new network namespace has no link 'lo'");
+        inside.setAlias(loopback->index, spec.owner.str());
+    });
+    MERGEN_FAILPOINT("network.linux.attach.namespace");
+    names_.bind(spec.netns, spec.owner, made);
+    MERGEN_FAILPOINT("network.linux.attach.named");
+    return made;
+}
+
+NetworkAttachment NetnsTopology::reserve(const NetworkSpec& spec) const {
+    static_cast<void>(findOrMake(spec));
+    return {names_.path(spec.netns), /*tap=*/true};
+}
+
 NetworkAttachment NetnsTopology::make(const NetworkSpec& spec) const {
     Rtnetlink host;
-    auto named = names_.find(spec.netns);
-    const bool fresh = !named || !named->space;
-    const NetNamespace space = fresh ? NetNamespace::create() : std::move(*named->space);
-    MERGEN_FAILPOINT("network.linux.attach.namespace");
+    const NetNamespace space = findOrMake(spec);
     wireInside(spec, space, host);
     wireOutside(spec, host);
-    if (fresh) {
-        names_.bind(spec.netns, spec.owner, space);
-        MERGEN_FAILPOINT("network.linux.attach.named");
-    }
     return {names_.path(spec.netns), /*tap=*/true};
 }
 
@@ -83,6 +96,8 @@ void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& spac
         if (tap.alias != tag) inside.setAlias(tap.index, tag);
         inside.setAddress(tap.index, spec.gateway, spec.network.prefix());
         if (!tap.up) inside.setUp(tap.index);
+        // Asked for by ARP before the VMM has opened the tap, it would be asked for again only a second later.
+        inside.setNeighbour(tap.index, spec.guest, spec.mac);
 
         if (!inside.findLink(uplinkName)) {
             // A host end without this one is of a namespace that is about to end: its server was killed.

@@ -13,8 +13,8 @@ namespace mergen::network {
 /// neighbours: each is a wire of its own, and nothing is asked for by ARP, so that neither rp_filter nor the number of
 /// VMs matters.
 ///
-/// A wire is made in a namespace without a name, which ends with the process, and named last: a server killed on the
-/// way leaves at most a file with the owner's tag.
+/// A namespace gets its tag before its name: a server killed on the way leaves a namespace, or a file in its place,
+/// that is known for its VM's, with as much of the wire in it as there was.
 class NetnsTopology final : public Topology {
 public:
     /// `names` is borrowed. `transitHost`, `transitInner`: addresses of the ends of every veth pair.
@@ -29,10 +29,13 @@ public:
     [[nodiscard]] std::string guestLink(const NetworkSpec& spec) const override { return hostLink(spec.owner); }
     [[nodiscard]] bool present(const NetworkSpec& spec) const override;
     void checkNames(const NetworkSpec& spec) const override;
+    /// The namespace, with its name and tag and nothing in it.
+    NetworkAttachment reserve(const NetworkSpec& spec) const override;
     NetworkAttachment make(const NetworkSpec& spec) const override;
     [[nodiscard]] std::optional<NetworkAttachment> whole(const NetworkSpec& spec) const override;
 
 private:
+    [[nodiscard]] NetNamespace findOrMake(const NetworkSpec& spec) const;
     void wireInside(const NetworkSpec& spec, const NetNamespace& space, Rtnetlink& host) const;
     void wireOutside(const NetworkSpec& spec, Rtnetlink& host) const;
     [[nodiscard]] bool wholeInside(const NetworkSpec& spec, const NetNamespace& space) const;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <mergen/base/fd.hpp>
 #include <mergen/sdk/types.hpp>
 
 #include "egress.hpp"
@@ -104,6 +105,7 @@ private:
     [[nodiscard]] std::uint32_t generation();
     /// Runs commands as one transaction and keeps the memory's generation right. Gives nft's complaint, empty: done.
     [[nodiscard]] std::string change(const std::string& commands);
+    void holdPlaces();
     /// Runs one command; first its output, then its complaint (empty: done).
     [[nodiscard]] std::pair<std::string, std::string> run(const std::string& commands, bool json);
 
@@ -118,6 +120,7 @@ private:
     // All below is guarded by mutex_.
     std::unique_ptr<nft_ctx, ContextDeleter> context_;
     std::size_t contextUses_ = 0;
+    std::vector<UniqueFd> places_;  ///< low descriptors, kept free for the next context whatever else takes them
     NetlinkSocket socket_;
     std::optional<std::uint32_t> known_;  ///< the generation that the memory is of; none: it is of no use
     bool whole_ = false;                  ///< the table is there with all its rules

@@ -30,6 +30,10 @@ void TapTopology::checkNames(const NetworkSpec& spec) const {
     if (link && !owns(spec, *link)) throw foreignLink(link->name);
 }
 
+NetworkAttachment TapTopology::reserve(const NetworkSpec&) const {
+    return {std::nullopt, /*tap=*/true};  // a process is in the host's namespace as it is
+}
+
 NetworkAttachment TapTopology::make(const NetworkSpec& spec) const {
     Rtnetlink host;
     if (!host.findLink(spec.tap.str())) {

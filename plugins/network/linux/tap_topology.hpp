@@ -20,6 +20,8 @@ public:
     [[nodiscard]] std::string guestLink(const NetworkSpec& spec) const override { return spec.tap.str(); }
     [[nodiscard]] bool present(const NetworkSpec& spec) const override;
     void checkNames(const NetworkSpec& spec) const override;
+    /// Does nothing: the VMM is in the host's namespace as it is.
+    NetworkAttachment reserve(const NetworkSpec& spec) const override;
     NetworkAttachment make(const NetworkSpec& spec) const override;
     [[nodiscard]] std::optional<NetworkAttachment> whole(const NetworkSpec& spec) const override;
 

@@ -36,6 +36,8 @@ public:
     [[nodiscard]] virtual bool present(const NetworkSpec& spec) const = 0;
     /// Throws AlreadyExists, naming it, if something that is not this VM's bears one of its names.
     virtual void checkNames(const NetworkSpec& spec) const = 0;
+    /// Makes what a process must have to be started on the wire. Errors as make().
+    virtual NetworkAttachment reserve(const NetworkSpec& spec) const = 0;
     /// Makes what is missing of the wire. On a throw, what is there bears the owner's tag. The filter knows the guest's
     /// link already.
     virtual NetworkAttachment make(const NetworkSpec& spec) const = 0;

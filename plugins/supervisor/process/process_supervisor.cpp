@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -537,6 +538,8 @@ void ProcessSupervisor::adopt() {
 }
 
 void ProcessSupervisor::watch(const OwnerTag& owner, std::optional<ProcessIdentity> parent, UniqueFd pidfd) {
+    // One per VM and kept for long: out of the way of libraries that wait by select(2), which takes none above 1023.
+    if (UniqueFd high(::fcntl(pidfd.get(), F_DUPFD_CLOEXEC, FD_SETSIZE)); high) pidfd = std::move(high);
     const std::lock_guard lock(mutex_);
     epoll_event event{};
     event.events = EPOLLIN;

@@ -296,7 +296,7 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
     const std::filesystem::path socket =
         root.empty() ? place.controlSocket : root / std::filesystem::path(jailed::socket).relative_path();
     try {
-        awaitSocket(socket, "Firecracker", deadline, alive, [&] {
+        awaitSocket(watches_, socket, "Firecracker", deadline, alive, [&] {
             auto api = ApiClient::tryConnect(place.controlSocket, place.credentials.uid, deadline, callPatience);
             if (!api) return false;
             switch (api->state()) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <mergen/base/folder_watches.hpp>
 #include <mergen/base/kvm.hpp>
 #include <mergen/sdk/vmm.hpp>
 
@@ -93,6 +94,7 @@ private:
     std::optional<Jailing> jailing_;  // none where start() found no program
     std::unique_ptr<JailYard> jails_;
     std::unique_ptr<CgroupTree> cgroups_;  // locks within
+    FolderWatches watches_;
 };
 
 }  // namespace mergen::vmm

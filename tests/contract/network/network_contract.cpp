@@ -121,6 +121,43 @@ TEST_P(NetworkContract, AttachingTwiceIsAttachingOnce) {
     EXPECT_EQ(difference(once, hostSnapshot()), "");
 }
 
+TEST_P(NetworkContract, AReservedPlaceIsTheOneThatAttachFills) {
+    const NetworkSpec spec = vm(2);
+    const NetworkAttachment place = network().reserve(spec);
+    const std::string reserved = hostSnapshot();
+    const NetworkAttachment again = network().reserve(spec);
+    EXPECT_EQ(again.netns, place.netns);
+    EXPECT_EQ(again.tap, place.tap);
+    EXPECT_EQ(difference(reserved, hostSnapshot()), "");
+    const NetworkAttachment made = network().attach(spec);
+    EXPECT_EQ(made.netns, place.netns);
+    EXPECT_EQ(made.tap, place.tap);
+    EXPECT_TRUE(network().inspect(spec));
+    const std::string whole = hostSnapshot();
+    static_cast<void>(network().reserve(spec));
+    EXPECT_EQ(difference(whole, hostSnapshot()), "") << "a wire that is there is left as it is";
+}
+
+TEST_P(NetworkContract, AReservationAloneIsTakenAwayByDetachAndByRemoveStray) {
+    const NetworkSpec spec = vm(2);
+    static_cast<void>(network().reserve(spec));
+    network().detach(spec);
+    EXPECT_THAT(network().list(), IsEmpty());
+    EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
+    static_cast<void>(network().reserve(spec));
+    network().removeStray(spec.owner);
+    EXPECT_THAT(network().list(), IsEmpty());
+    EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
+}
+
+TEST_P(NetworkContract, AReservationOfAServerThatEndedIsCompletedByTheNextOne) {
+    const NetworkSpec spec = vm(2);
+    const NetworkAttachment place = network().reserve(spec);
+    restart();
+    EXPECT_EQ(network().attach(spec).netns, place.netns);
+    EXPECT_TRUE(network().inspect(spec));
+}
+
 TEST_P(NetworkContract, DetachLeavesNothingPublishedPortsIncluded) {
     const NetworkSpec spec = vm(2, {tcp(20001, 80), tcp(20002, 443)});
     network().attach(spec);

@@ -159,6 +159,10 @@ public:
         const std::lock_guard lock(world_.mutex_);
         world_.heldPorts.erase({protocol, port});
     }
+    NetworkAttachment reserve(const NetworkSpec& spec) override {
+        world_.effect("network.reserve", [&] { world_.wires.insert_or_assign(spec.owner.vm, spec); });
+        return {fs::path("/run/netns/" + spec.netns), true};
+    }
     NetworkAttachment attach(const NetworkSpec& spec) override {
         world_.effect("network.attach", [&] { world_.wires.insert_or_assign(spec.owner.vm, spec); });
         return {fs::path("/run/netns/" + spec.netns), true};
@@ -197,8 +201,9 @@ public:
     void check(const GuestSpec& guest) const override {
         if (guest.vcpus > 8) throw Error(ErrorKind::InvalidArgument, "at most 8").about("vcpus");
     }
-    LaunchPlan plan(const GuestSpec&, const VmmPlace& place) const override {
+    LaunchPlan plan(const GuestSpec& guest, const VmmPlace& place) const override {
         LaunchPlan plan{{"/bin/vmm"}, {}, {}, {}};
+        if (world_.inheritsTap) plan.taps = {InheritedTap{guest.nics.at(0).tap, 3}};
         if (world_.unattended) plan.unattended = {"/bin/vmm", "--unattended"};
         plan.stale = {place.controlSocket};
         return plan;
@@ -306,6 +311,7 @@ VmView World::runWeb(Engine& engine, std::optional<CreateRequest> wanted) const 
 }
 
 void World::effect(const std::string& name, const std::function<void()>& action) {
+    if (onBegin) onBegin(name);
     const std::lock_guard lock(mutex_);
     onEffect(name, "before");
     action();

@@ -748,6 +748,34 @@ TEST_F(LinuxNetworkTest, EveryObjectBearsTheOwnersTag) {
     EXPECT_EQ(tags, 3U) << rules;
 }
 
+TEST_F(LinuxNetworkTest, RulesCanBeChangedWhateverNumberOfFilesIsOpen) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    rlimit more = before;
+    more.rlim_cur = 4096;
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &more), 0);
+    network_->attach(spec_);
+    {
+        std::vector<UniqueFd> open;
+        while (open.empty() || open.back().get() < 1100) open.push_back(openFile("/dev/null", O_RDONLY));
+        NetworkSpec with = spec_;
+        with.ports = {{.host = 20001, .protocol = Protocol::Tcp, .guest = 80}};
+        // libnftables' context is replaced on the way, which is when it opens its socket.
+        for (int i = 0; i < 1100; ++i) {
+            network_->publish(with);
+            network_->unpublish(with);
+        }
+        EXPECT_TRUE(network_->inspect(spec_));
+    }
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+TEST_F(LinuxNetworkTest, AGuestThatIsNotThereYetIsNotAskedForByArp) {
+    network_->attach(spec_);
+    EXPECT_THAT(runTool({"/usr/sbin/ip", "-n", spec_.netns, "neigh", "show", "dev", spec_.tap.str()}),
+                ::testing::AllOf(HasSubstr(spec_.guest.str() + " lladdr " + spec_.mac.str()), HasSubstr("PERMANENT")));
+}
+
 TEST_F(LinuxNetworkTest, TheTapIsForItsOwnerAndHasAHeaderForOffloads) {
     network_->attach(spec_);
     const std::string shown = namespaceOf(spec_).run([&] {

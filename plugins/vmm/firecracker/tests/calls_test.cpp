@@ -179,7 +179,7 @@ class Program {
 public:
     explicit Program(const std::filesystem::path& program) : process_(plan(program)) {
         awaitSocket(
-            socket(), "it", std::chrono::steady_clock::now() + plenty, [this] { return process_.alive(); },
+            watches_, socket(), "it", std::chrono::steady_clock::now() + plenty, [this] { return process_.alive(); },
             [this] {
                 connection_ =
                     UnixConnection::tryConnect(socket(), ::geteuid(), std::chrono::steady_clock::now() + plenty, "it");
@@ -233,6 +233,7 @@ private:
     }
 
     test::TestHost host_{nullptr};
+    FolderWatches watches_;
     test::VmmProcess process_;
     std::optional<UnixConnection> connection_;
 };
