@@ -328,7 +328,10 @@ VmmPlace vmmPlace(const EngineConfig& config, const VmRecord& record) {
 }
 
 std::string vmConfigDocument(const EngineConfig& config, const VmRecord& record, bool tap) {
-    return json::render(*firecracker::configuration(guestSpec(config, record, tap)), 2);
+    return json::render(
+        *firecracker::configuration(guestSpec(config, record, tap),
+                                    firecracker::devicePaths(pathsOf(config, record.id, record.uuid).runDir)),
+        2);
 }
 
 Record toDocuments(const EngineConfig& config, const VmRecord& record) {

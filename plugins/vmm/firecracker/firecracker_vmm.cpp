@@ -16,9 +16,11 @@
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/failpoint.hpp>
 
+#include "adjustments.hpp"
 #include "api_client.hpp"
 #include "command_line.hpp"
 #include "kernel_image.hpp"
+#include "metrics_pipe.hpp"
 
 namespace mergen::vmm {
 namespace {
@@ -49,19 +51,20 @@ void wake(ApiClient& api) {
     api.patch("/vm", *single("state", "Resumed"));
 }
 
-[[noreturn]] void cannot(std::string_view what) {
-    throw Error(ErrorKind::FailedPrecondition, "cannot " + std::string(what) + " a guest that is not started");
+/// `socket`, and what lies beside it as `socket`_<port>.
+void removeSockets(const std::filesystem::path& socket) {
+    const std::string name = socket.filename().string();
+    std::error_code none;  // no folder, nothing to remove
+    std::vector<std::filesystem::path> found;
+    for (const auto& entry : std::filesystem::directory_iterator(socket.parent_path(), none)) {
+        const std::string each = entry.path().filename().string();
+        if (each == name || each.starts_with(name + "_")) found.push_back(entry.path());
+    }
+    for (const std::filesystem::path& each : found) removeTree(each);
 }
 
-/// What this version cannot give a guest, before a call that it would refuse in words of its own.
-void requireFeatures(const FirecrackerVersion& version, const GuestSpec& guest) {
-    requireVersion(version, oldestVersion, "Mergen", "");
-    checkKernel(guest.kernel, version);
-    for (std::size_t i = 0; i < guest.nics.size(); ++i) {
-        if (firecracker::networkInterface(guest.nics[i])->has("mtu"))
-            requireVersion(version, firstWithMtu, "an MTU of a network interface",
-                           "nics[" + std::to_string(i) + "].mtu");
-    }
+[[noreturn]] void cannot(std::string_view what) {
+    throw Error(ErrorKind::FailedPrecondition, "cannot " + std::string(what) + " a guest that is not started");
 }
 
 }  // namespace
@@ -163,6 +166,7 @@ std::string FirecrackerVmm::exitMeaning(const ExitStatus& exit) const {
 
 void FirecrackerVmm::check(const GuestSpec& guest) const {
     checkGuest(guest);
+    if (version_) requireFeatures(*version_, guest);
     checkKernel(guest.kernel, version_);
 }
 
@@ -218,13 +222,59 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
 }
 
 void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& guest) {
-    requireFeatures(api.version(), guest);
-    writeFileAtomically(configurationFile(place), json::render(*firecracker::configuration(guest), 2),
+    const FirecrackerVersion version = api.version();
+    requireFeatures(version, guest);
+    checkKernel(guest.kernel, version);
+    const firecracker::DevicePaths paths = devicePaths(place);
+    writeFileAtomically(configurationFile(place), json::render(*firecracker::configuration(guest, paths), 2),
                         configurationMode, place.credentials);
+    if (guest.metrics) {
+        makeMetricsPipe(paths.metrics, place.credentials);
+        api.put("/metrics", *firecracker::metrics(paths));
+    }
     api.put("/machine-config", *firecracker::machineConfig(guest));
     api.put("/boot-source", *firecracker::bootSource(guest));
     for (const DiskSpec& disk : rootFirst(guest.disks)) api.put("/drives/" + disk.id, *firecracker::drive(disk));
     for (const NicSpec& nic : guest.nics) api.put("/network-interfaces/" + nic.id, *firecracker::networkInterface(nic));
+    if (guest.vsock) api.put("/vsock", *firecracker::vsock(*guest.vsock, paths));
+    if (guest.balloon) api.put("/balloon", *firecracker::balloon(*guest.balloon));
+    if (guest.entropy) api.put("/entropy", *firecracker::entropy(*guest.entropy));
+    if (guest.mmds) {
+        writeFileAtomically(metadataFile(place), guest.mmds->content, configurationMode, place.credentials);
+        api.put("/mmds/config", *firecracker::mmdsConfig(guest));
+        api.put("/mmds", *json::parseObject(guest.mmds->content));
+    }
+}
+
+void FirecrackerVmm::adjust(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout) {
+    ApiClient api = connectTo(place, timeout);
+    if (api.state() == GuestState::NotStarted) cannot("change");
+    const Poco::JSON::Object::Ptr present = api.get("/vm/config");
+    MERGEN_FAILPOINT("vmm.firecracker.adjust.before");
+    for (const Adjustment& change : adjustments(*present, guest)) api.patch(change.path, *change.body);
+    if (guest.mmds) {
+        // Put anew in any case: no guest is interrupted by that.
+        api.put("/mmds", *json::parseObject(guest.mmds->content));
+        writeFileAtomically(metadataFile(place), guest.mmds->content, configurationMode, place.credentials);
+    }
+    // What a restart without the server begins with.
+    writeFileAtomically(configurationFile(place),
+                        json::render(*firecracker::configuration(guest, devicePaths(place)), 2), configurationMode,
+                        place.credentials);
+}
+
+std::string FirecrackerVmm::metrics(const VmmPlace& place, std::chrono::milliseconds timeout) {
+    const SteadyTime deadline = after(timeout);
+    MetricsPipe pipe(devicePaths(place).metrics);
+    pipe.empty();
+    ApiClient api = connectTo(place, timeout);
+    if (api.state() == GuestState::NotStarted) cannot("measure");
+    api.put("/actions", *single("action_type", "FlushMetrics"));
+    return pipe.line(deadline);
+}
+
+std::filesystem::path FirecrackerVmm::vsockPath(const VmmPlace& place) const {
+    return devicePaths(place).vsock;
 }
 
 GuestState FirecrackerVmm::query(const VmmPlace& place, std::chrono::milliseconds timeout) const {
@@ -257,6 +307,11 @@ void FirecrackerVmm::cleanUp(const VmmPlace& place) {
     MERGEN_FAILPOINT("vmm.firecracker.clean_up");
     removeTree(place.controlSocket);
     removeTree(configurationFile(place));
+    removeTree(metadataFile(place));
+    const firecracker::DevicePaths paths = devicePaths(place);
+    removeTree(paths.metrics);
+    // With those that host programs made for ports on which they hear the guest.
+    removeSockets(paths.vsock);
 }
 
 }  // namespace mergen::vmm

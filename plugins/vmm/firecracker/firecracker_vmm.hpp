@@ -36,7 +36,7 @@ public:
     void stop() noexcept override {}
     [[nodiscard]] Health health() const override;
 
-    [[nodiscard]] VmmTraits traits() const noexcept override { return {.pause = true}; }
+    [[nodiscard]] VmmTraits traits() const noexcept override { return {.pause = true, .adjust = true}; }
     [[nodiscard]] VmmFitness fitness() const override;
     [[nodiscard]] std::string exitMeaning(const ExitStatus& exit) const override;
     void check(const GuestSpec& guest) const override;
@@ -51,6 +51,11 @@ public:
     /// Throw FailedPrecondition if the guest has not run yet.
     void pause(const VmmPlace& place, std::chrono::milliseconds timeout) override;
     void resume(const VmmPlace& place, std::chrono::milliseconds timeout) override;
+    void adjust(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout) override;
+    /// Firecracker writes them into a pipe that nobody reads otherwise: when it is full, lines are lost. Throws
+    /// Conflict while another call reads it.
+    [[nodiscard]] std::string metrics(const VmmPlace& place, std::chrono::milliseconds timeout) override;
+    [[nodiscard]] std::filesystem::path vsockPath(const VmmPlace& place) const override;
     void cleanUp(const VmmPlace& place) override;
 
 private:

@@ -126,6 +126,20 @@ void FakeService::resume(const std::string& id) {
     need(id).state = engine::VmState::Running;
 }
 
+void FakeService::change(const std::string& id, const engine::ChangeRequest& request) {
+    const std::lock_guard lock(state_->mutex);
+    enter("change " + id);
+    static_cast<void>(need(id));
+    state_->changeAsked = request;
+}
+
+std::string FakeService::metrics(const std::string& id) const {
+    const std::lock_guard lock(state_->mutex);
+    enter("metrics " + id);
+    static_cast<void>(need(id));
+    return R"({"vmm":{"panic_count":0}})";
+}
+
 void FakeService::remove(const std::string& id, bool retainData) {
     const std::lock_guard lock(state_->mutex);
     enter("delete " + id + (retainData ? " retain" : ""));
