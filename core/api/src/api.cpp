@@ -64,7 +64,7 @@ const std::vector<Route>& Api::routes() {
         {"POST", "/v1/vms", true, {}, Names::HostFiles, &Api::create},
         {"GET", "/v1/vms", false, {}, Names::Vm, &Api::list},
         {"GET", "/v1/vms/{id}", false, {}, Names::Vm, &Api::get},
-        {"PATCH", "/v1/vms/{id}", true, {}, Names::HostFiles, &Api::changeVm},
+        {"PATCH", "/v1/vms/{id}", true, {}, Names::Vm, &Api::changeVm},
         {"DELETE", "/v1/vms/{id}", false, {"retainData"}, Names::Vm, &Api::remove},
         {"POST", "/v1/vms/{id}/start", false, {}, Names::Vm, &Api::start},
         {"POST", "/v1/vms/{id}/stop", false, {}, Names::Vm, &Api::stop},
