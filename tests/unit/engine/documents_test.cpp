@@ -153,7 +153,10 @@ TEST(Documents, VmConfigIsWhatFirecrackerReads) {
     EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("kernel_image_path"), "/d/web/kernel");
     EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("initrd_path"), "/d/web/initrd") << "its own copy";
     EXPECT_EQ(whole->getObject("machine-config")->getValue<int>("vcpu_count"), 2);
-    EXPECT_FALSE(whole->getObject("machine-config")->getValue<bool>("smt"));
+    EXPECT_TRUE(whole->getObject("machine-config")->getValue<bool>("smt"));
+    EXPECT_EQ(whole->getObject("vsock")->getValue<std::string>("uds_path"),
+              "/r/0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d/vsock.sock");
+    EXPECT_TRUE(whole->getArray("drives")->getObject(0)->getValue<bool>("is_read_only"));
     const auto drives = whole->getArray("drives");
     ASSERT_EQ(drives->size(), 2U);
     EXPECT_EQ(drives->getObject(0)->getValue<std::string>("drive_id"), "rootfs");
