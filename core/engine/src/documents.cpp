@@ -7,6 +7,7 @@
 #include <mergen/base/guest.hpp>
 #include <mergen/base/json.hpp>
 #include <mergen/base/text.hpp>
+#include <mergen/engine/guest_document.hpp>
 #include <mergen/sdk/error.hpp>
 
 namespace mergen::engine {
@@ -95,6 +96,14 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     }
     meta->set("vcpu", vm.vcpus);
     meta->set("memMiB", vm.memory.count);
+    if (!vm.drives.empty()) meta->set("drives", drivesDocument(vm.drives));
+    if (!vm.nics.empty()) meta->set("networkInterfaces", nicsDocument(vm.nics));
+    meta->set("machineConfig", machineDocument(vm.options));
+    if (vm.options.vsock) meta->set("vsock", vsockDocument(*vm.options.vsock));
+    if (vm.options.balloon) meta->set("balloon", balloonDocument(*vm.options.balloon));
+    if (vm.options.entropy) meta->set("entropy", entropyDocument(*vm.options.entropy));
+    if (vm.options.mmds) meta->set("mmds", mmdsDocument(*vm.options.mmds, /*content=*/true));
+    meta->set("metrics", vm.options.metrics);
     meta->set("ports", portArray(vm.ports));
     meta->set("httpPort", static_cast<int>(vm.httpPort));
     meta->set("autoStart", vm.autoStart);
@@ -266,6 +275,22 @@ NetworkSpec networkSpec(const EngineConfig& config, const VmRecord& record) {
                        .ports = record.ports};
 }
 
+namespace {
+
+/// The disk of that id, with what was asked of it.
+DiskSpec diskOf(const VmRecord& record, const std::string& id, const std::filesystem::path& file) {
+    DiskSpec disk{.id = id, .file = file};
+    const auto asked = std::ranges::find(record.drives, id, &DriveRequest::id);
+    if (asked == record.drives.end()) return disk;
+    disk.readOnly = asked->readOnly;
+    disk.cache = asked->cache;
+    disk.engine = asked->engine;
+    disk.limit = asked->limit;
+    return disk;
+}
+
+}  // namespace
+
 GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap) {
     const VmPaths paths = pathsOf(config, record.id, record.uuid);
     GuestSpec guest;
@@ -274,15 +299,26 @@ GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap
     guest.kernel = paths.dataDir / "kernel";
     if (record.initrd) guest.initrd = paths.dataDir / "initrd";
     guest.bootArguments = bootArguments(config, record);
-    guest.disks.push_back(
-        DiskSpec{.id = "rootfs", .file = paths.dataDir / "rootfs.ext4", .readOnly = false, .root = true});
-    if (record.dataDisk) {
-        guest.disks.push_back(DiskSpec{.id = "data", .file = *record.dataDisk, .readOnly = false, .root = false});
-    }
+    guest.smt = record.options.smt;
+    guest.hugePages = record.options.hugePages;
+    guest.cpuTemplate = record.options.cpuTemplate;
+    guest.disks.push_back(diskOf(record, rootDriveId, paths.dataDir / "rootfs.ext4"));
+    guest.disks.back().root = true;
+    if (record.dataDisk) guest.disks.push_back(diskOf(record, dataDriveId, *record.dataDisk));
     if (tap) {
-        guest.nics.push_back(NicSpec{
-            .id = "eth0", .tap = IfName::parse(record.tap), .mac = record.mac, .mtu = config.guestSettings.mtu});
+        const NicRequest asked = record.nics.empty() ? NicRequest{} : record.nics.front();
+        guest.nics.push_back(NicSpec{.id = "eth0",
+                                     .tap = IfName::parse(record.tap),
+                                     .mac = record.mac,
+                                     .mtu = config.guestSettings.mtu,
+                                     .receive = asked.receive,
+                                     .transmit = asked.transmit});
     }
+    guest.vsock = record.options.vsock;
+    guest.balloon = record.options.balloon;
+    guest.entropy = record.options.entropy;
+    guest.mmds = record.options.mmds;
+    guest.metrics = record.options.metrics;
     return guest;
 }
 
@@ -292,7 +328,10 @@ VmmPlace vmmPlace(const EngineConfig& config, const VmRecord& record) {
 }
 
 std::string vmConfigDocument(const EngineConfig& config, const VmRecord& record, bool tap) {
-    return json::render(*firecracker::configuration(guestSpec(config, record, tap)), 2);
+    return json::render(
+        *firecracker::configuration(guestSpec(config, record, tap),
+                                    firecracker::devicePaths(pathsOf(config, record.id, record.uuid).runDir)),
+        2);
 }
 
 Record toDocuments(const EngineConfig& config, const VmRecord& record) {
@@ -346,6 +385,13 @@ VmRecord fromDocuments(const Record& documents) {
     }
     vm.vcpus = static_cast<unsigned>(meta.requiredInteger("vcpu", 1, 1024));
     vm.memory = MiB{static_cast<std::uint64_t>(meta.requiredInteger("memMiB", 1, 1 << 30))};
+    vm.drives = readDrives(meta);
+    vm.nics = readNics(meta);
+    if (const auto machine = meta.object("machineConfig")) {
+        json::Reader reader(*machine, "machineConfig");
+        readMachine(reader, vm.options);
+    }
+    readDevices(meta, vm.options);
     meta.objects("ports", 65536, [&](json::Reader& port) {
         PortBinding binding;
         binding.guest = static_cast<std::uint16_t>(port.requiredInteger("guest", 1, 65535));

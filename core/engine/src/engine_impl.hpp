@@ -20,7 +20,7 @@
 namespace mergen::engine {
 
 /// The engine's parts in one place. engine.cpp has how an operation runs and what is asked from outside, create.cpp
-/// what a create looks at and claims, lifecycle.cpp the steps of every operation, reconcile.cpp what happens after a
+/// what a create looks at and claims, change.cpp what can be changed of a VM, lifecycle.cpp the steps of every operation, reconcile.cpp what happens after a
 /// restart of the server and after the end of a VMM, views.cpp what is said of it all.
 class Engine::Impl final : public ExitListener {
 public:
@@ -34,6 +34,10 @@ public:
 
     // create.cpp
     Created create(const CreateRequest& request);
+
+    // change.cpp
+    VmView change(const std::string& id, const ChangeRequest& request);
+    [[nodiscard]] std::string metrics(const std::string& id) const;
 
     // engine.cpp
     bool drain(std::chrono::milliseconds limit);
@@ -114,6 +118,11 @@ private:
     void adoptDisks(const VmRecord& record);
     /// The same before a start, as another file may lie there by now. The disk's owner until now.
     DiskOwner claimDataDisk(const VmRecord& record);
+
+    // change.cpp
+    void changeVm(Operation& op, const ChangeRequest& request);
+    /// Brings the guest, if there is one, to what its record says.
+    void adjustGuest(const VmRecord& record);
 
     // views.cpp
     [[nodiscard]] ComponentHealth vmmHealth(const std::string& name, ComponentHealth found) const;

@@ -218,6 +218,10 @@ void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
     const NetworkSpec network = networkSpec(config_, record);
     tellRestarts(op.vm(), process);
     if (!record.operation.empty()) op.note("note", "the server ended during '" + record.operation + "'");
+    if (record.operation == "change" && process.pid != 0) {
+        // The record has the values from before: what was changed of the guest is taken back, while the intent stands.
+        op.attempt("adjust", [&] { adjustGuest(record); });
+    }
     op.step("adopt", [&] {
         const bool waits = process.pid == 0;
         std::optional<GuestState> guest;

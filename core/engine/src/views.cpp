@@ -29,6 +29,11 @@ VmView Engine::Impl::view(const Vm& vm) const {
     view.dataDisk = record.dataDisk;
     view.vcpus = record.vcpus;
     view.memory = record.memory;
+    view.drives = record.drives;
+    view.nics = record.nics;
+    view.options = record.options;
+    if (const VmmBackend* vmm = findVmm(record); vmm != nullptr && record.options.vsock)
+        view.vsock = vmm->vsockPath(vmmPlace(config_, record));
     view.ports = record.ports;
     view.httpPort = record.httpPort;
     view.autoStart = record.autoStart;

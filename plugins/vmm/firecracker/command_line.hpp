@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <mergen/base/guest.hpp>
 #include <mergen/sdk/supervisor.hpp>
 #include <mergen/sdk/types.hpp>
 #include <mergen/sdk/vmm.hpp>
@@ -29,6 +30,11 @@ void checkGuest(const GuestSpec& guest);
 
 /// The file in the run directory from which an unattended Firecracker without a jail configures itself.
 [[nodiscard]] std::filesystem::path configurationFile(const VmmPlace& place);
+
+/// The file beside it with the content of the metadata service.
+[[nodiscard]] std::filesystem::path metadataFile(const VmmPlace& place);
+/// The vsock's socket and the pipe of the metrics, without a jail.
+[[nodiscard]] firecracker::DevicePaths devicePaths(const VmmPlace& place);
 
 /// The whole plan without a jailer. `program`: absolute. `groups`: those that may open the devices that it needs, where
 /// not everybody may. Throws as checkGuest(), and InvalidArgument for a control socket whose path is too long or not

@@ -17,9 +17,11 @@
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/failpoint.hpp>
 
+#include "adjustments.hpp"
 #include "api_client.hpp"
 #include "command_line.hpp"
 #include "kernel_image.hpp"
+#include "metrics_pipe.hpp"
 
 namespace mergen::vmm {
 namespace {
@@ -50,19 +52,20 @@ void wake(ApiClient& api) {
     api.patch("/vm", *single("state", "Resumed"));
 }
 
-[[noreturn]] void cannot(std::string_view what) {
-    throw Error(ErrorKind::FailedPrecondition, "cannot " + std::string(what) + " a guest that is not started");
+/// `socket`, and what lies beside it as `socket`_<port>.
+void removeSockets(const std::filesystem::path& socket) {
+    const std::string name = socket.filename().string();
+    std::error_code none;  // no folder, nothing to remove
+    std::vector<std::filesystem::path> found;
+    for (const auto& entry : std::filesystem::directory_iterator(socket.parent_path(), none)) {
+        const std::string each = entry.path().filename().string();
+        if (each == name || each.starts_with(name + "_")) found.push_back(entry.path());
+    }
+    for (const std::filesystem::path& each : found) removeTree(each);
 }
 
-/// What this version cannot give a guest, before a call that it would refuse in words of its own.
-void requireFeatures(const FirecrackerVersion& version, const GuestSpec& guest) {
-    requireVersion(version, oldestVersion, "Mergen", "");
-    checkKernel(guest.kernel, version);
-    for (std::size_t i = 0; i < guest.nics.size(); ++i) {
-        if (firecracker::networkInterface(guest.nics[i])->has("mtu"))
-            requireVersion(version, firstWithMtu, "an MTU of a network interface",
-                           "nics[" + std::to_string(i) + "].mtu");
-    }
+[[noreturn]] void cannot(std::string_view what) {
+    throw Error(ErrorKind::FailedPrecondition, "cannot " + std::string(what) + " a guest that is not started");
 }
 
 }  // namespace
@@ -179,12 +182,20 @@ std::pair<std::filesystem::path, Jailing> FirecrackerVmm::programToStart() const
 }
 
 void FirecrackerVmm::writeConfiguration(const VmmPlace& place, const GuestSpec& guest) const {
-    const std::string text = json::render(*firecracker::configuration(seen(place, guest)), 2);
-    if (jails_->find(place.owner.vm).empty()) {
-        writeFileAtomically(configurationFile(place), text, configurationMode, place.credentials);
-    } else {
-        jails_->writeConfiguration(place.owner.vm, text, place.credentials);
+    const std::string text = json::render(*firecracker::configuration(seen(place, guest), seenPaths(place)), 2);
+    const Uuid& vm = place.owner.vm;
+    if (!jails_->find(vm).empty()) {
+        jails_->write(vm, jailed::configuration, text, place.credentials);
+        if (guest.mmds) jails_->write(vm, jailed::metadata, guest.mmds->content, place.credentials);
+        return;
     }
+    writeFileAtomically(configurationFile(place), text, configurationMode, place.credentials);
+    if (guest.mmds) writeFileAtomically(metadataFile(place), guest.mmds->content, configurationMode, place.credentials);
+}
+
+firecracker::DevicePaths FirecrackerVmm::seenPaths(const VmmPlace& place) const {
+    if (jails_->find(place.owner.vm).empty()) return devicePaths(place);
+    return {.vsock = jailed::vsock, .metrics = jailed::metrics};
 }
 
 GuestSpec FirecrackerVmm::seen(const VmmPlace& place, const GuestSpec& guest) const {
@@ -230,6 +241,7 @@ std::string FirecrackerVmm::exitMeaning(const ExitStatus& exit) const {
 
 void FirecrackerVmm::check(const GuestSpec& guest) const {
     checkGuest(guest);
+    if (version_) requireFeatures(*version_, guest);
     checkKernel(guest.kernel, version_);
 }
 
@@ -321,13 +333,55 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
 }
 
 void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked) {
-    requireFeatures(api.version(), asked);
+    const FirecrackerVersion version = api.version();
+    requireFeatures(version, asked);
+    checkKernel(asked.kernel, version);
     writeConfiguration(place, asked);
     const GuestSpec guest = seen(place, asked);
+    const firecracker::DevicePaths paths = seenPaths(place);
+    if (guest.metrics) {
+        // A jail has it already.
+        if (jails_->find(place.owner.vm).empty()) makeMetricsPipe(paths.metrics, place.credentials);
+        api.put("/metrics", *firecracker::metrics(paths));
+    }
     api.put("/machine-config", *firecracker::machineConfig(guest));
     api.put("/boot-source", *firecracker::bootSource(guest));
     for (const DiskSpec& disk : rootFirst(guest.disks)) api.put("/drives/" + disk.id, *firecracker::drive(disk));
     for (const NicSpec& nic : guest.nics) api.put("/network-interfaces/" + nic.id, *firecracker::networkInterface(nic));
+    if (guest.vsock) api.put("/vsock", *firecracker::vsock(*guest.vsock, paths));
+    if (guest.balloon) api.put("/balloon", *firecracker::balloon(*guest.balloon));
+    if (guest.entropy) api.put("/entropy", *firecracker::entropy(*guest.entropy));
+    if (guest.mmds) {
+        api.put("/mmds/config", *firecracker::mmdsConfig(guest));
+        api.put("/mmds", *json::parseObject(guest.mmds->content));
+    }
+}
+
+void FirecrackerVmm::adjust(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout) {
+    ApiClient api = connectTo(place, timeout);
+    if (api.state() == GuestState::NotStarted) cannot("change");
+    const Poco::JSON::Object::Ptr present = api.get("/vm/config");
+    MERGEN_FAILPOINT("vmm.firecracker.adjust.before");
+    for (const Adjustment& change : adjustments(*present, seen(place, guest))) api.patch(change.path, *change.body);
+    // Put anew in any case: no guest is interrupted by that.
+    if (guest.mmds) api.put("/mmds", *json::parseObject(guest.mmds->content));
+    writeConfiguration(place, guest);  // what a restart without the server begins with
+}
+
+std::string FirecrackerVmm::metrics(const VmmPlace& place, std::chrono::milliseconds timeout) {
+    const SteadyTime deadline = after(timeout);
+    const auto ofJail = jails_->files(place.owner.vm);
+    MetricsPipe pipe(ofJail ? inFolder(*ofJail, jailed::metrics) : devicePaths(place).metrics);
+    pipe.empty();
+    ApiClient api = connectTo(place, timeout);
+    if (api.state() == GuestState::NotStarted) cannot("measure");
+    api.put("/actions", *single("action_type", "FlushMetrics"));
+    return pipe.line(deadline);
+}
+
+std::filesystem::path FirecrackerVmm::vsockPath(const VmmPlace& place) const {
+    const std::filesystem::path root = jails_->find(place.owner.vm);
+    return root.empty() ? devicePaths(place).vsock : root / std::filesystem::path(jailed::vsock).relative_path();
 }
 
 GuestState FirecrackerVmm::query(const VmmPlace& place, std::chrono::milliseconds timeout) const {
@@ -360,6 +414,11 @@ void FirecrackerVmm::cleanUp(const VmmPlace& place) {
     MERGEN_FAILPOINT("vmm.firecracker.clean_up");
     removeTree(place.controlSocket);
     removeTree(configurationFile(place));
+    removeTree(metadataFile(place));
+    const firecracker::DevicePaths paths = devicePaths(place);
+    removeTree(paths.metrics);
+    // With those that host programs made for ports on which they hear the guest.
+    removeSockets(paths.vsock);
     MERGEN_FAILPOINT("vmm.firecracker.clean_up.files");
     removeJail(place.owner.vm);
 }

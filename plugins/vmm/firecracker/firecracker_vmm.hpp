@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <mergen/base/folder_watches.hpp>
+#include <mergen/base/guest.hpp>
 #include <mergen/base/kvm.hpp>
 #include <mergen/sdk/vmm.hpp>
 
@@ -42,7 +43,7 @@ public:
     void stop() noexcept override {}
     [[nodiscard]] Health health() const override;
 
-    [[nodiscard]] VmmTraits traits() const noexcept override { return {.pause = true}; }
+    [[nodiscard]] VmmTraits traits() const noexcept override { return {.pause = true, .adjust = true}; }
     [[nodiscard]] VmmFitness fitness() const override;
     [[nodiscard]] std::string exitMeaning(const ExitStatus& exit) const override;
     void check(const GuestSpec& guest) const override;
@@ -59,6 +60,11 @@ public:
     /// Throw FailedPrecondition if the guest has not run yet.
     void pause(const VmmPlace& place, std::chrono::milliseconds timeout) override;
     void resume(const VmmPlace& place, std::chrono::milliseconds timeout) override;
+    void adjust(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout) override;
+    /// Firecracker writes them into a pipe that nobody reads otherwise: when it is full, lines are lost. Throws
+    /// Conflict while another call reads it.
+    [[nodiscard]] std::string metrics(const VmmPlace& place, std::chrono::milliseconds timeout) override;
+    [[nodiscard]] std::filesystem::path vsockPath(const VmmPlace& place) const override;
     /// Whatever the settings say now: the VM may have been jailed by another server.
     void cleanUp(const VmmPlace& place) override;
     [[nodiscard]] std::vector<Uuid> list() const override;
@@ -75,6 +81,7 @@ private:
     void writeConfiguration(const VmmPlace& place, const GuestSpec& guest) const;
     /// The guest as the Firecracker in this place sees it.
     [[nodiscard]] GuestSpec seen(const VmmPlace& place, const GuestSpec& guest) const;
+    [[nodiscard]] firecracker::DevicePaths seenPaths(const VmmPlace& place) const;
     [[nodiscard]] LaunchPlan planJailed(const GuestSpec& guest, const VmmPlace& place,
                                         const std::filesystem::path& jailer, const std::filesystem::path& path) const;
     /// Removes what prepare() makes outside of the run directory.

@@ -17,6 +17,8 @@
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/failpoint.hpp>
 
+#include "metrics_pipe.hpp"
+
 namespace mergen::vmm {
 namespace {
 
@@ -172,6 +174,10 @@ GuestSpec seenFromJail(GuestSpec guest) {
     return guest;
 }
 
+fs::path inFolder(const UniqueFd& files, const fs::path& inside) {
+    return fs::path(magicLink(files)) / inside.filename();
+}
+
 // Without links, as mountinfo has it.
 JailYard::JailYard(fs::path dataRoot) : dataRoot_(fs::canonical(dataRoot)), base_(dataRoot_ / baseName) {}
 
@@ -208,6 +214,7 @@ void JailYard::make(const std::string& program, const GuestSpec& guest, const Vm
         bringIn(field, file, files, name, writable, isBelow(dataRoot_, fs::weakly_canonical(file)), user);
         MERGEN_FAILPOINT("vmm.firecracker.jail.file");
     });
+    if (guest.metrics) makeMetricsPipe(inFolder(files, jailed::metrics), user);
     // The VM's group may pass through; what is in it stays under our names.
     give(files, ::geteuid(), user.gid, 0710, root / filesFolder);
     const UniqueFd run = makeAndEnter(rootFd, "run", root / "run");
@@ -216,13 +223,17 @@ void JailYard::make(const std::string& program, const GuestSpec& guest, const Vm
     MERGEN_FAILPOINT("vmm.firecracker.jail.made");
 }
 
-void JailYard::writeConfiguration(const Uuid& vm, std::string_view text, const Credentials& owner) const {
-    const fs::path configuration = jailed::configuration;
+std::optional<UniqueFd> JailYard::files(const Uuid& vm) const {
     const fs::path root = find(vm);
-    if (root.empty()) throw Error(ErrorKind::NotFound, "VM " + vm.str() + " has no jail");
+    if (root.empty()) return std::nullopt;
     const UniqueFd ofVm = openFile(root.parent_path(), O_RDONLY | O_DIRECTORY);
-    const UniqueFd files = enterOwn(ofVm, (fs::path("root") / filesFolder).string(), root / filesFolder);
-    writeFileAtomically(fs::path(magicLink(files)) / configuration.filename(), text, 0400, owner);
+    return enterOwn(ofVm, (fs::path("root") / filesFolder).string(), root / filesFolder);
+}
+
+void JailYard::write(const Uuid& vm, const fs::path& inside, std::string_view text, const Credentials& owner) const {
+    const std::optional<UniqueFd> folder = files(vm);
+    if (!folder) throw Error(ErrorKind::NotFound, "VM " + vm.str() + " has no jail");
+    writeFileAtomically(inFolder(*folder, inside), text, 0400, owner);
 }
 
 void JailYard::remove(const Uuid& vm) const {

@@ -2,10 +2,12 @@
 
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include <mergen/base/fd.hpp>
 #include <mergen/sdk/types.hpp>
 #include <mergen/sdk/vmm.hpp>
 
@@ -22,11 +24,17 @@ namespace mergen::vmm {
 /// Names within the jail, as Firecracker is told them.
 namespace jailed {
 inline constexpr auto socket = "/run/firecracker.socket";
+inline constexpr auto vsock = "/run/vsock.sock";
 inline constexpr auto configuration = "/vm/firecracker.json";
+inline constexpr auto metadata = "/vm/metadata.json";
+inline constexpr auto metrics = "/vm/metrics.fifo";
 }  // namespace jailed
 
 /// The guest as a jailed Firecracker is told of it: the same, with the paths of its files as they are in the jail.
 [[nodiscard]] GuestSpec seenFromJail(GuestSpec guest);
+
+/// The host's path of a file of "/vm", named as within the jail, by the open folder.
+[[nodiscard]] std::filesystem::path inFolder(const UniqueFd& files, const std::filesystem::path& inside);
 
 /// The jails of one server. Holds nothing but paths. Threads: any, for different VMs.
 ///
@@ -48,9 +56,14 @@ public:
     /// regular file, or a writable disk does not belong to the VM's user. After a throw remove() clears what there is.
     void make(const std::string& program, const GuestSpec& guest, const VmmPlace& place) const;
 
-    /// Writes jailed::configuration, for the VM's user to read, also while the VM runs. Its jail's root belongs to that
-    /// user, who may have put something else at the place of our folder: PermissionDenied then, and nothing is written.
-    void writeConfiguration(const Uuid& vm, std::string_view text, const Credentials& owner) const;
+    /// The folder "/vm" of the jail, or nothing if the VM has none. The jail's root belongs to the VM's user, who may
+    /// have put something else at the place of our folder: PermissionDenied then.
+    [[nodiscard]] std::optional<UniqueFd> files(const Uuid& vm) const;
+
+    /// Writes a file of "/vm", named as within the jail, for the VM's user to read, also while the VM runs. Throws as
+    /// files(), and NotFound without a jail; nothing is written then.
+    void write(const Uuid& vm, const std::filesystem::path& inside, std::string_view text,
+               const Credentials& owner) const;
 
     /// Unmounts what is mounted in the VM's jails, and removes them. If something stays mounted the tree is left alone,
     /// for it may be a disk: FailedPrecondition. Does nothing if there is none.

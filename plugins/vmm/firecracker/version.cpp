@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include <mergen/base/guest.hpp>
 #include <mergen/sdk/error.hpp>
 
 namespace mergen::vmm {
@@ -36,6 +37,21 @@ void requireVersion(const FirecrackerVersion& running, const FirecrackerVersion&
     const Error error(ErrorKind::NotSupported, what + " needs Firecracker >= " + std::to_string(needed.major) + "." +
                                                    std::to_string(needed.minor) + "; this is " + running.str());
     throw field.empty() ? error : error.about(field);
+}
+
+void requireFeatures(const FirecrackerVersion& version, const GuestSpec& guest) {
+    requireVersion(version, oldestVersion, "Mergen", "");
+    for (std::size_t i = 0; i < guest.nics.size(); ++i) {
+        if (firecracker::networkInterface(guest.nics[i])->has("mtu"))
+            requireVersion(version, firstWithMtu, "an MTU of a network interface",
+                           "nics[" + std::to_string(i) + "].mtu");
+    }
+    if (guest.hugePages != HugePages::None)
+        requireVersion(version, firstWithHugePages, "memory in huge pages", "hugePages");
+    if (guest.entropy) requireVersion(version, firstWithEntropy, "an entropy device", "entropy");
+    if (guest.mmds) requireVersion(version, firstWithMmds2, "version 2 of the metadata service", "mmds");
+    if (guest.mmds && guest.mmds->imdsCompatible)
+        requireVersion(version, firstWithImdsCompat, "EC2's way of answering", "mmds.imdsCompatible");
 }
 
 }  // namespace mergen::vmm

@@ -52,6 +52,49 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
   "autoStart": true,
   "restartPolicy": "on-failure",
   "maxRestarts": 5,
+  "machineConfig": {
+    "vcpuCount": 2,
+    "memSizeMib": 256,
+    "smt": false,
+    "hugePages": "2M",
+    "cpuTemplate": "None"
+  },
+  "drives": [
+    {
+      "driveId": "rootfs",
+      "isRootDevice": true,
+      "isReadOnly": true,
+      "cacheType": "Writeback",
+      "ioEngine": "Async",
+      "rateLimiter": {
+        "bandwidth": {
+          "size": 1000,
+          "oneTimeBurst": 10,
+          "refillTime": 100
+        }
+      }
+    }
+  ],
+  "networkInterfaces": [
+    {
+      "ifaceId": "eth0"
+    }
+  ],
+  "vsock": {
+    "guestCid": 7,
+    "udsPath": "/run/firecracker/web/vsock.sock"
+  },
+  "balloon": {
+    "amountMib": 64,
+    "deflateOnOom": true,
+    "statsPollingIntervalS": 0
+  },
+  "entropy": {},
+  "mmds": {
+    "ipv4Address": "169.254.169.254",
+    "imdsCompat": false
+  },
+  "metrics": true,
   "systemd": {
     "available": false,
     "unit": "fc@web.service",
@@ -109,7 +152,7 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
 
 TEST(ApiViews, WhatAVmDoesNotHaveIsNullOrEmptyAndNeverMissing) {
     const auto body = summaryOf(engine::VmView{}, "fc");
-    for (const char* member : {"failure", "lastExit", "lastEnd", "operation", "dataDisk"})
+    for (const char* member : {"failure", "lastExit", "lastEnd", "operation", "dataDisk", "vsock", "balloon", "entropy", "mmds"})
         EXPECT_TRUE(body->isNull(member)) << member;
     EXPECT_EQ(json::render(*body->getObject("metadata")), "{}");
     EXPECT_EQ(json::render(*body->getObject("tags")), "{}");

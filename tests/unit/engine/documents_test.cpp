@@ -45,6 +45,19 @@ VmRecord sample() {
     vm.restartPolicy = RestartPolicy::OnFailure;
     vm.maxRestarts = 5;
     vm.restarts = 2;
+    const RateLimiter limit{.bandwidth = TokenBucket{1000, 10, std::chrono::milliseconds(100)},
+                            .operations = TokenBucket{5, 0, std::chrono::milliseconds(1)}};
+    vm.drives = {{.id = "rootfs", .path = {}, .readOnly = true, .limit = limit},
+                 {.id = "logs", .path = "/images/logs.ext4", .cache = DiskCache::Unsafe, .engine = IoEngine::Async}};
+    vm.nics = {{.id = "eth0", .receive = limit}, {.id = "eth1", .transmit = limit}};
+    vm.options = {.smt = true,
+                  .hugePages = HugePages::TwoMiB,
+                  .cpuTemplate = "T2",
+                  .vsock = VsockSpec{7},
+                  .balloon = BalloonSpec{MiB{16}, true, std::chrono::seconds(2)},
+                  .entropy = EntropySpec{limit},
+                  .mmds = MmdsSpec{Ipv4Address::parse("169.254.1.2"), true, R"({"a":[1,"x"]})"},
+                  .metrics = true};
     return vm;
 }
 
@@ -69,6 +82,9 @@ TEST(Documents, RecordReadsBackAsItWasWritten) {
     EXPECT_EQ(after.dataDisk, before.dataDisk);
     EXPECT_EQ(after.dataDiskOwner, before.dataDiskOwner);
     EXPECT_EQ(after.bootArguments, before.bootArguments);
+    EXPECT_EQ(after.drives, before.drives);
+    EXPECT_EQ(after.nics, before.nics);
+    EXPECT_EQ(after.options, before.options);
     EXPECT_EQ(after.extraEnv, before.extraEnv);
     EXPECT_EQ(after.metadata, before.metadata);
     EXPECT_EQ(after.guest, before.guest);
@@ -137,7 +153,10 @@ TEST(Documents, VmConfigIsWhatFirecrackerReads) {
     EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("kernel_image_path"), "/d/web/kernel");
     EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("initrd_path"), "/d/web/initrd") << "its own copy";
     EXPECT_EQ(whole->getObject("machine-config")->getValue<int>("vcpu_count"), 2);
-    EXPECT_FALSE(whole->getObject("machine-config")->getValue<bool>("smt"));
+    EXPECT_TRUE(whole->getObject("machine-config")->getValue<bool>("smt"));
+    EXPECT_EQ(whole->getObject("vsock")->getValue<std::string>("uds_path"),
+              "/r/0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d/vsock.sock");
+    EXPECT_TRUE(whole->getArray("drives")->getObject(0)->getValue<bool>("is_read_only"));
     const auto drives = whole->getArray("drives");
     ASSERT_EQ(drives->size(), 2U);
     EXPECT_EQ(drives->getObject(0)->getValue<std::string>("drive_id"), "rootfs");

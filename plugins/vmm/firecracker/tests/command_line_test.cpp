@@ -172,6 +172,29 @@ TEST(FirecrackerVersionTest, WhatIsNewerThanTheProgramIsRefusedWithTheVersionTha
     }
 }
 
+TEST(FirecrackerVersionTest, DevicesThatAVersionLacksAreRefusedByTheirMember) {
+    const auto expectRefused = [](const GuestSpec& spec, const FirecrackerVersion& version, const std::string& field) {
+        try {
+            requireFeatures(version, spec);
+            ADD_FAILURE() << version.str() << " gives " << field;
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+            EXPECT_EQ(error.field(), field);
+        }
+        EXPECT_NO_THROW(requireFeatures({1, 17, 0}, spec));
+    };
+    GuestSpec spec = guest();
+    EXPECT_NO_THROW(requireFeatures({1, 0, 0}, spec));
+    spec.mmds = MmdsSpec{};
+    expectRefused(spec, {1, 0, 9}, "mmds");
+    spec.mmds->imdsCompatible = true;
+    expectRefused(spec, {1, 12, 0}, "mmds.imdsCompatible");
+    spec.entropy = EntropySpec{};
+    expectRefused(spec, {1, 3, 0}, "entropy");
+    spec.hugePages = HugePages::TwoMiB;
+    expectRefused(spec, {1, 6, 0}, "hugePages");
+}
+
 TEST(FirecrackerExit, EveryCodeOfItsOwnHasAMeaning) {
     for (const int code : {1, 2, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157})
         EXPECT_NE(exitMeaning({.signalled = false, .code = code}), "") << code;

@@ -186,10 +186,10 @@ TEST_F(Jails, AReadOnlyFileOfSomebodyElsesIsCopied) {
 }
 
 TEST_F(Jails, TheConfigurationIsTheVmUsersToReadAndGoesNowhereElse) {
-    EXPECT_THROW(yard_.writeConfiguration(vm_, "{}", user), Error) << "there is no jail";
+    EXPECT_THROW(yard_.write(vm_, jailed::configuration, "{}", user), Error) << "there is no jail";
     make();
     for (const char* const text : {"{}", "{\"a\": 1}"}) {
-        yard_.writeConfiguration(vm_, text, user);
+        yard_.write(vm_, jailed::configuration, text, user);
         EXPECT_EQ(readFile(root_ / "vm/firecracker.json", 100), text);
     }
     EXPECT_EQ(statusOf(root_ / "vm/firecracker.json").st_uid, user.uid);
@@ -200,12 +200,12 @@ TEST_F(Jails, TheConfigurationIsTheVmUsersToReadAndGoesNowhereElse) {
     const fs::path victim = host_.root() / "victim";
     makeDirectories(victim, 0755);
     fs::create_directory_symlink(victim, root_ / "vm");
-    EXPECT_THROW(yard_.writeConfiguration(vm_, "{}", user), Error);
+    EXPECT_THROW(yard_.write(vm_, jailed::configuration, "{}", user), Error);
     EXPECT_THAT(listDirectory(victim), IsEmpty());
     fs::remove(root_ / "vm");
     makeDirectories(root_ / "vm", 0755);
     ASSERT_EQ(::chown((root_ / "vm").c_str(), user.uid, user.gid), 0);
-    EXPECT_THROW(yard_.writeConfiguration(vm_, "{}", user), Error);
+    EXPECT_THROW(yard_.write(vm_, jailed::configuration, "{}", user), Error);
     EXPECT_THAT(listDirectory(root_ / "vm"), IsEmpty());
     yard_.remove(vm_);
 }

@@ -118,6 +118,24 @@ struct CreateRequest {
     std::string hooks;     ///< text of a JSON object; empty: none
 };
 
+/// What is to be changed of a VM; what is absent stays.
+struct ChangeRequest {
+    struct Drive {
+        std::string id;
+        std::optional<std::filesystem::path> path;
+        std::optional<RateLimiter> limit;
+    };
+    struct Nic {
+        std::string id;
+        std::optional<RateLimiter> receive, transmit;
+    };
+    std::vector<Drive> drives;
+    std::vector<Nic> nics;
+    std::optional<MiB> balloonAmount;
+    std::optional<std::chrono::seconds> balloonStatsInterval;
+    std::optional<std::string> mmdsContent;  ///< text of a JSON object, in place of the former one
+};
+
 /// The places of a VM on the host (L22).
 struct VmPaths {
     std::filesystem::path configDir, vmConfig, meta, hooks, env, runDir, socket, lock, dataDir, logsDir;
@@ -150,6 +168,10 @@ struct VmView {
     std::optional<std::filesystem::path> initrd, dataDisk;
     unsigned vcpus = 0;
     MiB memory{};
+    std::vector<DriveRequest> drives;  ///< as asked for
+    std::vector<NicRequest> nics;      ///< as asked for
+    GuestOptions options;
+    std::filesystem::path vsock;  ///< where the host reaches the guest's vsock; empty: it has none
     std::vector<PortBinding> ports;
     std::uint16_t httpPort = 0;
     bool autoStart = false;
@@ -174,7 +196,7 @@ struct Event {
     std::uint64_t sequence = 0;  ///< grows by one over all VMs of this server process
     SystemTime at{};
     std::string vm;           ///< id
-    std::string operation;    ///< "create", "start", "stop", "pause", "resume", "delete", "recover", "exit", "restart"
+    std::string operation;    ///< "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit", "restart"
     std::string operationId;  ///< the same for all events of one operation
     std::string step;         ///< "" for the operation as a whole
     std::string outcome;      ///< "started", "ok", "failed", "undone", "skipped", "note"
