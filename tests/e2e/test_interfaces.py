@@ -1,8 +1,9 @@
-"""A VM with several network cards: on the fake Firecracker, what that is told and what is on the host; on QEMU, with a
-guest that answers on each of them."""
+"""A VM with several network cards. On Firecracker, the fake one and, where MERGEN_FIRECRACKER_BIN names it, a real one: what
+it is told and what is on the host. On QEMU: a guest that answers on each of them."""
 
 import os
 import subprocess
+import unittest
 
 from harness import CrashTest, MergenTest, ask
 from test_configuration import LIMIT, REAL_LIMIT, Told
@@ -26,6 +27,10 @@ def links(netns=None):
 class ThreeCards(Told):
     def create_three(self):
         return self.create(networkInterfaces=THREE)
+
+    def told_cards(self, vm):
+        """By id: while a guest runs, Firecracker lists its cards in any order. In the guest they are in the one asked for."""
+        return sorted(self.told(vm)["network-interfaces"], key=lambda nic: nic["iface_id"])
 
     def assert_wired(self, vm):
         network = vm.view()["network"]
@@ -59,7 +64,7 @@ class ThreeCards(Told):
         vm = self.create_three()
         vm.start()
         cards = vm.view()["network"]["interfaces"]
-        told = self.told(vm)["network-interfaces"]
+        told = self.told_cards(vm)
         self.assertEqual([(nic["iface_id"], nic["host_dev_name"], nic["guest_mac"].lower()) for nic in told],
                          [(card["ifaceId"], card["tapName"], card["mac"]) for card in cards])
         self.assertEqual([nic["rx_rate_limiter"] for nic in told], [None, REAL_LIMIT, None])
@@ -90,7 +95,7 @@ class ThreeCards(Told):
         vm = self.create_three()
         vm.start()
         self.assert_status(200, "PATCH", vm.path, {"networkInterfaces": [{"ifaceId": "eth2", "rxRateLimiter": LIMIT}]})
-        told = self.told(vm)["network-interfaces"]
+        told = self.told_cards(vm)
         self.assertEqual([nic["rx_rate_limiter"] for nic in told], [None, REAL_LIMIT, REAL_LIMIT])
         vm.delete()
 
@@ -159,3 +164,13 @@ class Guest(MergenTest):
 
 class GuestOnTapsOfTheHost(Guest):
     settings = {"network.linux": {"topology": "tap"}}
+
+
+class RealProgram(ThreeCards):
+    """The same on a real Firecracker, which opens the taps that are made for it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.program = os.environ.get("MERGEN_FIRECRACKER_BIN")
+        if not cls.program:
+            raise unittest.SkipTest("there is no real Firecracker: set MERGEN_FIRECRACKER_BIN")
