@@ -60,12 +60,22 @@ Text networkBlock(const engine::VmView& vm) {
         port->set("protocol", std::string(toString(binding.protocol)));
         ports->add(port);
     }
+    const auto interfaces = json::arrayText();
+    for (const engine::VmInterface& card : vm.interfaces) {
+        auto interface = json::objectText();
+        interface->set("ifaceId", card.id);
+        interface->set("guestIP", card.guestAddress);
+        interface->set("mac", card.mac);
+        interface->set("tapName", card.tapName);
+        interfaces->add(interface);
+    }
     auto block = json::objectText();
     block->set("guestIP", vm.guestAddress);
     block->set("ports", ports);
     block->set("tapName", vm.tapName);
     block->set("netns", vm.netns);
     block->set("mac", vm.mac);
+    block->set("interfaces", interfaces);
     return block;
 }
 

@@ -21,15 +21,13 @@ void refuseUuid(const RecordId& id) {
         .about("id");
 }
 
-/// Further drives and network cards are not made yet.
+/// Further drives are not made yet.
 void refuseFurther(const CreateRequest& request) {
     for (std::size_t i = 0; i < request.drives.size(); ++i) {
         if (request.drives[i].id == rootDriveId || request.drives[i].id == dataDriveId) continue;
         throw Error(ErrorKind::NotSupported, "a VM has the drives \"rootfs\" and \"data\" only")
             .about("drives[" + std::to_string(i) + "].driveId");
     }
-    if (request.nics.size() > 1)
-        throw Error(ErrorKind::NotSupported, "a VM has one network card only").about("networkInterfaces[1]");
 }
 
 }  // namespace

@@ -6,6 +6,18 @@
 
 namespace mergen::engine {
 
+namespace {
+
+std::vector<VmInterface> interfacesOf(const VmRecord& record) {
+    std::vector<VmInterface> all{{"eth0", record.guest.str(), record.mac.str(), record.tap}};
+    for (const FurtherNic& nic : record.further) {
+        all.push_back({"eth" + std::to_string(all.size()), nic.guest.str(), nic.mac.str(), nic.tap.str()});
+    }
+    return all;
+}
+
+}  // namespace
+
 VmView Engine::Impl::view(const Vm& vm) const {
     VmView view;
     Vm::Restarts restarts;
@@ -40,6 +52,7 @@ VmView Engine::Impl::view(const Vm& vm) const {
     if (record.state != VmState::Corrupt) {
         view.guestAddress = record.guest.str();
         view.mac = record.mac.str();
+        view.interfaces = interfacesOf(record);
         view.bootArguments = bootArguments(config_, record);
     }
     view.tapName = record.tap;

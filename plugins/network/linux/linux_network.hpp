@@ -51,9 +51,13 @@ public:
 
 private:
     void checkSpec(const NetworkSpec& spec) const;
+    /// Throws AlreadyExists if the host has a route to the card's address that is not the VM's own.
+    static void refuseForeignRoute(const OwnerTag& owner, const Card& card, const Topology& shape);
     /// Throws InvalidArgument if the guests' network overlaps the transit addresses that the shape uses.
     void refuseOverlap(const Ipv4Network& guests, const Topology& shape) const;
     void checkNames(const NetworkSpec& spec, const Topology& shape) const;
+    /// Who may send by which link of the host: the VM's cards, and no more.
+    [[nodiscard]] static std::vector<Ruleset::Source> sourcesOf(const NetworkSpec& spec, const Topology& shape);
     /// The shape that the VM's wire has, or is to get.
     [[nodiscard]] const Topology& shapeOf(const NetworkSpec& spec) const;
     /// Makes `ports` the VM's published ports, and brings UDP flows in line with them. A server killed in between

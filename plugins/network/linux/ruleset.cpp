@@ -385,13 +385,17 @@ bool Ruleset::removeIfUnused() {
     return true;
 }
 
-void Ruleset::admit(const OwnerTag& owner, const std::string& link, Ipv4Address guest) {
-    const std::string tag = owner.str();
-    replace(owner, {Set::GuestLinks, Set::GuestSources},
-            {{{Set::GuestLinks, link}, {"", tag}}, {{Set::GuestSources, link + " . " + guest.str()}, {"", tag}}});
+void Ruleset::admit(const OwnerTag& owner, const std::vector<Source>& sources) {
+    const Entry entry{"", owner.str()};
+    Elements wanted;
+    for (const Source& source : sources) {
+        wanted.insert_or_assign(Key{Set::GuestLinks, source.link}, entry);
+        wanted.insert_or_assign(Key{Set::GuestSources, source.link + " . " + source.guest.str()}, entry);
+    }
+    replace(owner, {Set::GuestLinks, Set::GuestSources}, wanted);
 }
 
-bool Ruleset::admitted(const OwnerTag& owner, const std::string& link, Ipv4Address guest) {
+bool Ruleset::admitted(const OwnerTag& owner, const std::vector<Source>& sources) {
     const Entry entry{"", owner.str()};
     const std::lock_guard lock(mutex_);
     refresh();
@@ -399,7 +403,10 @@ bool Ruleset::admitted(const OwnerTag& owner, const std::string& link, Ipv4Addre
         const auto found = elements_.find(key);
         return found != elements_.end() && found->second == entry;
     };
-    return whole_ && has({Set::GuestLinks, link}) && has({Set::GuestSources, link + " . " + guest.str()});
+    return whole_ && std::ranges::all_of(sources, [&](const Source& source) {
+               return has({Set::GuestLinks, source.link}) &&
+                      has({Set::GuestSources, source.link + " . " + source.guest.str()});
+           });
 }
 
 void Ruleset::publish(const OwnerTag& owner, Ipv4Address guest, const std::vector<PortBinding>& ports) {

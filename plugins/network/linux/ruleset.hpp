@@ -48,9 +48,15 @@ public:
     /// Removes the table if no VM has an element in it; whether it is gone.
     bool removeIfUnused();
 
-    /// Lets packets of `guest` in by `link` and no others: what comes by this link is a guest's from then on.
-    void admit(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
-    [[nodiscard]] bool admitted(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
+    /// A link of the host and an address that a guest may use there. A link may have several.
+    struct Source {
+        std::string link;
+        Ipv4Address guest;
+    };
+    /// Lets packets of these sources in by their links and no others: what comes by one of these links is a guest's
+    /// from then on.
+    void admit(const OwnerTag& owner, const std::vector<Source>& sources);
+    [[nodiscard]] bool admitted(const OwnerTag& owner, const std::vector<Source>& sources);
 
     /// Whether one of the owner's published ports is a UDP port.
     [[nodiscard]] bool publishesUdp(const OwnerTag& owner);

@@ -504,7 +504,7 @@ void addDevices(Table& table) {
     card(".hostDevName", "Mergen's to give", R"("ifaceId":"eth0","hostDevName":"tap0")");
     table.members("networkInterfaces[1].ifaceId", "counted in their order",
                   R"("networkInterfaces":[{"ifaceId":"eth0"},{"ifaceId":"eth0"}])");
-    table.members("networkInterfaces", "at most 8", R"("networkInterfaces":[)" + times(9, "{}") + "]");
+    table.members("networkInterfaces", "at most 4", R"("networkInterfaces":[)" + times(5, "{}") + "]");
 
     table.members("vsock.udsPath", "Mergen's to give", R"("vsock":{"udsPath":"/v"})");
     table.members("vsock.guestCid", "from 3 to", R"("vsock":{"guestCid":2})");

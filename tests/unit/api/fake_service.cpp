@@ -45,6 +45,8 @@ engine::VmView sampleVm(const std::string& id) {
     vm.mac = "02:fc:7f:3a:9c:01";
     vm.tapName = "tap-7f3a9c01";
     vm.netns = "mergen-7f3a9c01";
+    vm.interfaces = {{"eth0", "172.30.0.2", "02:fc:7f:3a:9c:01", "tap-7f3a9c01"},
+                     {"eth1", "172.30.0.3", "02:fc:7f:3a:9c:02", "tap1-7f3a9c01"}};
     vm.extraEnv = {{"SECRET", "s3cret"}};
     vm.tags = {{"app", "web"}};
     vm.metadata = R"({"owner":{"team":"a"},"n":1})";

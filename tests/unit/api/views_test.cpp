@@ -123,7 +123,21 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
     ],
     "tapName": "tap-7f3a9c01",
     "netns": "mergen-7f3a9c01",
-    "mac": "02:fc:7f:3a:9c:01"
+    "mac": "02:fc:7f:3a:9c:01",
+    "interfaces": [
+      {
+        "ifaceId": "eth0",
+        "guestIP": "172.30.0.2",
+        "mac": "02:fc:7f:3a:9c:01",
+        "tapName": "tap-7f3a9c01"
+      },
+      {
+        "ifaceId": "eth1",
+        "guestIP": "172.30.0.3",
+        "mac": "02:fc:7f:3a:9c:02",
+        "tapName": "tap1-7f3a9c01"
+      }
+    ]
   },
   "paths": {
     "configDir": "/etc/firecracker/vm.d/web",

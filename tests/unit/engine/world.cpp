@@ -146,7 +146,9 @@ public:
     NetworkTraits traits() const noexcept override { return {.touchesHost = true, .udp = world_.udp}; }
     void checkNames(const NetworkSpec& spec) const override {
         const std::lock_guard lock(world_.mutex_);
-        if (world_.foreignAddresses.contains(spec.guest)) throw Error(ErrorKind::AlreadyExists, "routed elsewhere");
+        const auto isForeign = [&](Ipv4Address address) { return world_.foreignAddresses.contains(address); };
+        if (isForeign(spec.guest) || std::ranges::any_of(spec.further, isForeign, &FurtherNic::guest))
+            throw Error(ErrorKind::AlreadyExists, "routed elsewhere");
     }
     GuestSettings guestSettings() const override { return world_.guestSettings; }
     bool holdPort(Protocol protocol, std::uint16_t port) override {
@@ -379,7 +381,15 @@ std::string World::contradictions(const Engine& engine) const {
         if (fs::exists(vm.paths.runDir) != up) say("the run directory of " + vm.id + " does not fit");
         if (!fs::exists(vm.paths.dataDir / "rootfs.ext4")) say(vm.id + " has no disk");
         if (!records.contains(vm.id)) say(vm.id + " has no record");
-        if (!addresses.insert(vm.guestAddress).second) say("two VMs have " + vm.guestAddress);
+        for (const VmInterface& card : vm.interfaces) {
+            for (const std::string& name : {card.guestAddress, card.mac, card.tapName}) {
+                if (!addresses.insert(name).second) say("two network cards have " + name);
+            }
+        }
+        if (const auto wire = wires.find(uuid);
+            up && wire != wires.end() && wire->second.further.size() + 1 != vm.interfaces.size()) {
+            say("the wire of " + vm.id + " is not that of its network cards");
+        }
         if (runs && process->second.pid != 0 && vm.restartPolicy != RestartPolicy::No && !restartable.contains(uuid)) {
             say("the restart policy of " + vm.id + " does not hold");
         }

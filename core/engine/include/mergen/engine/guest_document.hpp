@@ -15,7 +15,7 @@
 namespace mergen::engine {
 
 inline constexpr std::size_t maxDrives = 8;
-inline constexpr std::size_t maxNics = 8;
+inline constexpr std::size_t maxNics = 4;
 /// Of the metadata service's content as text: it travels to Firecracker in one request, whose body has at most 51200.
 inline constexpr std::size_t maxMmdsBytes = 48U << 10U;
 

@@ -148,6 +148,13 @@ struct ConsoleTail {
     std::optional<std::size_t> lines{};  ///< so many at most, within those bytes
 };
 
+/// A network card of a VM as it stands on the wire.
+struct VmInterface {
+    std::string id;  ///< "eth0"
+    std::string guestAddress, mac, tapName;
+    bool operator==(const VmInterface&) const = default;
+};
+
 /// An operation in progress: who holds the VM.
 struct Holder {
     std::string operation;    ///< "start"
@@ -177,8 +184,9 @@ struct VmView {
     bool autoStart = false;
     RestartPolicy restartPolicy = RestartPolicy::No;
     unsigned maxRestarts = 0;
-    unsigned restarts = 0;  ///< by the policy, since it was last started
-    std::string guestAddress, mac, tapName, netns;
+    unsigned restarts = 0;                          ///< by the policy, since it was last started
+    std::string guestAddress, mac, tapName, netns;  // of the first network card
+    std::vector<VmInterface> interfaces;            ///< all network cards; empty if it is Corrupt
     std::map<std::string, std::string> extraEnv, tags;
     std::string metadata;  ///< text of a JSON object, never empty
     std::string hooks;     ///< text of a JSON object, or empty
@@ -195,8 +203,9 @@ struct VmView {
 struct Event {
     std::uint64_t sequence = 0;  ///< grows by one over all VMs of this server process
     SystemTime at{};
-    std::string vm;           ///< id
-    std::string operation;    ///< "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit", "restart"
+    std::string vm;  ///< id
+    std::string
+        operation;  ///< "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit", "restart"
     std::string operationId;  ///< the same for all events of one operation
     std::string step;         ///< "" for the operation as a whole
     std::string outcome;      ///< "started", "ok", "failed", "undone", "skipped", "note"
