@@ -270,9 +270,10 @@ void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) const
     if (process.state != ProcessState::Exited) return;
     if (process.exit && process.exit == record.lastExit) return;  // noted before the server was killed
     record.restarts = process.restarts;
-    record.lastEnd = endOf(process, findVmm(record));
     if (process.exit) record.lastExit = process.exit;
     const bool asked = record.state == VmState::Stopping || record.state == VmState::Deleting;
+    // A guest that was asked to end has obeyed, whatever it printed before.
+    record.lastEnd = asked ? endOf(process, findVmm(record)) : ownEnd(record, process);
     if (asked && record.lastEnd->by == EndedBy::Guest) record.lastEnd = obeyed(*record.lastEnd, record.operation);
 }
 
@@ -344,6 +345,12 @@ void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
     throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
 }
 
+VmEnd Engine::Impl::ownEnd(const VmRecord& record, const ProcessStatus& process) const {
+    constexpr std::size_t withTrace = 8192;  // a panic's trace and registers follow its line
+    return orPanic(endOf(process, findVmm(record)),
+                   readConsole(pathsOf(config_, record.id, record.uuid).console(), {.bytes = withTrace}));
+}
+
 std::string Engine::Impl::lastWords(const VmRecord& record) const {
     std::string words;
     const ProcessStatus process = backends_.supervisor.status(tagOf(record));
@@ -351,10 +358,14 @@ std::string Engine::Impl::lastWords(const VmRecord& record) const {
         words +=
             process.exit ? "; the VMM ended with " + describeExit(*process.exit, findVmm(record)) : "; " + process.note;
     }
+    return words + lastOutput(record);
+}
+
+std::string Engine::Impl::lastOutput(const VmRecord& record) const {
     constexpr std::size_t enough = 400;
     const std::string console = readConsole(pathsOf(config_, record.id, record.uuid).console(), {.bytes = enough});
-    if (!console.empty()) words += "; its last output: " + printable(trim(console), enough);
-    return words;
+    const std::string_view words = trim(console);
+    return words.empty() ? "" : "; its last output: " + printable(words, enough);
 }
 
 void Engine::Impl::killVmm(const VmRecord& record, const std::string& by) {

@@ -275,8 +275,9 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
     const VmRecord record = op.record();
     tellRestarts(op.vm(), process);
     if (process.exit) {
-        const VmEnd end = endOf(process, findVmm(record));
+        const VmEnd end = ownEnd(record, process);
         std::string cause = end.detail;
+        if (end.by == EndedBy::Vmm) cause += lastOutput(record);
         if (process.exhausted) {
             cause += "; it had been started again " + std::to_string(record.maxRestarts) +
                      " times in a row, as often as maxRestarts allows";

@@ -35,7 +35,8 @@ enum class VmState : std::uint8_t {
 
 /// Who or what ended a run of a VMM.
 enum class EndedBy : std::uint8_t {
-    Guest,   ///< it shut down, rebooted or panicked: the VMM exited with 0
+    Guest,   ///< it shut down or rebooted: the VMM exited with 0
+    Panic,   ///< as Guest, but the last lines of the console are a panic of the guest's kernel
     Vmm,     ///< it failed: another exit status, or a signal of its own fault such as SIGSEGV
     Mergen,  ///< a signal that an operation sent
     Other,   ///< a signal that Mergen did not send: of another program, or of the kernel's OOM killer
