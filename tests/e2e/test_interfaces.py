@@ -1,5 +1,5 @@
-"""A VM with several network cards. On Firecracker, the fake one and, where MERGEN_FIRECRACKER_BIN names it, a real one: what
-it is told and what is on the host. On QEMU: a guest that answers on each of them."""
+"""A VM with several network cards. On Firecracker, the fake one and a real one where MERGEN_FIRECRACKER_BIN names it:
+what it is told and what is on the host. On QEMU: a guest that answers on each of them."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ class ThreeCards(Told):
         return self.create(networkInterfaces=THREE)
 
     def told_cards(self, vm):
-        """By id: while a guest runs, Firecracker lists its cards in any order. In the guest they are in the one asked for."""
+        """By id: Firecracker lists the cards of a guest that runs in any order; the guest has them in order."""
         return sorted(self.told(vm)["network-interfaces"], key=lambda nic: nic["iface_id"])
 
     def assert_wired(self, vm):
