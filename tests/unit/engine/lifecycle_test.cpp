@@ -207,8 +207,9 @@ TEST(Lifecycle, WhereWireAndVmmBothFailBothAreUndoneAndTheFirstErrorIsTold) {
         }
         EXPECT_EQ(engine->get(vm.id).state, VmState::Failed);
         EXPECT_EQ(world.contradictions(*engine), "");
-        EXPECT_THAT(stepsOf(*engine, vm.id, "start"), ::testing::EndsWith("launch:undone network:undone reserve:undone "
-                                                                          "run-directory:undone data-disk:undone "));
+        EXPECT_THAT(stepsOf(*engine, vm.id, "start"),
+                    ::testing::EndsWith("launch:undone network:undone prepare:undone reserve:undone "
+                                        "run-directory:undone data-disk:undone "));
         armed = false;
         EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
     }
