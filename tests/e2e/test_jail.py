@@ -12,6 +12,7 @@ import subprocess
 import unittest
 
 import harness
+import test_configuration
 import test_firecracker
 from harness import CrashTest
 from test_firecracker import OnTheFake
@@ -228,6 +229,50 @@ class Life(Jailed):
 
 class LifeAsWithout(Jailed, test_firecracker.Life):
     """The stories of an unjailed Firecracker."""
+
+
+class ChangesAsWithout(Jailed, test_configuration.Change):
+    """The stories of PATCH."""
+
+
+class Devices(Jailed, test_configuration.Told):
+    """What lies beside a guest's disks: the vsock's socket, the pipe of the metrics, the metadata."""
+
+    def test_they_are_in_the_jail_and_of_use_from_outside(self):
+        vm = self.create_with_all(restartPolicy="on-failure")
+        vm.start()
+        first = vm.pid()
+        self.assert_at_hand(vm)
+        self.end_vmm(first, lambda: os.kill(first, signal.SIGKILL))
+        eventually(lambda: vm.view()["restarts"] == 1 and vm.pid() not in (0, first), "the second run", [vm.logs()])
+        eventually(lambda: vm.console().count("fake-guest: ready") == 2, "the second guest", [vm.logs()])
+        self.assert_jailed(vm)
+        self.assert_at_hand(vm)
+        vm.stop()
+        self.assertFalse(os.path.exists(self.base))
+        vm.delete()
+
+    def assert_at_hand(self, vm):
+        told, path = self.told(vm), vm.view()["vsock"]["udsPath"]
+        self.assertEqual(told["vsock"], {"guest_cid": 7, "uds_path": "/run/vsock.sock"})
+        self.assertEqual(path, os.path.join(self.root_of(vm), "run", "vsock.sock"))
+        self.assertTrue(stat.S_ISSOCK(os.stat(path).st_mode))
+        self.assertEqual(self.told(vm, "/mmds"), {"name": "a"})
+        self.assertIn("vmm", self.assert_status(200, "GET", f"{vm.path}/metrics").json)
+
+    def test_metrics_are_not_read_from_what_the_vm_put_in_their_place(self):
+        vm = self.create_with_all()
+        vm.start()
+        root, elsewhere = self.root_of(vm), os.path.join(self.server.folder, "elsewhere")
+        os.mkdir(elsewhere)
+        os.mkfifo(os.path.join(elsewhere, "metrics.fifo"))
+        os.rename(os.path.join(root, "vm"), os.path.join(root, "moved"))
+        os.symlink(elsewhere, os.path.join(root, "vm"))
+        reply = self.server.api.request("GET", f"{vm.path}/metrics")
+        self.assertGreaterEqual(reply.status, 400)
+        self.assertNotIn("vmm", reply.json)
+        vm.delete()
+        self.assertEqual(os.listdir(elsewhere), ["metrics.fifo"])
 
 
 class OnATap(Jailed, test_firecracker.OnATap):
