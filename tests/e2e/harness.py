@@ -98,6 +98,10 @@ class Vm:
         except AssertionError as error:
             raise AssertionError(f"{error}\nconsole:\n{self.console()[-3000:]}") from None
 
+    def await_console(self, text):
+        """Until the guest, or its VMM, has printed this; a guest goes on printing when its page is there already."""
+        eventually(lambda: text in self.console(), f"'{text}' on the console of {self.id}", [self.logs()])
+
     def await_state(self, state, seconds=30):
         eventually(lambda: self.state() == state, f"state {state} of {self.id}, which is {self.view()}",
                    [self.view()["paths"]["configDir"], self._test.server.config_root], seconds)

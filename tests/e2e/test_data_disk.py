@@ -53,7 +53,7 @@ class DataDisk(CrashTest):
         vm.await_page()
         user = self.user_of(vm.pid())
         self.assertEqual(self.owner(), (user, user, 0o600))
-        self.assertIn("disk nvme0n2 of 4194304 bytes, takes writes", vm.console())
+        vm.await_console("disk nvme0n2 of 4194304 bytes, takes writes")
 
         self.server.kill()
         self.server.start()

@@ -33,9 +33,6 @@ class OnTheFake(MergenTest):
                          "vm": {"stop_grace": "5s", "kill_grace": "5s"}}
         super().setUp()
 
-    def await_console(self, vm, text):
-        eventually(lambda: text in vm.console(), f"'{text}' on the console of {vm.id}", [vm.logs()])
-
     def assert_start_fails(self, vm, status):
         reply = self.assert_status(status, "POST", f"{vm.path}/start")
         self.assertEqual(vm.state(), "failed")
@@ -53,7 +50,7 @@ class Life(OnTheFake):
         vm.start()
         self.assertEqual(vm.state(), "running")
         self.assert_status(200, "POST", f"{vm.path}/start")  # once more does nothing
-        self.await_console(vm, "fake-guest: ready")
+        vm.await_console("fake-guest: ready")
         console = vm.console()
         self.assertIn("2 vcpus, 192 MiB", console)
         # L32, L33, L34: arguments, ip=, MAC.
@@ -85,7 +82,7 @@ class Life(OnTheFake):
 
     def test_a_guest_that_does_not_hear_is_ended(self):
         vm = self.create_and_start(bootArgs="console=ttyS0 fake.ignore-shutdown")
-        self.await_console(vm, "fake-guest: ready")
+        vm.await_console("fake-guest: ready")
         vm.stop()
         self.assertIn("fake-guest: hears nothing", vm.console())
         self.assertIn("the guest did not shut down in time", self.causes(vm))
@@ -118,7 +115,7 @@ class Life(OnTheFake):
 
     def test_a_paused_one_is_found_paused_goes_on_and_is_stopped_from_there(self):
         vm = self.create_and_start()
-        self.await_console(vm, "fake-guest: ready")
+        vm.await_console("fake-guest: ready")
         for _ in range(2):  # the second time does nothing
             self.assertEqual(self.server.api.expect(200, "POST", f"{vm.path}/pause").json["status"], "paused")
         self.assertEqual(vm.state(), "paused")
@@ -136,7 +133,7 @@ class Life(OnTheFake):
 
     def test_its_parent_starts_it_again_while_the_server_is_down_and_a_stop_is_a_stop(self):
         vm = self.create_and_start(restartPolicy="on-failure")
-        self.await_console(vm, "fake-guest: ready")
+        vm.await_console("fake-guest: ready")
         pid, logs = vm.pid(), vm.logs()
         self.server.kill()
         self.end_vmm(pid, lambda: os.kill(pid, signal.SIGKILL))
@@ -163,7 +160,7 @@ class OnATap(OnTheFake):
 
     def test_a_vm_lives_from_create_to_delete(self):
         vm = self.create_and_start()
-        self.await_console(vm, "fake-guest: ready")
+        vm.await_console("fake-guest: ready")
         self.assertEqual(os.readlink(f"/proc/{vm.pid()}/ns/net"), os.readlink("/proc/self/ns/net"))
         vm.stop()
         vm.delete()
@@ -183,7 +180,7 @@ class Crashes(OnTheFake, CrashTest):
         vm = self.create()
         self.crash("vmm.firecracker.boot.after_start", "POST", f"{vm.path}/start")
         self.assertEqual(vm.state(), "running")
-        self.await_console(vm, "fake-guest: ready")
+        vm.await_console("fake-guest: ready")
         vm.stop()
         self.assertIn("fake-guest: shutting down", vm.console())
         vm.delete()
@@ -287,7 +284,7 @@ class Choice(OnTheFake):
     def test_auto_is_firecracker_where_its_program_is_and_kvm_is_taken_for_granted(self):
         vm = self.create_and_start()
         self.assertEqual(vm.view()["vmm"], "firecracker")
-        self.await_console(vm, "fake-guest: ready")
+        vm.await_console("fake-guest: ready")
         parts = {part["name"]: part for part in self.server.api.get("/readyz")["components"]}
         self.assertIn("auto: firecracker, because", parts["firecracker"]["detail"])
         self.assertTrue(parts["qemu"]["ok"])

@@ -25,7 +25,7 @@ class FirstLight(MergenTest):
         view = vm.view()
         self.assertEqual(view["network"]["ports"], [{"guest": 80, "host": vm.host_port(), "protocol": "tcp"}])
         self.assertTrue(view["firecracker"]["socketPresent"])
-        self.assertIn("mergen-guest: ready", vm.console())
+        vm.await_console("mergen-guest: ready")
 
         self.assertEqual(vm.stop(), {"id": vm.id, "status": "stopped"})
         self.assertEqual(vm.state(), "stopped")

@@ -37,7 +37,7 @@ class OnATapOfTheHost(MergenTest):
         self.assertEqual(vm.probe(Elsewhere.HERE, vm.host_port()), "blocked", "not through the host")
         self.assertEqual(os.listdir("/run/netns"), [Elsewhere.NAME], "no namespace is made")
         for line in ("eth0 has an MTU of 1420", "nameserver 9.9.9.9", "nameserver 1.1.1.1"):
-            self.assertIn(f"mergen-guest: {line}", vm.console())
+            vm.await_console(f"mergen-guest: {line}")
 
         pid, port = vm.pid(), vm.host_port()
         self.server.kill()

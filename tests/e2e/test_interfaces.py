@@ -7,7 +7,6 @@ import unittest
 
 from harness import CrashTest, MergenTest, ask
 from test_configuration import LIMIT, REAL_LIMIT, Told
-from waiting import eventually
 
 PLAIN = [{"ifaceId": "eth0"}, {"ifaceId": "eth1"}, {"ifaceId": "eth2"}]
 THREE = [{"ifaceId": "eth0"}, {"ifaceId": "eth1", "rxRateLimiter": LIMIT}, {"ifaceId": "eth2", "txRateLimiter": LIMIT}]
@@ -141,7 +140,7 @@ class Guest(MergenTest):
     def test_a_guest_answers_on_each_of_its_addresses(self):
         vm = self.create_and_start(networkInterfaces=PLAIN)
         page = vm.await_page()
-        eventually(lambda: "mergen-guest: ready" in vm.console(), "the end of the guest's boot", [vm.logs()])
+        vm.await_console("mergen-guest: ready")
         cards = vm.view()["network"]["interfaces"]
         for number, card in enumerate(cards[1:], 1):
             self.assertIn(f"mergen-guest: eth{number} is {card['mac']} with the address {card['guestIP']}/24",

@@ -164,7 +164,7 @@ class Life(Jailed):
         first = vm.pid()
         self.end_vmm(first, lambda: os.kill(first, signal.SIGKILL))
         eventually(lambda: vm.view()["restarts"] == 1 and vm.pid() not in (0, first), "the second run", [vm.logs()])
-        self.await_console(vm, "fake-guest: ready")
+        vm.await_console("fake-guest: ready")
         self.assert_jailed(vm)
         vm.stop()
         vm.delete()
