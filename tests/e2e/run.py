@@ -62,10 +62,18 @@ class Result(unittest.TextTestResult):
         self.cases[test.id()] = (0.0, "skipped", reason)
 
 
+def suite_and_case(name):
+    """Of a test's id, "test_story.Class.test", or of "setUpClass (test_story.Class)", where a whole class is skipped."""
+    fixture, _, place = name.removesuffix(")").partition(" (")
+    if place:
+        return place.rsplit(".", 1)[-1], fixture
+    return tuple(name.split(".")[-2:])
+
+
 def write_results(cases, path):
     suites = xml.Element("testsuites")
     for name, (seconds, outcome, text) in cases.items():
-        _, suite, case = name.rsplit(".", 2)
+        suite, case = suite_and_case(name)
         element = next((one for one in suites if one.get("name") == suite), None)
         if element is None:
             element = xml.SubElement(suites, "testsuite", name=suite)
