@@ -506,7 +506,8 @@ TEST_P(SupervisorContract, APidNamespaceOfItsOwnHidesTheHostAndLeavesStatusAndSi
     spec.pidNamespace = true;
     const ProcessStatus launched = supervisor().launch(spec);
     awaitConsole(owner, "ready");
-    EXPECT_EQ(consoleText(owner), "ready 2\n") << "1 is init's";
+    // 1 is init's, and a thread that a sanitizer starts before the program has a number, too.
+    EXPECT_THAT(consoleText(owner), ::testing::MatchesRegex("ready [2-9]\n"));
     EXPECT_NE(pidNamespaceOf(launched.pid), pidNamespaceOf(::getpid()));
     restart();
     EXPECT_EQ(supervisor().status(owner).pid, launched.pid) << "a new server knows it by the host's number";
@@ -535,10 +536,10 @@ TEST_P(SupervisorContract, ARestartHasAPidNamespaceOfItsOwnAgain) {
     spec.restart = {.policy = RestartPolicy::OnFailure,
                     .arguments = specOf(owner, {"say", "again", "ready", "linger"}).arguments};
     const ProcessStatus first = supervisor().launch(spec);
-    awaitConsole(owner, "ready 2");
+    awaitConsole(owner, "ready ");
     supervisor().permitRestarts(owner, true);
     ASSERT_EQ(::kill(first.pid, SIGKILL), 0);
-    awaitConsole(owner, "again\nready 2");
+    awaitConsole(owner, "again\nready ");
     const ProcessStatus second = supervisor().status(owner);
     EXPECT_NE(second.pid, first.pid);
     EXPECT_NE(pidNamespaceOf(second.pid), pidNamespaceOf(::getpid()));
