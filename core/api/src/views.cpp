@@ -139,8 +139,8 @@ Text machineBlock(const engine::VmView& vm) {
     block->set("vcpuCount", vm.vcpus);
     block->set("memSizeMib", Poco::UInt64{vm.memory.count});
     block->set("smt", vm.options.smt);
-    block->set("hugePages", std::string(vm.options.hugePages == HugePages::TwoMiB ? "2M" : "None"));
-    block->set("cpuTemplate", vm.options.cpuTemplate.empty() ? std::string("None") : vm.options.cpuTemplate);
+    block->set("hugePages", engine::hugePagesWord(vm.options));
+    block->set("cpuTemplate", engine::cpuTemplateWord(vm.options));
     return block;
 }
 

@@ -265,11 +265,19 @@ Array::Ptr nicsDocument(const std::vector<NicRequest>& nics) {
     return array;
 }
 
+std::string hugePagesWord(const GuestOptions& options) {
+    return options.hugePages == HugePages::TwoMiB ? "2M" : "None";
+}
+
+std::string cpuTemplateWord(const GuestOptions& options) {
+    return options.cpuTemplate.empty() ? "None" : options.cpuTemplate;
+}
+
 Object::Ptr machineDocument(const GuestOptions& options) {
     Object::Ptr object = json::object();
     object->set("smt", options.smt);
-    object->set("hugePages", std::string(options.hugePages == HugePages::TwoMiB ? "2M" : "None"));
-    object->set("cpuTemplate", options.cpuTemplate.empty() ? std::string("None") : options.cpuTemplate);
+    object->set("hugePages", hugePagesWord(options));
+    object->set("cpuTemplate", cpuTemplateWord(options));
     return object;
 }
 

@@ -34,18 +34,6 @@ struct Failure {
     int errnum;
 };
 
-struct Pipe {
-    UniqueFd readEnd;
-    UniqueFd writeEnd;
-};
-
-Pipe makePipe() {
-    std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::fromErrno(errno, "cannot make a pipe");
-    Pipe raw{UniqueFd(ends[0]), UniqueFd(ends[1])};
-    return {moveUp(std::move(raw.readEnd), "a pipe"), moveUp(std::move(raw.writeEnd), "a pipe")};
-}
-
 std::vector<char*> pointers(const std::vector<std::string>& texts) {
     std::vector<char*> result;
     result.reserve(texts.size() + 1);
@@ -174,6 +162,13 @@ UniqueFd moveUp(UniqueFd fd, const char* what) {
     UniqueFd moved(::fcntl(fd.get(), F_DUPFD_CLOEXEC, firstPrivateDescriptor));
     if (!moved) throw Error::fromErrno(errno, std::string("cannot keep ") + what + " open");
     return moved;
+}
+
+Pipe makePipe() {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::fromErrno(errno, "cannot make a pipe");
+    Pipe raw{UniqueFd(ends[0]), UniqueFd(ends[1])};
+    return {moveUp(std::move(raw.readEnd), "a pipe"), moveUp(std::move(raw.writeEnd), "a pipe")};
 }
 
 UniqueFd takeStandard(int number) {

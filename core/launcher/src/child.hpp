@@ -20,6 +20,13 @@ inline constexpr int firstPrivateDescriptor = 64;
 /// The same open file at firstPrivateDescriptor or above, with FD_CLOEXEC; `what` for the error.
 [[nodiscard]] UniqueFd moveUp(UniqueFd fd, const char* what);
 
+/// A pipe whose ends are moved up, too.
+struct Pipe {
+    UniqueFd readEnd;
+    UniqueFd writeEnd;
+};
+[[nodiscard]] Pipe makePipe();
+
 /// Takes a standard descriptor for ourselves, as moveUp() does; /dev/null stands in its place then.
 [[nodiscard]] UniqueFd takeStandard(int number);
 

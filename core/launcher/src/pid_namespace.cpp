@@ -1,6 +1,5 @@
 #include "pid_namespace.hpp"
 
-#include <array>
 #include <cerrno>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -19,16 +18,6 @@
 namespace mergen::launcher {
 
 namespace {
-
-struct Pipe {
-    UniqueFd readEnd, writeEnd;
-};
-
-Pipe makePipe() {
-    std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error::fromErrno(errno, "cannot make a pipe");
-    return {UniqueFd(ends[0]), UniqueFd(ends[1])};
-}
 
 /// Whether a byte came, and not the end of file.
 bool awaitByte(int fd) {

@@ -181,25 +181,21 @@ std::pair<std::filesystem::path, Jailing> FirecrackerVmm::programToStart() const
     }
 }
 
-void FirecrackerVmm::writeConfiguration(const VmmPlace& place, const GuestSpec& guest) const {
-    const std::string text = json::render(*firecracker::configuration(seen(place, guest), seenPaths(place)), 2);
-    const Uuid& vm = place.owner.vm;
-    if (!jails_->find(vm).empty()) {
-        jails_->write(vm, jailed::configuration, text, place.credentials);
-        if (guest.mmds) jails_->write(vm, jailed::metadata, guest.mmds->content, place.credentials);
+FirecrackerVmm::Seen FirecrackerVmm::seen(const VmmPlace& place, const GuestSpec& guest) const {
+    if (jails_->find(place.owner.vm).empty()) return {false, guest, devicePaths(place)};
+    return {true, seenFromJail(guest), {.vsock = jailed::vsock, .metrics = jailed::metrics}};
+}
+
+void FirecrackerVmm::writeConfiguration(const VmmPlace& place, const Seen& seen) const {
+    const std::string text = json::render(*firecracker::configuration(seen.guest, seen.paths), 2);
+    const auto& mmds = seen.guest.mmds;
+    if (seen.jailed) {
+        jails_->write(place.owner.vm, jailed::configuration, text, place.credentials);
+        if (mmds) jails_->write(place.owner.vm, jailed::metadata, mmds->content, place.credentials);
         return;
     }
     writeFileAtomically(configurationFile(place), text, configurationMode, place.credentials);
-    if (guest.mmds) writeFileAtomically(metadataFile(place), guest.mmds->content, configurationMode, place.credentials);
-}
-
-firecracker::DevicePaths FirecrackerVmm::seenPaths(const VmmPlace& place) const {
-    if (jails_->find(place.owner.vm).empty()) return devicePaths(place);
-    return {.vsock = jailed::vsock, .metrics = jailed::metrics};
-}
-
-GuestSpec FirecrackerVmm::seen(const VmmPlace& place, const GuestSpec& guest) const {
-    return jails_->find(place.owner.vm).empty() ? guest : seenFromJail(guest);
+    if (mmds) writeFileAtomically(metadataFile(place), mmds->content, configurationMode, place.credentials);
 }
 
 Health FirecrackerVmm::health() const {
@@ -336,12 +332,11 @@ void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const
     const FirecrackerVersion version = api.version();
     requireFeatures(version, asked);
     checkKernel(asked.kernel, version);
-    writeConfiguration(place, asked);
-    const GuestSpec guest = seen(place, asked);
-    const firecracker::DevicePaths paths = seenPaths(place);
+    const Seen seenHere = seen(place, asked);
+    writeConfiguration(place, seenHere);
+    const auto& [jailed, guest, paths] = seenHere;
     if (guest.metrics) {
-        // A jail has it already.
-        if (jails_->find(place.owner.vm).empty()) makeMetricsPipe(paths.metrics, place.credentials);
+        if (!jailed) makeMetricsPipe(paths.metrics, place.credentials);  // a jail has it already
         api.put("/metrics", *firecracker::metrics(paths));
     }
     api.put("/machine-config", *firecracker::machineConfig(guest));
@@ -362,10 +357,11 @@ void FirecrackerVmm::adjust(const VmmPlace& place, const GuestSpec& guest, std::
     if (api.state() == GuestState::NotStarted) cannot("change");
     const Poco::JSON::Object::Ptr present = api.get("/vm/config");
     MERGEN_FAILPOINT("vmm.firecracker.adjust.before");
-    for (const Adjustment& change : adjustments(*present, seen(place, guest))) api.patch(change.path, *change.body);
+    const Seen wanted = seen(place, guest);
+    for (const Adjustment& change : adjustments(*present, wanted.guest)) api.patch(change.path, *change.body);
     // Put anew in any case: no guest is interrupted by that.
     if (guest.mmds) api.put("/mmds", *json::parseObject(guest.mmds->content));
-    writeConfiguration(place, guest);  // what a restart without the server begins with
+    writeConfiguration(place, wanted);  // what a restart without the server begins with
 }
 
 std::string FirecrackerVmm::metrics(const VmmPlace& place, std::chrono::milliseconds timeout) {

@@ -77,11 +77,15 @@ private:
     [[nodiscard]] Jailing jailing(const std::filesystem::path& program) const;
     /// Both for a start: FailedPrecondition that names the setting.
     [[nodiscard]] std::pair<std::filesystem::path, Jailing> programToStart() const;
-    /// The file from which an unattended Firecracker configures itself.
-    void writeConfiguration(const VmmPlace& place, const GuestSpec& guest) const;
-    /// The guest as the Firecracker in this place sees it.
-    [[nodiscard]] GuestSpec seen(const VmmPlace& place, const GuestSpec& guest) const;
-    [[nodiscard]] firecracker::DevicePaths seenPaths(const VmmPlace& place) const;
+    /// A guest as the Firecracker in its place sees it.
+    struct Seen {
+        bool jailed = false;
+        GuestSpec guest;
+        firecracker::DevicePaths paths;
+    };
+    [[nodiscard]] Seen seen(const VmmPlace& place, const GuestSpec& guest) const;
+    /// The files from which an unattended Firecracker configures itself.
+    void writeConfiguration(const VmmPlace& place, const Seen& seen) const;
     [[nodiscard]] LaunchPlan planJailed(const GuestSpec& guest, const VmmPlace& place,
                                         const std::filesystem::path& jailer, const std::filesystem::path& path) const;
     /// Removes what prepare() makes outside of the run directory.

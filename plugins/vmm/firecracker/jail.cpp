@@ -239,6 +239,8 @@ void JailYard::write(const Uuid& vm, const fs::path& inside, std::string_view te
 void JailYard::remove(const Uuid& vm) const {
     for (const std::string& program : foldersIn(base_)) {
         const fs::path jail = base_ / program / vm.str();
+        std::error_code ignored;
+        if (!fs::exists(fs::symlink_status(jail, ignored))) continue;  // nothing can be mounted in it
         std::vector<fs::path> points = mountsBelow(jail);
         for (auto point = points.rbegin(); point != points.rend(); ++point) {
             if (::umount2(point->c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL && errno != ENOENT)

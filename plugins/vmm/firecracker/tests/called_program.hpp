@@ -8,6 +8,7 @@
 #include <string>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -114,6 +115,17 @@ inline std::optional<std::filesystem::path> realProgram() {
     } catch (const Error& error) {
         if (given != nullptr) ADD_FAILURE() << "MERGEN_FIRECRACKER_BIN: " << error.what();
         return std::nullopt;
+    }
+}
+
+/// Makes the same calls on the fake and on a real one, and expects the same answers; skips without a real one.
+inline void expectAnswersOfTheRealOne(const std::vector<Call>& calls) {
+    const auto program = realProgram();
+    if (!program) GTEST_SKIP() << "there is no Firecracker here: set MERGEN_FIRECRACKER_BIN";
+    Program fake(MERGEN_FAKE_FIRECRACKER);
+    Program real(*program);
+    for (const Call& call : calls) {
+        EXPECT_EQ(fake.ask(call), real.ask(call)) << call.method << " " << call.path << " " << call.body.value_or("");
     }
 }
 

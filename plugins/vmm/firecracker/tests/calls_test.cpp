@@ -178,13 +178,7 @@ TEST(FirecrackerCalls, FakeAnswersEveryCallAsAnApiDoes) {
 }
 
 TEST(FirecrackerCalls, FakeAnswersAsTheRealOne) {
-    const auto program = realProgram();
-    if (!program) GTEST_SKIP() << "there is no Firecracker here: set MERGEN_FIRECRACKER_BIN";
-    Program fake(MERGEN_FAKE_FIRECRACKER);
-    Program real(*program);
-    for (const Call& call : calls()) {
-        EXPECT_EQ(fake.ask(call), real.ask(call)) << call.method << " " << call.path << " " << call.body.value_or("");
-    }
+    expectAnswersOfTheRealOne(calls());
 }
 
 /// Bytes that are no request.

@@ -39,6 +39,8 @@ void readDevices(json::Reader& body, GuestOptions& options);
 /// The same members again.
 [[nodiscard]] Poco::JSON::Array::Ptr drivesDocument(const std::vector<DriveRequest>& drives);
 [[nodiscard]] Poco::JSON::Array::Ptr nicsDocument(const std::vector<NicRequest>& nics);
+[[nodiscard]] std::string hugePagesWord(const GuestOptions& options);
+[[nodiscard]] std::string cpuTemplateWord(const GuestOptions& options);
 [[nodiscard]] Poco::JSON::Object::Ptr machineDocument(const GuestOptions& options);
 [[nodiscard]] Poco::JSON::Object::Ptr vsockDocument(const VsockSpec& vsock);
 [[nodiscard]] Poco::JSON::Object::Ptr balloonDocument(const BalloonSpec& balloon);

@@ -205,8 +205,8 @@ struct Event {
     std::uint64_t sequence = 0;  ///< grows by one over all VMs of this server process
     SystemTime at{};
     std::string vm;  ///< id
-    std::string
-        operation;  ///< "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit", "restart"
+    /// "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit", "restart"
+    std::string operation;
     std::string operationId;  ///< the same for all events of one operation
     std::string step;         ///< "" for the operation as a whole
     std::string outcome;      ///< "started", "ok", "failed", "undone", "skipped", "note"
