@@ -19,6 +19,7 @@
 #include "api_client.hpp"
 #include "command_line.hpp"
 #include "kernel_image.hpp"
+#include "kernel_import.hpp"
 
 namespace mergen::vmm {
 namespace {
@@ -56,7 +57,7 @@ void wake(ApiClient& api) {
 /// What this version cannot give a guest, before a call that it would refuse in words of its own.
 void requireFeatures(const FirecrackerVersion& version, const GuestSpec& guest) {
     requireVersion(version, oldestVersion, "Mergen", "");
-    checkKernel(guest.kernel, version);
+    checkKernel(guest.kernel, KernelUse::Loaded, version);
     for (std::size_t i = 0; i < guest.nics.size(); ++i) {
         if (firecracker::networkInterface(guest.nics[i])->has("mtu"))
             requireVersion(version, firstWithMtu, "an MTU of a network interface",
@@ -163,11 +164,15 @@ std::string FirecrackerVmm::exitMeaning(const ExitStatus& exit) const {
 
 void FirecrackerVmm::check(const GuestSpec& guest) const {
     checkGuest(guest);
-    checkKernel(guest.kernel, version_);
+    checkKernel(guest.kernel, KernelUse::Given, version_);
+}
+
+void FirecrackerVmm::importKernel(const std::filesystem::path& kernel) const {
+    importKernelImage(kernel, version_);
 }
 
 LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) const {
-    checkKernel(guest.kernel, version_);
+    checkKernel(guest.kernel, KernelUse::Loaded, version_);
     const std::filesystem::path path = [&] {
         try {
             return program();

@@ -40,6 +40,8 @@ public:
     [[nodiscard]] VmmFitness fitness() const override;
     [[nodiscard]] std::string exitMeaning(const ExitStatus& exit) const override;
     void check(const GuestSpec& guest) const override;
+    /// Unpacks it. A bzImage whose payload cannot be unpacked stays as it is, if the version can load it.
+    void importKernel(const std::filesystem::path& kernel) const override;
     [[nodiscard]] LaunchPlan plan(const GuestSpec& guest, const VmmPlace& place) const override;
     /// Leaves the configuration file for an unattended start in the run directory before the guest runs.
     void boot(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout,
