@@ -214,6 +214,11 @@ class Table:
         for row in [heads, tuple("-" * width for width in widths), *self.rows]:
             say("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
 
+    def say_verdict(self):
+        missed = sum(row[-1].startswith("MISSED") for row in self.rows)
+        skipped = sum(row[-1].startswith("not measured") for row in self.rows)
+        say(f"{len(self.rows) - missed - skipped} goals kept, {missed} missed, {skipped} not measured")
+
 
 def measure_durable_create(options, table):
     done = subprocess.run([os.path.join(options.build, "bin", "mergen-bench"), "--benchmark_format=json"],
@@ -393,9 +398,7 @@ def main():
         shutil.rmtree(options.scratch, ignore_errors=True)
     say()
     table.print()
-    missed = sum(row[-1].startswith("MISSED") for row in table.rows)
-    skipped = sum(row[-1].startswith("not measured") for row in table.rows)
-    say(f"{len(table.rows) - missed - skipped} goals kept, {missed} missed, {skipped} not measured")
+    table.say_verdict()
     return 0
 
 

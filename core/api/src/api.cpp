@@ -9,6 +9,7 @@
 #include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
 
+#include "change_body.hpp"
 #include "create_body.hpp"
 #include "views.hpp"
 
@@ -63,6 +64,7 @@ const std::vector<Route>& Api::routes() {
         {"POST", "/v1/vms", true, {}, Names::HostFiles, &Api::create},
         {"GET", "/v1/vms", false, {}, Names::Vm, &Api::list},
         {"GET", "/v1/vms/{id}", false, {}, Names::Vm, &Api::get},
+        {"PATCH", "/v1/vms/{id}", true, {}, Names::Vm, &Api::changeVm},
         {"DELETE", "/v1/vms/{id}", false, {"retainData"}, Names::Vm, &Api::remove},
         {"POST", "/v1/vms/{id}/start", false, {}, Names::Vm, &Api::start},
         {"POST", "/v1/vms/{id}/stop", false, {}, Names::Vm, &Api::stop},
@@ -70,6 +72,7 @@ const std::vector<Route>& Api::routes() {
         {"POST", "/v1/vms/{id}/resume", false, {}, Names::Vm, &Api::resume},
         {"GET", "/v1/vms/{id}/events", false, {}, Names::Vm, &Api::events},
         {"GET", "/v1/vms/{id}/console", false, {"tail", "lines"}, Names::Vm, &Api::console},
+        {"GET", "/v1/vms/{id}/metrics", false, {}, Names::Vm, &Api::metrics},
         {"GET", "/v1/vms/{id}/vmm-config", false, {}, Names::Vm, &Api::vmConfig},
     };
     return table;
@@ -170,6 +173,15 @@ Result Api::remove(const Call& call) const {
     const auto given = call.query.find("retainData");
     const bool retainData = given != call.query.end() && parseBool(given->first, given->second);
     return change(call.id, "deleted", [&] { service_.remove(call.id, retainData); });
+}
+
+Result Api::changeVm(const Call& call) const {
+    const engine::ChangeRequest request = parseChangeBody(call.body);
+    return change(call.id, "changed", [&] { service_.change(call.id, request); });
+}
+
+Result Api::metrics(const Call& call) const {
+    return Answer{200, "application/json", service_.metrics(call.id), {}};
 }
 
 Result Api::start(const Call& call) const {

@@ -61,6 +61,8 @@ private:
     [[nodiscard]] Result create(const Call& call) const;
     [[nodiscard]] Result list(const Call& call) const;
     [[nodiscard]] Result get(const Call& call) const;
+    [[nodiscard]] Result changeVm(const Call& call) const;
+    [[nodiscard]] Result metrics(const Call& call) const;
     [[nodiscard]] Result remove(const Call& call) const;
     [[nodiscard]] Result start(const Call& call) const;
     [[nodiscard]] Result stop(const Call& call) const;

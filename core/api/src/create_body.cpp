@@ -8,6 +8,7 @@
 
 #include <mergen/base/json.hpp>
 #include <mergen/base/text.hpp>
+#include <mergen/engine/guest_document.hpp>
 #include <mergen/sdk/error.hpp>
 
 namespace mergen::api {
@@ -27,13 +28,40 @@ constexpr std::size_t maxBootBytes = 1500;       // the kernel takes 2048 on x86
 constexpr std::size_t maxDocument = 64U << 10U;  // of metadata and hooks as text
 constexpr std::size_t maxHooks = 32;             // of one event
 constexpr std::int64_t maxRestarts = 1'000'000;
+constexpr std::int64_t maxVcpus = 32;
+constexpr std::int64_t minMemory = 128, maxMemory = 1048576;  // MiB
 
 /// Less than json::Limits allows: the record made of a body has members of its own, and must be read back.
 constexpr json::Limits limits{.bytes = 1U << 20U, .depth = 24, .members = 4096, .stringBytes = maxDocument};
 
-constexpr std::array members{"id",     "name",  "rootfs",   "kernel",        "initrd",     "dataDisk", "vcpu",
-                             "memMiB", "ports", "httpPort", "metadata",      "autoStart",  "bootArgs", "extraEnv",
-                             "tags",   "hooks", "vmm",      "restartPolicy", "maxRestarts"};
+constexpr std::array members{"id",
+                             "name",
+                             "rootfs",
+                             "kernel",
+                             "initrd",
+                             "dataDisk",
+                             "vcpu",
+                             "memMiB",
+                             "ports",
+                             "httpPort",
+                             "metadata",
+                             "autoStart",
+                             "bootArgs",
+                             "extraEnv",
+                             "tags",
+                             "hooks",
+                             "vmm",
+                             "restartPolicy",
+                             "maxRestarts",
+                             "machineConfig",
+                             "bootSource",
+                             "drives",
+                             "networkInterfaces",
+                             "vsock",
+                             "balloon",
+                             "entropy",
+                             "mmds",
+                             "metrics"};
 
 [[noreturn]] void refuse(const std::string& field, const std::string& text) {
     throw Error(ErrorKind::InvalidArgument, field + ": " + text).about(field);
@@ -164,13 +192,107 @@ unsigned maxRestartsOf(json::Reader& body, RestartPolicy policy) {
     return static_cast<unsigned>(number.value_or(0));
 }
 
-std::optional<std::string> bootArgumentsOf(json::Reader& body) {
-    const std::optional<std::string> text = body.string("bootArgs", maxBootBytes);
+std::optional<std::string> bootArgumentsOf(json::Reader& body, const std::string& name) {
+    const std::optional<std::string> text = body.string(name, maxBootBytes);
     if (!text || text->empty()) return std::nullopt;
     if (!std::ranges::all_of(*text, [](char c) { return c >= 0x20 && c < 0x7f; })) {
-        refuse("bootArgs", inQuotes(*text) + " is not printable ASCII");
+        refuse(body.pathOf(name), inQuotes(*text) + " is not printable ASCII");
     }
     return text;
+}
+
+std::optional<std::filesystem::path> pathMember(json::Reader& body, const std::string& name) {
+    if (!body.has(name)) return std::nullopt;
+    return hostPath(body.pathOf(name), body.requiredString(name, maxPath));
+}
+
+/// What is said by the short member or by Firecracker's, or by both alike.
+template <typename Value>
+std::optional<Value> eitherOf(const std::string& shortName, const std::optional<Value>& shortValue,
+                              const std::string& longName, const std::optional<Value>& longValue) {
+    if (shortValue && longValue && *shortValue != *longValue)
+        refuse(longName, "says something else than " + shortName + "; give one of them");
+    return shortValue ? shortValue : longValue;
+}
+
+/// A member of the request that has one name of Mergen's and one of Firecracker's, each absent or read.
+struct Machine {
+    std::optional<std::int64_t> vcpus, memory;
+};
+
+Machine machineOf(json::Reader& body, engine::GuestOptions& options) {
+    Machine machine{body.integer("vcpu", 1, maxVcpus), body.integer("memMiB", minMemory, maxMemory)};
+    const Poco::JSON::Object::Ptr object = body.object("machineConfig");
+    if (object.isNull()) return machine;
+    json::Reader reader(*object, "machineConfig");
+    machine.vcpus =
+        eitherOf("vcpu", machine.vcpus, reader.pathOf("vcpuCount"), reader.integer("vcpuCount", 1, maxVcpus));
+    machine.memory = eitherOf("memMiB", machine.memory, reader.pathOf("memSizeMib"),
+                              reader.integer("memSizeMib", minMemory, maxMemory));
+    readMachine(reader, options);
+    reader.finish();
+    return machine;
+}
+
+struct Boot {
+    std::optional<std::filesystem::path> kernel, initrd;
+    std::optional<std::string> arguments;
+};
+
+Boot bootOf(json::Reader& body) {
+    Boot boot{pathMember(body, "kernel"), pathMember(body, "initrd"), bootArgumentsOf(body, "bootArgs")};
+    const Poco::JSON::Object::Ptr object = body.object("bootSource");
+    if (!object.isNull()) {
+        json::Reader reader(*object, "bootSource");
+        boot.kernel =
+            eitherOf("kernel", boot.kernel, reader.pathOf("kernelImagePath"), pathMember(reader, "kernelImagePath"));
+        boot.initrd = eitherOf("initrd", boot.initrd, reader.pathOf("initrdPath"), pathMember(reader, "initrdPath"));
+        boot.arguments =
+            eitherOf("bootArgs", boot.arguments, reader.pathOf("bootArgs"), bootArgumentsOf(reader, "bootArgs"));
+        reader.finish();
+    }
+    if (!boot.kernel) static_cast<void>(body.requiredString("kernel", maxPath));
+    return boot;
+}
+
+/// The drives with the root disk and the data disk, which have members of their own.
+void readDisks(json::Reader& body, CreateRequest& request) {
+    std::optional<std::filesystem::path> root = pathMember(body, "rootfs");
+    request.dataDisk = pathMember(body, "dataDisk");
+    request.drives = engine::readDrives(body);
+    for (std::size_t i = 0; i < request.drives.size(); ++i) {
+        engine::DriveRequest& drive = request.drives[i];
+        const std::string field = "drives[" + std::to_string(i) + "].pathOnHost";
+        std::optional<std::filesystem::path> given;
+        if (!drive.path.empty()) given = drive.path;
+        if (drive.id == engine::rootDriveId) {
+            root = eitherOf("rootfs", root, field, given);
+        } else if (drive.id == engine::dataDriveId) {
+            request.dataDisk = eitherOf("dataDisk", request.dataDisk, field, given);
+            if (!request.dataDisk) refuse(field, "missing, and there is no dataDisk either");
+        } else {
+            continue;
+        }
+        drive.path.clear();
+    }
+    if (!root) static_cast<void>(body.requiredString("rootfs", maxPath));
+    request.rootfs = *root;
+}
+
+void checkOptions(const CreateRequest& request) {
+    const engine::GuestOptions& options = request.options;
+    if (options.balloon && options.balloon->amount > request.memory) {
+        refuse("balloon.amountMib", std::to_string(options.balloon->amount.count) + " is more than the " +
+                                        std::to_string(request.memory.count) + " MiB of memory that the guest has");
+    }
+    if (options.smt && request.vcpus > 1 && request.vcpus % 2 == 1) {
+        refuse("machineConfig.smt",
+               "true needs 1 or an even number of processors, not " + std::to_string(request.vcpus));
+    }
+    if (options.hugePages == HugePages::TwoMiB && request.memory.count % 2 == 1) {
+        refuse("machineConfig.hugePages",
+               "\"2M\" needs an even number of MiB of memory, not " + std::to_string(request.memory.count));
+    }
 }
 
 /// A JSON object kept as text; empty if there is none or nothing in it.
@@ -219,19 +341,23 @@ CreateRequest parseCreateBody(std::string_view text) {
     CreateRequest request;
     request.id = idOf(body);
     request.name = nameOf(body);
-    request.rootfs = hostPath("rootfs", body.requiredString("rootfs", maxPath));
-    request.kernel = hostPath("kernel", body.requiredString("kernel", maxPath));
-    if (body.has("initrd")) request.initrd = hostPath("initrd", body.requiredString("initrd", maxPath));
-    if (body.has("dataDisk")) request.dataDisk = hostPath("dataDisk", body.requiredString("dataDisk", maxPath));
-    request.vcpus = static_cast<unsigned>(body.integer("vcpu", 1, 32).value_or(1));
-    request.memory = MiB{static_cast<std::uint64_t>(body.integer("memMiB", 128, 1048576).value_or(512))};
+    readDisks(body, request);
+    Boot boot = bootOf(body);
+    request.kernel = *boot.kernel;
+    request.initrd = std::move(boot.initrd);
+    request.bootArguments = std::move(boot.arguments);
+    const Machine machine = machineOf(body, request.options);
+    request.vcpus = static_cast<unsigned>(machine.vcpus.value_or(1));
+    request.memory = MiB{static_cast<std::uint64_t>(machine.memory.value_or(512))};
+    request.nics = engine::readNics(body);
+    engine::readDevices(body, request.options);
+    checkOptions(request);
     request.ports = portsOf(body);
     request.httpPort = static_cast<std::uint16_t>(body.integer("httpPort", 0, 65535).value_or(0));
     request.metadata = documentOf("metadata", body.object("metadata"));
     request.autoStart = body.boolean("autoStart").value_or(false);
     request.restartPolicy = restartPolicyOf(body);
     request.maxRestarts = maxRestartsOf(body, request.restartPolicy);
-    request.bootArguments = bootArgumentsOf(body);
     request.extraEnv = environmentOf(body);
     request.tags = tagsOf(body);
     request.hooks = hooksOf(body);

@@ -27,6 +27,12 @@ void EngineService::pause(const std::string& id) {
 void EngineService::resume(const std::string& id) {
     engine_.resume(id);
 }
+void EngineService::change(const std::string& id, const engine::ChangeRequest& request) {
+    engine_.change(id, request);
+}
+std::string EngineService::metrics(const std::string& id) const {
+    return engine_.metrics(id);
+}
 void EngineService::remove(const std::string& id, bool retainData) {
     engine_.remove(id, retainData);
 }

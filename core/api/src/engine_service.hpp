@@ -16,11 +16,13 @@ public:
     void stop(const std::string& id) override;
     void pause(const std::string& id) override;
     void resume(const std::string& id) override;
+    void change(const std::string& id, const engine::ChangeRequest& request) override;
     void remove(const std::string& id, bool retainData) override;
     [[nodiscard]] engine::VmView get(const std::string& id) const override;
     [[nodiscard]] std::vector<engine::VmView> list() const override;
     [[nodiscard]] std::vector<engine::Event> events(const std::string& id) const override;
     [[nodiscard]] std::string console(const std::string& id, const engine::ConsoleTail& tail) const override;
+    [[nodiscard]] std::string metrics(const std::string& id) const override;
     [[nodiscard]] std::string vmConfig(const std::string& id) const override;
     [[nodiscard]] std::vector<engine::ComponentHealth> health() const override;
     [[nodiscard]] std::string unitPrefix() const override;

@@ -8,6 +8,7 @@
 #include <mergen/base/json.hpp>
 #include <mergen/base/json_text.hpp>
 #include <mergen/base/text.hpp>
+#include <mergen/engine/guest_document.hpp>
 #include <mergen/sdk/error.hpp>
 
 namespace mergen::api {
@@ -59,12 +60,22 @@ Text networkBlock(const engine::VmView& vm) {
         port->set("protocol", std::string(toString(binding.protocol)));
         ports->add(port);
     }
+    const auto interfaces = json::arrayText();
+    for (const engine::VmInterface& card : vm.interfaces) {
+        auto interface = json::objectText();
+        interface->set("ifaceId", card.id);
+        interface->set("guestIP", card.guestAddress);
+        interface->set("mac", card.mac);
+        interface->set("tapName", card.tapName);
+        interfaces->add(interface);
+    }
     auto block = json::objectText();
     block->set("guestIP", vm.guestAddress);
     block->set("ports", ports);
     block->set("tapName", vm.tapName);
     block->set("netns", vm.netns);
     block->set("mac", vm.mac);
+    block->set("interfaces", interfaces);
     return block;
 }
 
@@ -116,6 +127,44 @@ Var holderBlock(const std::optional<engine::Holder>& holder) {
     return block;
 }
 
+Var vsockBlock(const engine::VmView& vm) {
+    if (!vm.options.vsock) return {};
+    auto block = engine::vsockDocument(*vm.options.vsock);
+    block->set("udsPath", orNull(vm.vsock.string()));
+    return block;
+}
+
+Text machineBlock(const engine::VmView& vm) {
+    auto block = json::objectText();
+    block->set("vcpuCount", vm.vcpus);
+    block->set("memSizeMib", Poco::UInt64{vm.memory.count});
+    block->set("smt", vm.options.smt);
+    block->set("hugePages", std::string(vm.options.hugePages == HugePages::TwoMiB ? "2M" : "None"));
+    block->set("cpuTemplate", vm.options.cpuTemplate.empty() ? std::string("None") : vm.options.cpuTemplate);
+    return block;
+}
+
+/// What a VM has beside what every VM has, null for what it has not.
+void setDevices(json::ObjectText& body, const engine::VmView& vm) {
+    const engine::GuestOptions& options = vm.options;
+    body.set("machineConfig", machineBlock(vm));
+    if (vm.drives.empty()) {
+        body.set("drives", json::arrayText());
+    } else {
+        body.set("drives", Var(engine::drivesDocument(vm.drives)));
+    }
+    if (vm.nics.empty()) {
+        body.set("networkInterfaces", json::arrayText());
+    } else {
+        body.set("networkInterfaces", Var(engine::nicsDocument(vm.nics)));
+    }
+    body.set("vsock", vsockBlock(vm));
+    body.set("balloon", options.balloon ? Var(engine::balloonDocument(*options.balloon)) : Var());
+    body.set("entropy", options.entropy ? Var(engine::entropyDocument(*options.entropy)) : Var());
+    body.set("mmds", options.mmds ? Var(engine::mmdsDocument(*options.mmds, /*content=*/false)) : Var());
+    body.set("metrics", options.metrics);
+}
+
 }  // namespace
 
 std::string summary(const engine::VmView& vm, const std::string& unitPrefix) {
@@ -146,6 +195,7 @@ std::string summary(const engine::VmView& vm, const std::string& unitPrefix) {
     body->set("autoStart", vm.autoStart);
     body->set("restartPolicy", std::string(toString(vm.restartPolicy)));
     body->set("maxRestarts", vm.maxRestarts);
+    setDevices(*body, vm);
     body->set("systemd", systemdBlock(vm, unitPrefix));
     body->set("firecracker", firecracker);
     body->set("network", networkBlock(vm));

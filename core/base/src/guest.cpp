@@ -100,11 +100,78 @@ namespace firecracker {
 using Poco::JSON::Array;
 using Poco::JSON::Object;
 
+namespace {
+
+Object::Ptr bucket(const TokenBucket& tokens) {
+    Object::Ptr object = json::object();
+    object->set("size", Poco::UInt64{tokens.size});
+    if (tokens.oneTimeBurst > 0) object->set("one_time_burst", Poco::UInt64{tokens.oneTimeBurst});
+    object->set("refill_time", Poco::Int64{tokens.refillTime.count()});
+    return object;
+}
+
+void setLimiter(Object::Ptr object, const std::string& name, const RateLimiter& limit) {
+    if (limit.bandwidth || limit.operations) object->set(name, rateLimiter(limit));
+}
+
+}  // namespace
+
+Object::Ptr rateLimiter(const RateLimiter& limit) {
+    Object::Ptr object = json::object();
+    if (limit.bandwidth) object->set("bandwidth", bucket(*limit.bandwidth));
+    if (limit.operations) object->set("ops", bucket(*limit.operations));
+    return object;
+}
+
+Object::Ptr balloon(const BalloonSpec& balloon) {
+    Object::Ptr object = json::object();
+    object->set("amount_mib", Poco::UInt64{balloon.amount.count});
+    object->set("deflate_on_oom", balloon.deflateOnOom);
+    object->set("stats_polling_interval_s", Poco::Int64{balloon.statsInterval.count()});
+    return object;
+}
+
+Object::Ptr entropy(const EntropySpec& entropy) {
+    Object::Ptr object = json::object();
+    setLimiter(object, "rate_limiter", entropy.limit);
+    return object;
+}
+
+Object::Ptr mmdsConfig(const GuestSpec& guest) {
+    Array::Ptr interfaces = new Array;
+    if (!guest.nics.empty()) interfaces->add(guest.nics.front().id);
+    Object::Ptr object = json::object();
+    object->set("version", std::string("V2"));
+    object->set("network_interfaces", interfaces);
+    object->set("ipv4_address", guest.mmds->address.str());
+    if (guest.mmds->imdsCompatible) object->set("imds_compat", true);
+    return object;
+}
+
+DevicePaths devicePaths(const std::filesystem::path& runDirectory) {
+    return {.vsock = runDirectory / "vsock.sock", .metrics = runDirectory / "metrics.fifo"};
+}
+
+Object::Ptr vsock(const VsockSpec& vsock, const DevicePaths& paths) {
+    Object::Ptr object = json::object();
+    object->set("guest_cid", vsock.cid);
+    object->set("uds_path", paths.vsock.string());
+    return object;
+}
+
+Object::Ptr metrics(const DevicePaths& paths) {
+    Object::Ptr object = json::object();
+    object->set("metrics_path", paths.metrics.string());
+    return object;
+}
+
 Object::Ptr machineConfig(const GuestSpec& guest) {
     Object::Ptr machine = json::object();
     machine->set("vcpu_count", guest.vcpus);
     machine->set("mem_size_mib", guest.memory.count);
-    machine->set("smt", false);
+    machine->set("smt", guest.smt);
+    if (!guest.cpuTemplate.empty()) machine->set("cpu_template", guest.cpuTemplate);
+    if (guest.hugePages == HugePages::TwoMiB) machine->set("huge_pages", std::string("2M"));
     return machine;
 }
 
@@ -122,7 +189,9 @@ Object::Ptr drive(const DiskSpec& disk) {
     drive->set("path_on_host", disk.file.string());
     drive->set("is_root_device", disk.root);
     drive->set("is_read_only", disk.readOnly);
-    if (!disk.readOnly) drive->set("cache_type", "Writeback");
+    if (!disk.readOnly && disk.cache == DiskCache::Writeback) drive->set("cache_type", "Writeback");
+    if (disk.engine == IoEngine::Async) drive->set("io_engine", std::string("Async"));
+    setLimiter(drive, "rate_limiter", disk.limit);
     return drive;
 }
 
@@ -132,10 +201,12 @@ Object::Ptr networkInterface(const NicSpec& nic) {
     interface->set("guest_mac", nic.mac.str());
     interface->set("host_dev_name", nic.tap.str());
     if (nic.mtu != 0 && nic.mtu != usualMtu) interface->set("mtu", nic.mtu);
+    setLimiter(interface, "rx_rate_limiter", nic.receive);
+    setLimiter(interface, "tx_rate_limiter", nic.transmit);
     return interface;
 }
 
-Object::Ptr configuration(const GuestSpec& guest) {
+Object::Ptr configuration(const GuestSpec& guest, const DevicePaths& paths) {
     Array::Ptr drives = new Array;
     for (const DiskSpec& disk : rootFirst(guest.disks)) drives->add(drive(disk));
     Array::Ptr interfaces = new Array;
@@ -145,6 +216,11 @@ Object::Ptr configuration(const GuestSpec& guest) {
     whole->set("drives", drives);
     whole->set("machine-config", machineConfig(guest));
     whole->set("network-interfaces", interfaces);
+    if (guest.vsock) whole->set("vsock", vsock(*guest.vsock, paths));
+    if (guest.balloon) whole->set("balloon", balloon(*guest.balloon));
+    if (guest.entropy) whole->set("entropy", entropy(*guest.entropy));
+    if (guest.mmds && !guest.nics.empty()) whole->set("mmds-config", mmdsConfig(guest));
+    if (guest.metrics) whole->set("metrics", metrics(paths));
     return whole;
 }
 

@@ -452,6 +452,10 @@ void Reader::objects(const std::string& name, std::size_t maxElements, const std
     }
 }
 
+void Reader::passOver() {
+    known_ = object_.getNames();
+}
+
 void Reader::finish() const {
     for (const std::string& name : object_.getNames()) {
         if (std::ranges::find(known_, name) != known_.end()) continue;

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <climits>
 #include <poll.h>
-#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <system_error>
@@ -31,27 +30,6 @@ Error cannotTalk(std::string_view who, const std::filesystem::path& socket, std:
 void sleepFor(std::chrono::milliseconds time) {
     ::poll(nullptr, 0, static_cast<int>(time.count()));
 }
-
-/// Sleeps until a folder's entries change, or a while has passed.
-class FolderWatch {
-public:
-    explicit FolderWatch(const std::filesystem::path& folder) : inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
-        // Without (a limit of the host's is reached) wait() returns after its while, which is enough to go on.
-        if (inotify_ && ::inotify_add_watch(inotify_.get(), folder.c_str(), IN_CREATE | IN_MOVED_TO | IN_ONLYDIR) < 0)
-            inotify_.reset();
-    }
-
-    void wait(std::chrono::milliseconds atMost) {
-        pollfd entry{inotify_.get(), POLLIN, 0};  // a descriptor of -1 is passed over by poll(2)
-        ::poll(&entry, 1, static_cast<int>(atMost.count()));
-        std::array<char, 4096> events;
-        while (inotify_ && ::read(inotify_.get(), events.data(), events.size()) > 0) {
-        }
-    }
-
-private:
-    UniqueFd inotify_;
-};
 
 /// Whether a process that has closed its connection ends now: its end is seen a moment later than that of its sockets.
 bool endsNow(const std::function<bool()>& alive) {
@@ -168,12 +146,12 @@ void UnixConnection::timeOut() const {
     throw cannotTalk(who_, socket_, "it does not answer in time", ErrorKind::Timeout);
 }
 
-void awaitSocket(const std::filesystem::path& socket, std::string_view who, SteadyTime deadline,
+void awaitSocket(FolderWatches& watches, const std::filesystem::path& socket, std::string_view who, SteadyTime deadline,
                  const std::function<bool()>& alive, const std::function<bool()>& attempt) {
     // The folder's watch wakes us when the socket appears; the pauses bound how late the death of the process is seen,
     // and cover the moment between bind(2), which makes the socket, and listen(2).
     constexpr std::chrono::milliseconds checkAlive = 50ms, betweenBindAndListen = 2ms;
-    FolderWatch folder(socket.parent_path());
+    FolderWatches::Watch folder(watches, socket.parent_path());
     while (true) {
         // Before the attempt, so that nothing is lost of a process that dies after it has let us connect.
         const bool living = alive();

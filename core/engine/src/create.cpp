@@ -1,13 +1,14 @@
 // Making a VM: what is asked for is looked at, claimed and reserved, then made as one operation.
 #include <cerrno>
-#include <map>
 #include <sys/stat.h>
 
 #include <mergen/base/file.hpp>
 #include <mergen/base/rollback.hpp>
 #include <mergen/base/text.hpp>
+#include <mergen/engine/guest_document.hpp>
 
 #include "engine_impl.hpp"
+#include "request_names.hpp"
 
 namespace mergen::engine {
 
@@ -20,18 +21,20 @@ void refuseUuid(const RecordId& id) {
         .about("id");
 }
 
-/// What a caller calls the member of GuestSpec that a VMM refuses.
-std::string requestMember(const std::string& guestMember) {
-    static const std::map<std::string, std::string> names{
-        {"vcpus", "vcpu"}, {"memory", "memMiB"}, {"bootArguments", "bootArgs"}};
-    const auto name = names.find(guestMember);
-    return name == names.end() ? guestMember : name->second;
+/// Further drives are not made yet.
+void refuseFurther(const CreateRequest& request) {
+    for (std::size_t i = 0; i < request.drives.size(); ++i) {
+        if (request.drives[i].id == rootDriveId || request.drives[i].id == dataDriveId) continue;
+        throw Error(ErrorKind::NotSupported, "a VM has the drives \"rootfs\" and \"data\" only")
+            .about("drives[" + std::to_string(i) + "].driveId");
+    }
 }
 
 }  // namespace
 
 Created Engine::Impl::create(const CreateRequest& request) {
     const Guard guard(*this);
+    refuseFurther(request);
     const OpenedImages images = openImages(config_, request);
 
     VmRecord record(request.id.value_or(RecordId::parse("unnamed")), Uuid{});  // reserve() gives it what is missing
@@ -51,6 +54,9 @@ Created Engine::Impl::create(const CreateRequest& request) {
     record.dataDisk = request.dataDisk;
     record.vcpus = request.vcpus;
     record.memory = request.memory;
+    record.drives = request.drives;
+    record.nics = request.nics;
+    record.options = request.options;
     record.httpPort = request.httpPort;
     record.autoStart = request.autoStart;
     record.restartPolicy = request.restartPolicy;
@@ -85,7 +91,7 @@ Created Engine::Impl::create(const CreateRequest& request) {
             }
         }
     } catch (const Error& error) {
-        throw error.about(requestMember(error.field()));
+        throw inRequestWords(error, record);
     }
 
     const auto vm = std::make_shared<Vm>(record, config_.eventsPerVm);

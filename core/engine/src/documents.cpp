@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 #include <sstream>
 
 #include <mergen/base/guest.hpp>
 #include <mergen/base/json.hpp>
 #include <mergen/base/text.hpp>
+#include <mergen/engine/guest_document.hpp>
 #include <mergen/sdk/error.hpp>
 
 namespace mergen::engine {
@@ -21,6 +23,8 @@ constexpr std::int64_t metaFormat = 1;
 constexpr std::string_view defaultBootArguments = "console=ttyS0 reboot=k panic=1 pci=off";
 constexpr std::size_t longText = 64U << 10U;
 constexpr std::int64_t maxRestartsLimit = 1'000'000;
+/// In `env`; the card's number follows.
+const std::string furtherAddressKey = "MGN_GUEST_IP_";
 
 Object::Ptr stringMap(const std::map<std::string, std::string>& map) {
     Object::Ptr object = json::object();
@@ -65,6 +69,19 @@ Object::Ptr endObject(const VmEnd& end) {
     return object;
 }
 
+Array::Ptr furtherArray(const std::vector<FurtherNic>& further) {
+    Array::Ptr array = new Array;
+    for (std::size_t i = 0; i < further.size(); ++i) {
+        Object::Ptr entry = json::object();
+        entry->set("ifaceId", "eth" + std::to_string(i + 1));
+        entry->set("guestIP", further[i].guest.str());
+        entry->set("mac", further[i].mac.str());
+        entry->set("tapName", further[i].tap.str());
+        array->add(entry);
+    }
+    return array;
+}
+
 std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     Object::Ptr meta = json::object();
     meta->set("format", metaFormat);
@@ -95,6 +112,14 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     }
     meta->set("vcpu", vm.vcpus);
     meta->set("memMiB", vm.memory.count);
+    if (!vm.drives.empty()) meta->set("drives", drivesDocument(vm.drives));
+    if (!vm.nics.empty()) meta->set("networkInterfaces", nicsDocument(vm.nics));
+    meta->set("machineConfig", machineDocument(vm.options));
+    if (vm.options.vsock) meta->set("vsock", vsockDocument(*vm.options.vsock));
+    if (vm.options.balloon) meta->set("balloon", balloonDocument(*vm.options.balloon));
+    if (vm.options.entropy) meta->set("entropy", entropyDocument(*vm.options.entropy));
+    if (vm.options.mmds) meta->set("mmds", mmdsDocument(*vm.options.mmds, /*content=*/true));
+    meta->set("metrics", vm.options.metrics);
     meta->set("ports", portArray(vm.ports));
     meta->set("httpPort", static_cast<int>(vm.httpPort));
     meta->set("autoStart", vm.autoStart);
@@ -107,6 +132,7 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     meta->set("mac", vm.mac.str());
     meta->set("tapName", vm.tap);
     meta->set("netns", vm.netns);
+    if (!vm.further.empty()) meta->set("furtherInterfaces", furtherArray(vm.further));
     meta->set("uid", vm.credentials.uid);
     meta->set("gid", vm.credentials.gid);
     meta->set("bootId", vm.bootId);
@@ -152,6 +178,11 @@ std::string renderEnv(const EngineConfig& config, const VmRecord& vm) {
     env["MGN_TAP_NAME"] = vm.tap;
     env["MGN_NETNS"] = vm.netns;
     env["MGN_GUEST_IP"] = vm.guest.str();
+    for (std::size_t i = 0; i < vm.further.size(); ++i) {
+        const std::string number = std::to_string(i + 1);
+        env["MGN_TAP_NAME_" + number] = vm.further[i].tap.str();
+        env[furtherAddressKey + number] = vm.further[i].guest.str();
+    }
     env["MGN_DATA_DIR"] = paths.dataDir.string();
     env["MGN_LOG_DIR"] = paths.logsDir.string();
     if (vm.httpPort > 0) env["MGN_HTTP_PORT"] = std::to_string(vm.httpPort);
@@ -185,7 +216,54 @@ VmEnd readEnd(json::Reader& reader) {
     return end;
 }
 
+/// `furtherInterfaces`, one entry for each card that was asked for beside the first. Old records have none.
+std::vector<FurtherNic> readFurther(json::Reader& meta, const VmRecord& vm) {
+    std::vector<FurtherNic> further;
+    std::set<Ipv4Address> addresses{vm.guest};
+    meta.objects("furtherInterfaces", maxNics, [&](json::Reader& entry) {
+        const FurtherNic nic{.tap = IfName::parse(entry.requiredString("tapName", 15)),
+                             .mac = MacAddress::parse(entry.requiredString("mac", 17)),
+                             .guest = Ipv4Address::parse(entry.requiredString("guestIP", 15))};
+        if (!vm.network.contains(nic.guest)) {
+            throw Error(ErrorKind::InvalidArgument,
+                        entry.pathOf("guestIP") + ": " + nic.guest.str() + " is not in " + vm.network.str());
+        }
+        if (!addresses.insert(nic.guest).second) {
+            throw Error(ErrorKind::InvalidArgument,
+                        entry.pathOf("guestIP") + ": " + nic.guest.str() + " is that of two network cards");
+        }
+        static_cast<void>(entry.string("ifaceId", 32));  // its place says it
+        further.push_back(nic);
+    });
+    if (further.size() + 1 != cardsAskedFor(vm)) {
+        throw Error(ErrorKind::InvalidArgument, "furtherInterfaces: " + std::to_string(further.size()) +
+                                                    " do not fit the " + std::to_string(cardsAskedFor(vm)) +
+                                                    " network cards of networkInterfaces");
+    }
+    return further;
+}
+
+/// The number in an `env` key of a further card's address; nothing if it is another key.
+std::optional<std::size_t> furtherNumberIn(std::string_view key) {
+    if (!key.starts_with(furtherAddressKey)) return std::nullopt;
+    key.remove_prefix(furtherAddressKey.size());
+    std::size_t number = 0;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), number);
+    if (error != std::errc() || end != key.data() + key.size() || number == 0 || number >= maxNics) return std::nullopt;
+    return number;
+}
+
 }  // namespace
+
+std::size_t cardsAskedFor(const VmRecord& record) noexcept {
+    return std::max<std::size_t>(record.nics.size(), 1);
+}
+
+FurtherNic furtherNic(const Uuid& vm, std::size_t number, Ipv4Address guest) {
+    return {.tap = IfName::parse("tap" + std::to_string(number) + "-" + vm.short8()),
+            .mac = MacAddress::of(vm, static_cast<std::uint8_t>(number)),
+            .guest = guest};
+}
 
 std::optional<Uuid> uuidOf(const RecordId& id) noexcept {
     try {
@@ -206,6 +284,8 @@ void salvage(const Record& documents, VmRecord& record) {
         const std::string value = line.substr(equals + 2, line.size() - equals - 3);
         try {
             if (name == "MGN_GUEST_IP") record.guest = Ipv4Address::parse(value);
+            if (const auto number = furtherNumberIn(name))
+                record.further.push_back(furtherNic(record.uuid, *number, Ipv4Address::parse(value)));
         } catch (const Error&) {
             continue;  // as damaged as the rest
         }
@@ -242,15 +322,23 @@ Ipv4Address gatewayOf(const VmRecord& record) {
 std::string bootArguments(const EngineConfig& config, const VmRecord& record) {
     std::istringstream words(record.bootArguments.value_or(std::string(defaultBootArguments)));
     std::string line;
-    bool hasIp = false;
+    std::set<std::string> given;  // what stands before the first '='
     for (std::string word; words >> word;) {
-        hasIp = hasIp || word.starts_with("ip=");
+        if (const std::size_t equals = word.find('='); equals != std::string::npos)
+            given.insert(word.substr(0, equals));
         line += (line.empty() ? "" : " ") + word;
     }
-    if (hasIp) return line;
-    line += (line.empty() ? "" : " ") + ("ip=" + record.guest.str()) + "::" + gatewayOf(record).str() + ":" +
-            record.network.netmask().str() + "::eth0:off";
-    for (const Ipv4Address& server : config.guestSettings.dns) line += ":" + server.str();
+    const auto add = [&](const std::string& name, const std::string& value) {
+        if (!given.contains(name)) line += (line.empty() ? "" : " ") + name + "=" + value;
+    };
+    std::string first =
+        record.guest.str() + "::" + gatewayOf(record).str() + ":" + record.network.netmask().str() + "::eth0:off";
+    for (const Ipv4Address& server : config.guestSettings.dns) first += ":" + server.str();
+    add("ip", first);
+    for (std::size_t i = 0; i < record.further.size(); ++i) {
+        add("mergen.ip" + std::to_string(i + 1),
+            record.further[i].guest.str() + "/" + std::to_string(record.network.prefix()));
+    }
     return line;
 }
 
@@ -263,8 +351,43 @@ NetworkSpec networkSpec(const EngineConfig& config, const VmRecord& record) {
                        .gateway = gatewayOf(record),
                        .network = record.network,
                        .tapOwner = record.credentials.uid,
-                       .ports = record.ports};
+                       .ports = record.ports,
+                       .further = record.further};
 }
+
+namespace {
+
+/// All network cards in their order, with what was asked of them.
+std::vector<NicSpec> nicsOf(const EngineConfig& config, const VmRecord& record) {
+    std::vector<NicSpec> nics;
+    const auto add = [&](const IfName& tap, const MacAddress& mac) {
+        const std::size_t number = nics.size();
+        const NicRequest asked = number < record.nics.size() ? record.nics[number] : NicRequest{};
+        nics.push_back(NicSpec{.id = "eth" + std::to_string(number),
+                               .tap = tap,
+                               .mac = mac,
+                               .mtu = config.guestSettings.mtu,
+                               .receive = asked.receive,
+                               .transmit = asked.transmit});
+    };
+    add(IfName::parse(record.tap), record.mac);
+    for (const FurtherNic& nic : record.further) add(nic.tap, nic.mac);
+    return nics;
+}
+
+/// The disk of that id, with what was asked of it.
+DiskSpec diskOf(const VmRecord& record, const std::string& id, const std::filesystem::path& file) {
+    DiskSpec disk{.id = id, .file = file};
+    const auto asked = std::ranges::find(record.drives, id, &DriveRequest::id);
+    if (asked == record.drives.end()) return disk;
+    disk.readOnly = asked->readOnly;
+    disk.cache = asked->cache;
+    disk.engine = asked->engine;
+    disk.limit = asked->limit;
+    return disk;
+}
+
+}  // namespace
 
 GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap) {
     const VmPaths paths = pathsOf(config, record.id, record.uuid);
@@ -274,15 +397,18 @@ GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap
     guest.kernel = paths.dataDir / "kernel";
     if (record.initrd) guest.initrd = paths.dataDir / "initrd";
     guest.bootArguments = bootArguments(config, record);
-    guest.disks.push_back(
-        DiskSpec{.id = "rootfs", .file = paths.dataDir / "rootfs.ext4", .readOnly = false, .root = true});
-    if (record.dataDisk) {
-        guest.disks.push_back(DiskSpec{.id = "data", .file = *record.dataDisk, .readOnly = false, .root = false});
-    }
-    if (tap) {
-        guest.nics.push_back(NicSpec{
-            .id = "eth0", .tap = IfName::parse(record.tap), .mac = record.mac, .mtu = config.guestSettings.mtu});
-    }
+    guest.smt = record.options.smt;
+    guest.hugePages = record.options.hugePages;
+    guest.cpuTemplate = record.options.cpuTemplate;
+    guest.disks.push_back(diskOf(record, rootDriveId, paths.dataDir / "rootfs.ext4"));
+    guest.disks.back().root = true;
+    if (record.dataDisk) guest.disks.push_back(diskOf(record, dataDriveId, *record.dataDisk));
+    if (tap) guest.nics = nicsOf(config, record);
+    guest.vsock = record.options.vsock;
+    guest.balloon = record.options.balloon;
+    guest.entropy = record.options.entropy;
+    guest.mmds = record.options.mmds;
+    guest.metrics = record.options.metrics;
     return guest;
 }
 
@@ -292,7 +418,10 @@ VmmPlace vmmPlace(const EngineConfig& config, const VmRecord& record) {
 }
 
 std::string vmConfigDocument(const EngineConfig& config, const VmRecord& record, bool tap) {
-    return json::render(*firecracker::configuration(guestSpec(config, record, tap)), 2);
+    return json::render(
+        *firecracker::configuration(guestSpec(config, record, tap),
+                                    firecracker::devicePaths(pathsOf(config, record.id, record.uuid).runDir)),
+        2);
 }
 
 Record toDocuments(const EngineConfig& config, const VmRecord& record) {
@@ -346,6 +475,13 @@ VmRecord fromDocuments(const Record& documents) {
     }
     vm.vcpus = static_cast<unsigned>(meta.requiredInteger("vcpu", 1, 1024));
     vm.memory = MiB{static_cast<std::uint64_t>(meta.requiredInteger("memMiB", 1, 1 << 30))};
+    vm.drives = readDrives(meta);
+    vm.nics = readNics(meta);
+    if (const auto machine = meta.object("machineConfig")) {
+        json::Reader reader(*machine, "machineConfig");
+        readMachine(reader, vm.options);
+    }
+    readDevices(meta, vm.options);
     meta.objects("ports", 65536, [&](json::Reader& port) {
         PortBinding binding;
         binding.guest = static_cast<std::uint16_t>(port.requiredInteger("guest", 1, 65535));
@@ -378,6 +514,7 @@ VmRecord fromDocuments(const Record& documents) {
     vm.mac = MacAddress::parse(meta.requiredString("mac", 17));
     vm.tap = IfName::parse(meta.requiredString("tapName", 15)).str();
     vm.netns = IfName::parse(meta.requiredString("netns", 15)).str();
+    vm.further = readFurther(meta, vm);
     vm.credentials.uid = static_cast<std::uint32_t>(meta.requiredInteger("uid", 0, 0xfffffffe));
     vm.credentials.gid = static_cast<std::uint32_t>(meta.requiredInteger("gid", 0, 0xfffffffe));
     vm.bootId = meta.string("bootId", 64).value_or("");

@@ -58,7 +58,8 @@ struct VmRecord {
     Ipv4Address guest;
     MacAddress mac;
     std::string tap, netns;
-    std::vector<PortBinding> ports;  // sorted
+    std::vector<FurtherNic> further;  // eth1 and so on, one for each of `nics` but the first
+    std::vector<PortBinding> ports;   // sorted
     Credentials credentials;
 
     std::string bootId;  // boot of the host in which it was last started
@@ -70,6 +71,11 @@ struct VmRecord {
 /// The UUID that an id is, if it is one.
 [[nodiscard]] std::optional<Uuid> uuidOf(const RecordId& id) noexcept;
 
+/// How many network cards the VM is to have: "eth0" in any case.
+[[nodiscard]] std::size_t cardsAskedFor(const VmRecord& record) noexcept;
+/// The further card of that number, 1 or more, with the names that it has by the VM's internal id.
+[[nodiscard]] FurtherNic furtherNic(const Uuid& vm, std::size_t number, Ipv4Address guest);
+
 /// What a record that cannot be read still tells of the addresses and ports that its VM holds: its `env` document.
 void salvage(const Record& documents, VmRecord& record);
 
@@ -78,7 +84,8 @@ void salvage(const Record& documents, VmRecord& record);
 
 /// Kernel command line: the given or default arguments with blanks normalised, and "ip=" for the guest's address unless
 /// the caller gave one (L32, L33). The gateway is host number 1 of the network, the mask that of its prefix (W14); name
-/// servers follow where there are any to tell of.
+/// servers follow where there are any to tell of. "mergen.ip<n>=ADDRESS/PREFIX" tells of a further card, unless the
+/// caller gave that word: a kernel has ip= for one card only.
 [[nodiscard]] std::string bootArguments(const EngineConfig& config, const VmRecord& record);
 [[nodiscard]] Ipv4Address gatewayOf(const VmRecord& record);
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <utility>
 
+#include <mergen/base/text.hpp>
+
 namespace mergen::engine {
 
 namespace {
@@ -54,6 +56,28 @@ VmEnd endOf(const ExitStatus& exit, const std::optional<SentSignal>& sent, const
 
 VmEnd endOf(const ProcessStatus& process, const VmmBackend* vmm) {
     return process.exit ? endOf(*process.exit, process.sent, process.note, vmm) : lostEnd(process.note);
+}
+
+std::optional<std::string> panicOf(std::string_view console) {
+    constexpr std::string_view said = "Kernel panic - not syncing";
+    constexpr std::string_view boots = "Linux version ";  // the first line of a kernel
+    constexpr std::size_t longest = 200;
+    // The kernel says it twice: what is wrong before the trace, and "---[ end Kernel panic ..." after it.
+    std::size_t begin = console.rfind(boots);
+    begin = begin == std::string_view::npos ? 0 : begin + boots.size();
+    const std::size_t found = console.find(said, begin);
+    if (found == std::string_view::npos) return std::nullopt;
+    const std::string_view line = console.substr(found, console.find_first_of("\r\n", found) - found);
+    return printable(line, longest);
+}
+
+VmEnd orPanic(VmEnd end, std::string_view console) {
+    if (end.by != EndedBy::Guest) return end;
+    if (const auto line = panicOf(console)) {
+        end.by = EndedBy::Panic;
+        end.detail = "the guest panicked: " + *line;
+    }
+    return end;
 }
 
 VmEnd lostEnd(std::string why) {

@@ -322,6 +322,12 @@ VmView Engine::resume(const std::string& id) {
 void Engine::remove(const std::string& id, bool retainData) {
     impl_->remove(id, retainData);
 }
+VmView Engine::change(const std::string& id, const ChangeRequest& request) {
+    return impl_->change(id, request);
+}
+std::string Engine::metrics(const std::string& id) const {
+    return impl_->metrics(id);
+}
 VmView Engine::get(const std::string& id) const {
     return impl_->view(*impl_->need(id));
 }

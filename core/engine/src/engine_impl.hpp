@@ -20,7 +20,7 @@
 namespace mergen::engine {
 
 /// The engine's parts in one place. engine.cpp has how an operation runs and what is asked from outside, create.cpp
-/// what a create looks at and claims, lifecycle.cpp the steps of every operation, reconcile.cpp what happens after a
+/// what a create looks at and claims, change.cpp what can be changed of a VM, lifecycle.cpp the steps of every operation, reconcile.cpp what happens after a
 /// restart of the server and after the end of a VMM, views.cpp what is said of it all.
 class Engine::Impl final : public ExitListener {
 public:
@@ -34,6 +34,10 @@ public:
 
     // create.cpp
     Created create(const CreateRequest& request);
+
+    // change.cpp
+    VmView change(const std::string& id, const ChangeRequest& request);
+    [[nodiscard]] std::string metrics(const std::string& id) const;
 
     // engine.cpp
     bool drain(std::chrono::milliseconds limit);
@@ -115,6 +119,11 @@ private:
     /// The same before a start, as another file may lie there by now. The disk's owner until now.
     DiskOwner claimDataDisk(const VmRecord& record);
 
+    // change.cpp
+    void changeVm(Operation& op, const ChangeRequest& request);
+    /// Brings the guest, if there is one, to what its record says.
+    void adjustGuest(const VmRecord& record);
+
     // views.cpp
     [[nodiscard]] ComponentHealth vmmHealth(const std::string& name, ComponentHealth found) const;
 
@@ -124,6 +133,11 @@ private:
     /// Throws AlreadyExists if another program took a port of the VM while no server held it: published, the port would
     /// be taken from that program.
     void refuseBusyPorts(const VmRecord& record);
+    /// The VMM's plan, which its restart policy must fit.
+    static LaunchPlan launchPlan(const VmRecord& record, const VmmBackend& vmm, const GuestSpec& guest,
+                                 const VmmPlace& place);
+    /// Starts the VMM on the wire, and forgets its earlier run.
+    ProcessStatus launch(Operation& op, const VmRecord& record, const LaunchPlan& plan, const NetworkAttachment& wire);
     /// Throws NotSupported about "restartPolicy" if it cannot be kept with this plan.
     static void refuseUnattended(const VmRecord& record, const LaunchPlan& plan);
     void stopVm(Operation& op);
@@ -144,6 +158,10 @@ private:
     void killVmm(const VmRecord& record, const std::string& by);
     /// How the VMM ended, if it did, and what it printed last: "; ..." to be added to an error's text.
     [[nodiscard]] std::string lastWords(const VmRecord& record) const;
+    /// What it printed last, as lastWords(); empty if it printed nothing.
+    [[nodiscard]] std::string lastOutput(const VmRecord& record) const;
+    /// The end of a VMM that no operation has ended, told apart by its exit and by what its console says of a panic.
+    [[nodiscard]] VmEnd ownEnd(const VmRecord& record, const ProcessStatus& process) const;
     /// Every step of taking a VM off the host but its end, each run whatever the ones before did. A data disk that is
     /// back is no longer noted as lent.
     void tearDown(Operation& op, VmRecord& record);

@@ -17,6 +17,20 @@ Error taken(std::string_view what, const std::string& value, const std::string& 
     return {ErrorKind::AlreadyExists, std::string(what) + " " + value + " belongs to VM '" + holder + "'"};
 }
 
+std::vector<MacAddress> macsOf(const VmRecord& record) {
+    std::vector<MacAddress> macs{record.mac};
+    for (const FurtherNic& nic : record.further) macs.push_back(nic.mac);
+    return macs;
+}
+
+/// Without those that a corrupt record does not tell.
+std::vector<Ipv4Address> addressesOf(const VmRecord& record) {
+    std::vector<Ipv4Address> addresses{record.guest};
+    for (const FurtherNic& nic : record.further) addresses.push_back(nic.guest);
+    std::erase(addresses, Ipv4Address());
+    return addresses;
+}
+
 bool runsAsRoot() noexcept {
     return ::geteuid() == 0;
 }
@@ -37,7 +51,7 @@ void Identities::reserve(VmRecord& record, const std::vector<PortRequest>& ports
     undo.add([&] {
         const std::lock_guard lock(mutex_);
         shortIds_.erase(record.uuid.short8());
-        macs_.erase(record.mac);
+        for (const MacAddress& mac : macsOf(record)) macs_.erase(mac);
     });
     if (!record.name.empty()) {
         const std::lock_guard lock(mutex_);
@@ -62,11 +76,10 @@ void Identities::reserve(VmRecord& record, const std::vector<PortRequest>& ports
     } else {
         record.credentials = Credentials{::geteuid(), ::getegid()};
     }
-    reserveAddress(record);
+    reserveAddresses(record);
     undo.add([&] {
         const std::lock_guard lock(mutex_);
-        addresses_.erase(record.guest);
-        hosts_.release(record.guest.value() - config_.guestNetwork.base().value());
+        for (const Ipv4Address address : addressesOf(record)) releaseAddress(address);
     });
     reservePorts(record, ports);
     undo.commit();
@@ -75,15 +88,20 @@ void Identities::reserve(VmRecord& record, const std::vector<PortRequest>& ports
 void Identities::reserveUuid(VmRecord& record, bool chosenId) {
     for (int attempt = 0; attempt < attempts; ++attempt) {
         const Uuid uuid = Uuid::random();
-        const MacAddress mac = MacAddress::of(uuid);
+        record.mac = MacAddress::of(uuid);
+        record.further.clear();
+        for (std::size_t number = 1; number < cardsAskedFor(record); ++number) {
+            record.further.push_back(furtherNic(uuid, number, Ipv4Address()));  // until it gets one
+        }
+        const std::vector<MacAddress> macs = macsOf(record);
         const std::string id = chosenId ? record.id.str() : uuid.str();
         const std::lock_guard lock(mutex_);
         // Names and MAC are made of a part of the UUID: two VMs may agree in it, so it is looked up, not hoped (W12).
-        if (shortIds_.contains(uuid.short8()) || macs_.contains(mac)) continue;
+        const auto isTaken = [&](const MacAddress& mac) { return macs_.contains(mac); };
+        if (shortIds_.contains(uuid.short8()) || std::ranges::any_of(macs, isTaken)) continue;
         shortIds_.emplace(uuid.short8(), id);
-        macs_.emplace(mac, id);
+        for (const MacAddress& mac : macs) macs_.emplace(mac, id);
         record.uuid = uuid;
-        record.mac = mac;
         record.id = RecordId::parse(id);
         record.tap = "tap-" + uuid.short8();
         record.netns = "mergen-" + uuid.short8();
@@ -92,8 +110,27 @@ void Identities::reserveUuid(VmRecord& record, bool chosenId) {
     throw Error(ErrorKind::ResourceExhausted, "no interface name is free");
 }
 
-void Identities::reserveAddress(VmRecord& record) {
+void Identities::reserveAddresses(VmRecord& record) {
     record.network = config_.guestNetwork;
+    Rollback undo;
+    const auto reserveOne = [&](Ipv4Address& address) {
+        reserveAddress(record, address);
+        undo.add([this, given = address] {
+            const std::lock_guard lock(mutex_);
+            releaseAddress(given);
+        });
+    };
+    reserveOne(record.guest);
+    for (FurtherNic& nic : record.further) reserveOne(nic.guest);
+    undo.commit();
+}
+
+void Identities::releaseAddress(Ipv4Address address) {
+    addresses_.erase(address);
+    if (config_.guestNetwork.contains(address)) hosts_.release(address.value() - config_.guestNetwork.base().value());
+}
+
+void Identities::reserveAddress(VmRecord& record, Ipv4Address& address) {
     std::vector<std::uint32_t> occupied;  // by something foreign: held until one that is free is found
     const auto giveBack = [&] {
         const std::lock_guard lock(mutex_);
@@ -109,9 +146,11 @@ void Identities::reserveAddress(VmRecord& record) {
             giveBack();
             throw Error(ErrorKind::ResourceExhausted, "all addresses of " + config_.guestNetwork.str() + " are in use");
         }
-        record.guest = config_.guestNetwork.host(*number);
+        address = config_.guestNetwork.host(*number);
         try {
-            network_.checkNames(networkSpec(config_, record));
+            NetworkSpec spec = networkSpec(config_, record);
+            std::erase_if(spec.further, [](const FurtherNic& nic) { return nic.guest == Ipv4Address(); });
+            network_.checkNames(spec);
         } catch (const Error& error) {
             occupied.push_back(*number);
             if (error.kind() == ErrorKind::AlreadyExists && attempt + 1 < attempts) continue;
@@ -120,7 +159,7 @@ void Identities::reserveAddress(VmRecord& record) {
         }
         giveBack();
         const std::lock_guard lock(mutex_);
-        addresses_.emplace(record.guest, record.id.str());
+        addresses_.emplace(address, record.id.str());
         return;
     }
 }
@@ -226,11 +265,15 @@ void Identities::adoptNumbers(const VmRecord& record) {
     if (const auto it = shortIds_.find(record.uuid.short8()); it != shortIds_.end()) {
         throw taken("the interface name", record.tap, it->second);
     }
-    if (const auto it = macs_.find(record.mac); it != macs_.end())
-        throw taken("the MAC address", record.mac.str(), it->second);
-    const bool hasAddress = record.guest != Ipv4Address();  // a corrupt record may not tell it
-    if (const auto it = addresses_.find(record.guest); hasAddress && it != addresses_.end()) {
-        throw taken("the address", record.guest.str(), it->second);
+    const std::vector<MacAddress> macs = macsOf(record);
+    for (const MacAddress& mac : macs) {
+        if (const auto it = macs_.find(mac); it != macs_.end()) throw taken("the MAC address", mac.str(), it->second);
+    }
+    const std::vector<Ipv4Address> addresses = addressesOf(record);
+    for (const Ipv4Address address : addresses) {
+        if (const auto it = addresses_.find(address); it != addresses_.end()) {
+            throw taken("the address", address.str(), it->second);
+        }
     }
     if (const auto it = names_.find(record.name); !record.name.empty() && it != names_.end()) {
         throw taken("the name", "'" + record.name + "'", it->second);
@@ -245,12 +288,14 @@ void Identities::adoptNumbers(const VmRecord& record) {
                     "the uid " + std::to_string(record.credentials.uid) + " belongs to another VM");
     }
     shortIds_.emplace(record.uuid.short8(), owner);
-    macs_.emplace(record.mac, owner);
-    if (hasAddress) addresses_.emplace(record.guest, owner);
+    for (const MacAddress& mac : macs) macs_.emplace(mac, owner);
     if (!record.name.empty()) names_.emplace(record.name, owner);
-    // An address of another network is held in the map alone: the operator has changed network.guest_cidr since.
-    if (config_.guestNetwork.contains(record.guest)) {
-        static_cast<void>(hosts_.take(record.guest.value() - config_.guestNetwork.base().value()));
+    for (const Ipv4Address address : addresses) {
+        addresses_.emplace(address, owner);
+        // One of another network is held in the map alone: the operator has changed network.guest_cidr since.
+        if (config_.guestNetwork.contains(address)) {
+            static_cast<void>(hosts_.take(address.value() - config_.guestNetwork.base().value()));
+        }
     }
     for (const PortBinding& port : record.ports) {
         ports_.emplace(PortKey{port.protocol, port.host}, owner);
@@ -262,12 +307,9 @@ void Identities::release(const VmRecord& record) {
     for (const PortBinding& port : record.ports) releasePort({port.protocol, port.host});
     const std::lock_guard lock(mutex_);
     shortIds_.erase(record.uuid.short8());
-    macs_.erase(record.mac);
-    addresses_.erase(record.guest);
+    for (const MacAddress& mac : macsOf(record)) macs_.erase(mac);
+    for (const Ipv4Address address : addressesOf(record)) releaseAddress(address);
     if (!record.name.empty()) names_.erase(record.name);
-    if (config_.guestNetwork.contains(record.guest)) {
-        hosts_.release(record.guest.value() - config_.guestNetwork.base().value());
-    }
     if (runsAsRoot()) uids_.release(record.credentials.uid);
 }
 

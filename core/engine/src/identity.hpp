@@ -19,11 +19,11 @@ class Identities {
 public:
     Identities(const EngineConfig& config, NetworkBackend& network);
 
-    /// Fills uuid, guest, network, mac, tap, netns, ports and credentials of `record`, whose id and name are set if the
-    /// caller chose them; without a chosen id the id becomes the UUID. Asks the network backend whether names, routes
-    /// and ports are free on the host and goes on to the next where Mergen may choose.
-    /// Throws AlreadyExists about "name" or "ports[i].host", naming the holder; ResourceExhausted when a pool is used
-    /// up; nothing is reserved then.
+    /// Fills uuid, guest, network, mac, tap, netns, further, ports and credentials of `record`, whose nics are set, and
+    /// id and name if the caller chose them; without a chosen id the id becomes the UUID. Asks the network backend
+    /// whether names, routes and ports are free on the host and goes on to the next where Mergen may choose. Throws
+    /// AlreadyExists about "name" or "ports[i].host", naming the holder; ResourceExhausted when a pool is used up;
+    /// nothing is reserved then.
     void reserve(VmRecord& record, const std::vector<PortRequest>& ports, bool chosenId);
 
     /// Takes what a record of an earlier server holds. Throws AlreadyExists, naming the other VM, if two records hold
@@ -38,7 +38,12 @@ private:
     using PortKey = std::pair<Protocol, std::uint16_t>;
 
     void reserveUuid(VmRecord& record, bool chosenId);
-    void reserveAddress(VmRecord& record);
+    /// Gives each network card its address: all or none.
+    void reserveAddresses(VmRecord& record);
+    /// Sets `address`, which is that of one of the record's network cards.
+    void reserveAddress(VmRecord& record, Ipv4Address& address);
+    /// Gives an address back. With mutex_ held.
+    void releaseAddress(Ipv4Address address);
     void adoptNumbers(const VmRecord& record);
     void reservePorts(VmRecord& record, const std::vector<PortRequest>& ports);
     std::uint16_t choosePort(Protocol protocol, const std::string& owner);

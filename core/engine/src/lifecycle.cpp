@@ -2,6 +2,7 @@
 // that are idempotent and undoable, then writes the outcome: whatever happens in between, recover() reads the intent
 // and finishes or undoes.
 #include <signal.h>
+#include <unistd.h>
 
 #include <mergen/base/process.hpp>
 #include <mergen/base/text.hpp>
@@ -78,39 +79,24 @@ void Engine::Impl::startVm(Operation& op) {
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
             unlessItRuns([&] { removeRunDirectory(config_, before.uuid); }));
+        const auto detach = [&] { backends_.network.detach(network); };
         op.step(
-            "network", [&] { wire = backends_.network.attach(network); },
-            unlessItRuns([&] { backends_.network.detach(network); }));
+            "reserve", [&] { wire = backends_.network.reserve(network); }, unlessItRuns(detach));
         const GuestSpec guest = guestSpec(config_, before, wire.tap);
         op.step(
-            "launch",
-            [&] {
-                const LaunchPlan plan = vmm.plan(guest, place);
-                try {
-                    refuseUnattended(before, plan);
-                } catch (const Error& error) {
-                    throw Error(error.kind(), error.what());  // about no member of this request
-                }
-                ProcessSpec spec;
-                spec.owner = owner;
-                spec.arguments = plan.arguments;
-                spec.environment = plan.environment;
-                spec.workingDirectory = place.runDirectory;
-                spec.netns = wire.netns;
-                spec.taps = plan.taps;
-                spec.credentials = before.credentials;
-                spec.groups = plan.groups;
-                spec.console = pathsOf(config_, before.id, before.uuid).console();
-                spec.consoleLimit = config_.consoleLimit;
-                spec.restart = {before.restartPolicy, before.maxRestarts, plan.unattended, plan.stale};
-                backends_.supervisor.forget(owner);  // the exit of an earlier run
-                {
-                    const std::lock_guard lock(op.vm().mutex);
-                    op.vm().restarts = {};
-                }
-                process = backends_.supervisor.launch(spec);
-            },
-            [&] { killVmm(before, op.name()); });
+            "prepare", [&] { vmm.prepare(guest, place); }, unlessItRuns([&] { vmm.cleanUp(place); }));
+        LaunchPlan plan;
+        op.step("plan", [&] { plan = launchPlan(before, vmm, guest, place); });
+        Operation::Part wiring{"network", [&] { backends_.network.attach(network); }, unlessItRuns(detach)};
+        Operation::Part launching{"launch", [&] { process = launch(op, before, plan, wire); },
+                                  [&] { killVmm(before, op.name()); }};
+        if (plan.taps.empty()) {
+            // The VMM comes up while its wire is made: it looks for its tap only when it is booted.
+            op.both(std::move(wiring), std::move(launching));
+        } else {
+            op.step(wiring.step, wiring.action, std::move(wiring.undo));
+            op.step(launching.step, launching.action, std::move(launching.undo));
+        }
         op.step("boot", [&] {
             const auto alive = [&] { return backends_.supervisor.status(owner).state == ProcessState::Running; };
             try {
@@ -142,6 +128,40 @@ void Engine::Impl::startVm(Operation& op) {
     }
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = process.pid;
+}
+
+LaunchPlan Engine::Impl::launchPlan(const VmRecord& record, const VmmBackend& vmm, const GuestSpec& guest,
+                                    const VmmPlace& place) {
+    LaunchPlan plan = vmm.plan(guest, place);
+    try {
+        refuseUnattended(record, plan);
+    } catch (const Error& error) {
+        throw Error(error.kind(), error.what());  // about no member of this request
+    }
+    return plan;
+}
+
+ProcessStatus Engine::Impl::launch(Operation& op, const VmRecord& record, const LaunchPlan& plan,
+                                   const NetworkAttachment& wire) {
+    ProcessSpec spec;
+    spec.owner = tagOf(record);
+    spec.arguments = plan.arguments;
+    spec.environment = plan.environment;
+    spec.workingDirectory = vmmPlace(config_, record).runDirectory;
+    spec.netns = wire.netns;
+    spec.taps = plan.taps;
+    spec.credentials = plan.dropsPrivileges ? Credentials{::geteuid(), ::getegid()} : record.credentials;
+    spec.groups = plan.groups;
+    spec.pidNamespace = plan.pidNamespace;
+    spec.console = pathsOf(config_, record.id, record.uuid).console();
+    spec.consoleLimit = config_.consoleLimit;
+    spec.restart = {record.restartPolicy, record.maxRestarts, plan.unattended, plan.stale};
+    backends_.supervisor.forget(spec.owner);  // the exit of an earlier run
+    {
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().restarts = {};
+    }
+    return backends_.supervisor.launch(spec);
 }
 
 void Engine::Impl::refuseUnattended(const VmRecord& record, const LaunchPlan& plan) {
@@ -251,9 +271,10 @@ void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) const
     if (process.state != ProcessState::Exited) return;
     if (process.exit && process.exit == record.lastExit) return;  // noted before the server was killed
     record.restarts = process.restarts;
-    record.lastEnd = endOf(process, findVmm(record));
     if (process.exit) record.lastExit = process.exit;
     const bool asked = record.state == VmState::Stopping || record.state == VmState::Deleting;
+    // A guest that was asked to end has obeyed, whatever it printed before.
+    record.lastEnd = asked ? endOf(process, findVmm(record)) : ownEnd(record, process);
     if (asked && record.lastEnd->by == EndedBy::Guest) record.lastEnd = obeyed(*record.lastEnd, record.operation);
 }
 
@@ -278,6 +299,9 @@ void Engine::Impl::removeVm(Operation& op, bool retainData) {
         // Nothing of the record can be relied on but whose it is: all that bears its tag goes.
         op.attempt("guest", [&] { killVmm(record, op.name()); });
         op.attempt("network", [&] { backends_.network.removeStray(tagOf(record)); });
+        for (const auto& [name, vmm] : backends_.vmms) {
+            op.attempt("vmm", [&] { vmm->removeStray(record.uuid); });
+        }
         op.attempt("run-directory", [&] { removeRunDirectory(config_, record.uuid); });
         op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
         op.rethrowFirst();
@@ -322,6 +346,12 @@ void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
     throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
 }
 
+VmEnd Engine::Impl::ownEnd(const VmRecord& record, const ProcessStatus& process) const {
+    constexpr std::size_t withTrace = 8192;  // a panic's trace and registers follow its line
+    return orPanic(endOf(process, findVmm(record)),
+                   readConsole(pathsOf(config_, record.id, record.uuid).console(), {.bytes = withTrace}));
+}
+
 std::string Engine::Impl::lastWords(const VmRecord& record) const {
     std::string words;
     const ProcessStatus process = backends_.supervisor.status(tagOf(record));
@@ -329,10 +359,14 @@ std::string Engine::Impl::lastWords(const VmRecord& record) const {
         words +=
             process.exit ? "; the VMM ended with " + describeExit(*process.exit, findVmm(record)) : "; " + process.note;
     }
+    return words + lastOutput(record);
+}
+
+std::string Engine::Impl::lastOutput(const VmRecord& record) const {
     constexpr std::size_t enough = 400;
     const std::string console = readConsole(pathsOf(config_, record.id, record.uuid).console(), {.bytes = enough});
-    if (!console.empty()) words += "; its last output: " + printable(trim(console), enough);
-    return words;
+    const std::string_view words = trim(console);
+    return words.empty() ? "" : "; its last output: " + printable(words, enough);
 }
 
 void Engine::Impl::killVmm(const VmRecord& record, const std::string& by) {

@@ -1,8 +1,13 @@
 #include "operation.hpp"
 
+#include <exception>
+#include <mutex>
 #include <ranges>
+#include <system_error>
+#include <thread>
 #include <utility>
 
+#include <mergen/engine/asked_by.hpp>
 #include <mergen/sdk/failpoint.hpp>
 
 namespace mergen::engine {
@@ -93,8 +98,46 @@ void Operation::emit(std::string_view step, std::string_view outcome, Clock::tim
                whole ? "vm.operation" : "vm.step", fields);
 }
 
-void Operation::step(std::string_view step, const std::function<void()>& action, std::function<void()> undo) {
+void Operation::keepUndo(std::string_view step, std::function<void()> undo) {
     if (undo) undos_.push_back(Undo{std::string(step), std::move(undo)});
+}
+
+void Operation::step(std::string_view step, const std::function<void()>& action, std::function<void()> undo) {
+    keepUndo(step, std::move(undo));
+    perform(step, action);
+}
+
+void Operation::both(Part first, Part second) {
+    keepUndo(first.step, std::move(first.undo));
+    keepUndo(second.step, std::move(second.undo));
+    std::mutex mutex;
+    std::exception_ptr earliest;  // guarded by mutex
+    const auto carryOut = [&](const Part& part) {
+        try {
+            perform(part.step, part.action);
+        } catch (...) {  // a thread's entry point; thrown on below, as it is
+            const std::lock_guard lock(mutex);
+            if (!earliest) earliest = std::current_exception();
+        }
+    };
+    std::jthread beside;
+    try {
+        beside = std::jthread([&, by = AskedBy::current()] {
+            const AskedBy asked(by);
+            carryOut(second);
+        });
+    } catch (const std::system_error&) {
+        // The host gives no more threads: then one after the other.
+        perform(first.step, first.action);
+        perform(second.step, second.action);
+        return;
+    }
+    carryOut(first);
+    beside.join();
+    if (earliest) std::rethrow_exception(earliest);
+}
+
+void Operation::perform(std::string_view step, const std::function<void()>& action) {
     const auto begin = Clock::now();
     try {
         run([&] {

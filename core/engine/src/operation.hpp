@@ -45,6 +45,17 @@ public:
     /// action may fail half way: it must succeed when nothing, a part or all of the action happened.
     void step(std::string_view step, const std::function<void()>& action, std::function<void()> undo = {});
 
+    /// What step() takes, for both().
+    struct Part {
+        std::string_view step;
+        std::function<void()> action;
+        std::function<void()> undo;
+    };
+    /// Two steps at once, each with its event, and on return both are over: `second` runs on a thread of its own, in
+    /// the name of who asked. Whatever one does must not need the other. If both fail, the error that came first is
+    /// thrown and the other one is in its event; undoAll() undoes `second` before `first`, also what did not fail.
+    void both(Part first, Part second);
+
     /// As step(), for what tears down: an error leaves its event and is kept, and the next steps still run.
     void attempt(std::string_view step, const std::function<void()>& action);
     /// Throws the first error that attempt() kept.
@@ -65,6 +76,9 @@ private:
     };
     using Clock = std::chrono::steady_clock;
 
+    void keepUndo(std::string_view step, std::function<void()> undo);
+    /// The action with its failpoints and its event.
+    void perform(std::string_view step, const std::function<void()>& action);
     void emit(std::string_view step, std::string_view outcome, Clock::time_point begin, std::string_view cause);
 
     std::shared_ptr<Vm> vm_;

@@ -218,6 +218,10 @@ void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
     const NetworkSpec network = networkSpec(config_, record);
     tellRestarts(op.vm(), process);
     if (!record.operation.empty()) op.note("note", "the server ended during '" + record.operation + "'");
+    if (record.operation == "change" && process.pid != 0) {
+        // The record has the values from before: what was changed of the guest is taken back, while the intent stands.
+        op.attempt("adjust", [&] { adjustGuest(record); });
+    }
     op.step("adopt", [&] {
         const bool waits = process.pid == 0;
         std::optional<GuestState> guest;
@@ -271,8 +275,9 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
     const VmRecord record = op.record();
     tellRestarts(op.vm(), process);
     if (process.exit) {
-        const VmEnd end = endOf(process, findVmm(record));
+        const VmEnd end = ownEnd(record, process);
         std::string cause = end.detail;
+        if (end.by == EndedBy::Vmm) cause += lastOutput(record);
         if (process.exhausted) {
             cause += "; it had been started again " + std::to_string(record.maxRestarts) +
                      " times in a row, as often as maxRestarts allows";
@@ -407,6 +412,19 @@ void Engine::Impl::removeStrays(const std::set<Uuid>& known) {
         std::string objects;
         for (const std::string& object : finding.objects) objects += (objects.empty() ? "" : ", ") + object;
         clear(finding.owner, objects, [&] { backends_.network.removeStray(finding.owner); });
+    }
+    // After the processes, whose they may be.
+    for (const auto& [name, vmm] : backends_.vmms) {
+        for (const Uuid& vm : vmm->list()) {
+            const OwnerTag owner{config_.instance, vm};
+            if (!isStray(owner)) continue;
+            clear(owner, "what VMM '" + name + "' made", [&] {
+                if (backends_.supervisor.status(owner).state == ProcessState::Running) {
+                    throw Error(ErrorKind::FailedPrecondition, "its VMM still runs");
+                }
+                vmm->removeStray(vm);
+            });
+        }
     }
     for (const DataFolder& folder : left) {
         const OwnerTag owner{config_.instance, folder.vm};

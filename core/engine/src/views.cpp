@@ -6,6 +6,18 @@
 
 namespace mergen::engine {
 
+namespace {
+
+std::vector<VmInterface> interfacesOf(const VmRecord& record) {
+    std::vector<VmInterface> all{{"eth0", record.guest.str(), record.mac.str(), record.tap}};
+    for (const FurtherNic& nic : record.further) {
+        all.push_back({"eth" + std::to_string(all.size()), nic.guest.str(), nic.mac.str(), nic.tap.str()});
+    }
+    return all;
+}
+
+}  // namespace
+
 VmView Engine::Impl::view(const Vm& vm) const {
     VmView view;
     Vm::Restarts restarts;
@@ -29,12 +41,18 @@ VmView Engine::Impl::view(const Vm& vm) const {
     view.dataDisk = record.dataDisk;
     view.vcpus = record.vcpus;
     view.memory = record.memory;
+    view.drives = record.drives;
+    view.nics = record.nics;
+    view.options = record.options;
+    if (const VmmBackend* vmm = findVmm(record); vmm != nullptr && record.options.vsock)
+        view.vsock = vmm->vsockPath(vmmPlace(config_, record));
     view.ports = record.ports;
     view.httpPort = record.httpPort;
     view.autoStart = record.autoStart;
     if (record.state != VmState::Corrupt) {
         view.guestAddress = record.guest.str();
         view.mac = record.mac.str();
+        view.interfaces = interfacesOf(record);
         view.bootArguments = bootArguments(config_, record);
     }
     view.tapName = record.tap;

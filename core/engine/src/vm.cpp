@@ -27,8 +27,9 @@ std::string_view toString(VmState state) noexcept {
 }
 
 namespace {
-constexpr std::array<std::pair<EndedBy, std::string_view>, 5> endNames{{
+constexpr std::array<std::pair<EndedBy, std::string_view>, 6> endNames{{
     {EndedBy::Guest, "guest"},
+    {EndedBy::Panic, "panic"},
     {EndedBy::Vmm, "vmm"},
     {EndedBy::Mergen, "mergen"},
     {EndedBy::Other, "other"},

@@ -68,7 +68,7 @@ struct Preparation {
     std::vector<char*> arguments;
     std::vector<char*> environment;
     std::vector<gid_t> groups;
-    pid_t parent;
+    pid_t parent;  // as getppid(2) gives it
     int null;
     int console;
     int gate;
@@ -228,6 +228,7 @@ std::vector<OpenTap> openTaps(const std::vector<InheritedTap>& taps) {
 
 Child::Child(const ProcessSpec& spec, std::vector<OpenTap> taps) : spec_(spec) {
     checkCredentials(spec);
+    if (spec.pidNamespace) namespace_ = std::make_unique<PidNamespace>();
     Pipe console = makePipe();
     Pipe gate = makePipe();
     Pipe failure = makePipe();
@@ -241,7 +242,8 @@ Child::Child(const ProcessSpec& spec, std::vector<OpenTap> taps) : spec_(spec) {
                            pointers(spec.arguments),
                            pointers(spec.environment),
                            {spec.groups.begin(), spec.groups.end()},
-                           ::getpid(),
+                           // Seen from another namespace we are nobody; there, init's death stands for ours.
+                           spec.pidNamespace ? 0 : ::getpid(),
                            null.get(),
                            console.writeEnd.get(),
                            gate.readEnd.get(),

@@ -1,12 +1,15 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <sys/types.h>
 #include <vector>
 
 #include <mergen/base/fd.hpp>
 #include <mergen/base/process.hpp>
 #include <mergen/sdk/supervisor.hpp>
+
+#include "pid_namespace.hpp"
 
 namespace mergen::launcher {
 
@@ -52,12 +55,15 @@ public:
 
     /// Where its standard output and error arrive; non-blocking.
     [[nodiscard]] UniqueFd takeConsole() noexcept { return std::move(console_); }
+    /// The process-id namespace that it lives in; none if it has ours. What is in it ends with this object.
+    [[nodiscard]] std::unique_ptr<PidNamespace> takeNamespace() noexcept { return std::move(namespace_); }
 
 private:
     void end() noexcept;
 
     const ProcessSpec& spec_;
-    pid_t pid_ = -1;  // -1 once somebody else reaps it
+    std::unique_ptr<PidNamespace> namespace_;  // destroyed when the child has been reaped
+    pid_t pid_ = -1;                           // -1 once somebody else reaps it
     ProcessIdentity identity_;
     UniqueFd console_;
     UniqueFd gate_;     // a byte written here lets it go on; closing it ends it

@@ -86,6 +86,9 @@ bool take(Command& command, const std::string& option, const std::string& value)
         spec.owner = *owner;
     } else if (option == "--netns") {
         spec.netns = toPath(option, value);
+    } else if (option == "--pid-namespace") {
+        if (value != "new") refuse(option, "'" + printable(value) + "' is not new");
+        spec.pidNamespace = true;
     } else if (option == "--uid") {
         spec.credentials.uid = toId(option, value);
     } else if (option == "--gid") {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <memory>
 #include <optional>
 #include <poll.h>
 #include <signal.h>
@@ -64,12 +65,20 @@ UniqueFd openChildEvents() {
     return moveUp(std::move(fd), "the signals");
 }
 
-/// Moves what is there to read into the log; false at end of file.
-bool pump(int console, ConsoleLog& log) {
+/// For so many milliseconds what the VMM prints is left to gather, where it prints little.
+constexpr int consolePause = 5;
+
+/// What became of a look at the console.
+enum class Pumped : std::uint8_t { Little, Much, Closed };
+
+/// Moves what is there to read into the log.
+Pumped pump(int console, ConsoleLog& log) {
+    constexpr ssize_t much = 4096;
     std::array<char, 65536> buffer;  // NOLINT: read fills it
     const ssize_t got = ::read(console, buffer.data(), buffer.size());
     if (got > 0) log.write({buffer.data(), static_cast<std::size_t>(got)});
-    return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));
+    if (got > 0) return got < much ? Pumped::Little : Pumped::Much;
+    return got < 0 && (errno == EAGAIN || errno == EINTR) ? Pumped::Little : Pumped::Closed;
 }
 
 void drain(int console, ConsoleLog& log) {
@@ -78,7 +87,8 @@ void drain(int console, ConsoleLog& log) {
     const int capacity = ::fcntl(console, F_GETPIPE_SZ);
     for (int read = 0; read <= capacity;) {
         int waiting = 0;
-        if (::ioctl(console, FIONREAD, &waiting) != 0 || waiting <= 0 || !pump(console, log)) return;
+        if (::ioctl(console, FIONREAD, &waiting) != 0 || waiting <= 0) return;
+        if (pump(console, log) == Pumped::Closed) return;
         read += waiting;
     }
 }
@@ -111,11 +121,13 @@ std::vector<pid_t> children() {
 }
 
 /// Ends what the VMM left behind: its process group, then whoever was re-parented to us. A pid of a child that we have
-/// not reaped cannot be another's. Returns the VMM's status as of waitpid(2) when there is none left.
-int endLeftovers(pid_t vmm) {
+/// not reaped cannot be another's. Where the VMM had a process-id namespace, orphans went to its init instead, and end
+/// with `space`. Returns the VMM's status as of waitpid(2) when there is none left.
+int endLeftovers(pid_t vmm, std::unique_ptr<PidNamespace> space) {
     ::kill(-vmm, SIGKILL);
     int status = 0;
     ::waitpid(vmm, &status, 0);
+    space.reset();  // waits for every process of the namespace to be reaped: the VMM has been
     for (;;) {
         const std::vector<pid_t> left = children();
         if (left.empty()) return status;
@@ -129,6 +141,7 @@ using Clock = std::chrono::steady_clock;
 /// One run of the VMM, from exec(2) to its end.
 struct Run {
     ProcessIdentity identity;
+    std::unique_ptr<PidNamespace> space;  // none where it has ours
     UniqueFd console;
     Clock::time_point begin;
 };
@@ -183,7 +196,7 @@ Run Parent::start() {
     identify(child);
     MERGEN_FAILPOINT("launcher.after_vmm");
     child.execute();
-    return {child.identity(), child.takeConsole(), Clock::now()};
+    return {child.identity(), child.takeNamespace(), child.takeConsole(), Clock::now()};
 }
 
 std::optional<Run> Parent::startAgain() {
@@ -195,7 +208,7 @@ std::optional<Run> Parent::startAgain() {
     if (!restarts_.permitted()) return std::nullopt;  // looked for only now, see Restarts
     MERGEN_FAILPOINT("launcher.again.after_look");
     child.execute();
-    return Run{child.identity(), child.takeConsole(), Clock::now()};
+    return Run{child.identity(), child.takeNamespace(), child.takeConsole(), Clock::now()};
 }
 
 void Parent::emptyChildEvents() const {
@@ -209,14 +222,20 @@ End Parent::awaitEnd(Run& run) {
         if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) {
             throw Error::fromErrno(errno, "cannot wait for the VMM");
         }
-        // It may close its output and live on; poll(2) passes over a descriptor that is gone.
-        if (polled[1].revents != 0 && !pump(run.console.get(), log_)) run.console.reset();
+        if (polled[1].revents != 0) {
+            const Pumped pumped = pump(run.console.get(), log_);
+            // It may close its output and live on; poll(2) passes over a descriptor that is gone.
+            if (pumped == Pumped::Closed) run.console.reset();
+            // A serial port writes byte by byte. To be woken by each, while the guest boots, costs the guest more than
+            // it costs us: what comes within a moment is taken at once.
+            if (pumped == Pumped::Little) ::poll(polled.data(), 1, consolePause);
+        }
         if (polled[0].revents == 0) continue;
         emptyChildEvents();
         if (reapUntil(run.identity.pid)) break;
     }
     const SystemTime at = std::chrono::system_clock::now();
-    const int status = endLeftovers(run.identity.pid);
+    const int status = endLeftovers(run.identity.pid, std::move(run.space));
     if (run.console) drain(run.console.get(), log_);
     return describe(command_.directory, run.identity, status, at);
 }

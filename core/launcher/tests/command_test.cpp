@@ -56,6 +56,12 @@ TEST(MergenVmCommand, IsReadWholeAndTheProgramsOwnWordsAreLeftAlone) {
     EXPECT_THAT(command.spec.arguments, ElementsAre("/bin/vmm", "--uid", ""));
 }
 
+TEST(MergenVmCommand, AsksForAPidNamespaceByOneWord) {
+    EXPECT_FALSE(parseCommand(words()).spec.pidNamespace);
+    EXPECT_TRUE(parseCommand(words({"--pid-namespace", "new"})).spec.pidNamespace);
+    EXPECT_THAT(refusal(words({"--pid-namespace", "old"})), AllOf(HasSubstr("--pid-namespace"), HasSubstr("'old'")));
+}
+
 TEST(MergenVmCommand, TakesARestartPolicyWithItsCommandLine) {
     const Command plain = parseCommand(words());
     EXPECT_EQ(plain.spec.restart.policy, RestartPolicy::No);

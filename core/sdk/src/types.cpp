@@ -154,9 +154,9 @@ MacAddress MacAddress::parse(std::string_view text) {
     return mac;
 }
 
-MacAddress MacAddress::of(const Uuid& vm) {
+MacAddress MacAddress::of(const Uuid& vm, std::uint8_t card) {
     MacAddress mac;
-    mac.bytes_ = {0x02, 0xfc, vm.bytes()[0], vm.bytes()[1], vm.bytes()[2], 0x01};
+    mac.bytes_ = {0x02, 0xfc, vm.bytes()[0], vm.bytes()[1], vm.bytes()[2], static_cast<std::uint8_t>(card + 1)};
     return mac;
 }
 

@@ -34,11 +34,11 @@ nfgenmsg family() {
     return header;
 }
 
-/// Whether there are so few flows in this namespace that all can be looked at at once.
-bool fewFlows() {
-    constexpr unsigned long few = 4096;
+/// How many flows there are in this namespace; nothing if the kernel does not tell.
+std::optional<unsigned long> flowCount() {
     const auto count = readSysctl("netfilter/nf_conntrack_count");
-    return count && std::strtoul(count->c_str(), nullptr, 10) <= few;
+    if (!count) return std::nullopt;
+    return std::strtoul(count->c_str(), nullptr, 10);
 }
 
 }  // namespace
@@ -143,12 +143,36 @@ void Conntrack::settleUdp(Ipv4Address guest, const std::vector<PortBinding>& pub
 
 void Conntrack::forgetGuest(Ipv4Address guest) {
     const auto theirs = [&](const Flow& flow) { return flow.original.source == guest || flow.reply.source == guest; };
-    if (fewFlows()) {
+    constexpr unsigned long few = 4096;  // all can be looked at at once
+    const auto count = flowCount();
+    if (count == 0UL) return;
+    if (count && *count <= few) {
         forget({.originalSource = {}, .replySource = {}, .protocol = {}}, theirs);  // one walk
     } else {
         forget({.originalSource = guest, .replySource = {}, .protocol = {}}, theirs);
         forget({.originalSource = {}, .replySource = guest, .protocol = {}}, theirs);
     }
+}
+
+void KeptConntracks::use(const std::function<void(Conntrack&)>& work) {
+    constexpr std::size_t most = 8;
+    std::unique_ptr<Conntrack> one;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!idle_.empty()) {
+            one = std::move(idle_.back());
+            idle_.pop_back();
+        }
+    }
+    if (!one) one = std::make_unique<Conntrack>();
+    work(*one);
+    const std::lock_guard lock(mutex_);
+    if (idle_.size() < most) idle_.push_back(std::move(one));
+}
+
+void KeptConntracks::close() noexcept {
+    const std::lock_guard lock(mutex_);
+    idle_.clear();
 }
 
 }  // namespace mergen::network

@@ -157,7 +157,7 @@ void LinuxNetwork::start() {
             "this network backend needs /dev/net/tun: load the kernel module 'tun', or choose the backend 'stub'");
     }
     makeDirectories(state_, 0700);
-    Conntrack().requireSupport();
+    flows_.use([](Conntrack& flows) { flows.requireSupport(); });
     ruleset_ = std::make_unique<Ruleset>(host_->instance(), egress_);
     Rollback undo;
     undo.add([this] { stop(); });  // gives back what is of no use to a guest of an earlier server
@@ -176,6 +176,8 @@ void LinuxNetwork::start() {
 
 void LinuxNetwork::stop() noexcept {
     ports_.releaseAll();
+    links_.finish();
+    flows_.close();
     if (!ruleset_) return;
     try {
         if (ruleset_->removeIfUnused()) {
@@ -264,13 +266,27 @@ void LinuxNetwork::checkSpec(const NetworkSpec& spec) const {
     if (!safeName) {
         throw Error(ErrorKind::InvalidArgument, "'" + printable(spec.netns) + "' cannot name a network namespace");
     }
-    if (!spec.network.contains(spec.guest) || !spec.network.contains(spec.gateway) || spec.guest == spec.gateway) {
-        throw Error(ErrorKind::InvalidArgument, "guest " + spec.guest.str() + " and gateway " + spec.gateway.str() +
-                                                    " are not two addresses of " + spec.network.str());
+    std::set<Ipv4Address> addresses;
+    std::set<IfName> taps;
+    for (const Card& card : cardsOf(spec)) {
+        if (!spec.network.contains(card.guest) || !spec.network.contains(spec.gateway) || card.guest == spec.gateway) {
+            throw Error(ErrorKind::InvalidArgument, "guest " + card.guest.str() + " and gateway " + spec.gateway.str() +
+                                                        " are not two addresses of " + spec.network.str());
+        }
+        if (!addresses.insert(card.guest).second || !taps.insert(card.tap).second) {
+            throw Error(ErrorKind::InvalidArgument, "the address " + card.guest.str() + " or the tap '" +
+                                                        card.tap.str() + "' is that of two network cards");
+        }
     }
     if (spec.owner.instance != host_->instance()) {
         throw Error(ErrorKind::InvalidArgument, "VM " + spec.owner.vm.str() + " belongs to another server");
     }
+}
+
+std::vector<Ruleset::Source> LinuxNetwork::sourcesOf(const NetworkSpec& spec, const Topology& shape) {
+    std::vector<Ruleset::Source> sources;
+    for (const Card& card : cardsOf(spec)) sources.push_back({shape.guestLink(spec.owner, card), card.guest});
+    return sources;
 }
 
 const Topology& LinuxNetwork::shapeOf(const NetworkSpec& spec) const {
@@ -285,13 +301,17 @@ void LinuxNetwork::checkNames(const NetworkSpec& spec) const {
 void LinuxNetwork::checkNames(const NetworkSpec& spec, const Topology& shape) const {
     refuseOverlap(spec.network, shape);
     shape.checkNames(spec);
+    for (const Card& card : cardsOf(spec)) refuseForeignRoute(spec.owner, card, shape);
+}
+
+void LinuxNetwork::refuseForeignRoute(const OwnerTag& owner, const Card& card, const Topology& shape) {
     Rtnetlink host;
-    const auto link = host.findLink(shape.guestLink(spec));
+    const auto link = host.findLink(shape.guestLink(owner, card));
     // Routes as wide as these are somebody's way to everywhere: a default route, or the halves that VPNs make of it.
     constexpr unsigned widest = 7;
-    const auto route = host.routeTo(spec.guest);
+    const auto route = host.routeTo(card.guest);
     if (route && route->prefix > widest && !(link && route->link == link->index)) {
-        throw Error(ErrorKind::AlreadyExists, "the guest's address " + spec.guest.str() +
+        throw Error(ErrorKind::AlreadyExists, "the guest's address " + card.guest.str() +
                                                   " is taken: this host has a route to " + route->base.str() + "/" +
                                                   std::to_string(route->prefix));
     }
@@ -305,19 +325,32 @@ void LinuxNetwork::releasePort(Protocol protocol, std::uint16_t port) noexcept {
     ports_.release(protocol, port);
 }
 
+void LinuxNetwork::undoAttach(const NetworkSpec& spec) const noexcept {
+    try {
+        takeDown(spec);
+    } catch (const Error& error) {
+        host_->log().warning("network.attach.undo_failed", {{"vm", spec.owner.vm.str()}, {"error", error.what()}});
+    }
+}
+
+NetworkAttachment LinuxNetwork::reserve(const NetworkSpec& spec) {
+    checkSpec(spec);
+    Rollback undo;
+    undo.add([&] { undoAttach(spec); });
+    const Topology& shape = shapeOf(spec);
+    shape.checkNames(spec);
+    NetworkAttachment place = shape.reserve(spec);
+    undo.commit();
+    return place;
+}
+
 NetworkAttachment LinuxNetwork::attach(const NetworkSpec& spec) {
     checkSpec(spec);
     Rollback undo;
-    undo.add([&] {
-        try {
-            takeDown(spec);
-        } catch (const Error& error) {
-            host_->log().warning("network.attach.undo_failed", {{"vm", spec.owner.vm.str()}, {"error", error.what()}});
-        }
-    });
+    undo.add([&] { undoAttach(spec); });
     const Topology& shape = shapeOf(spec);
     checkNames(spec, shape);
-    ruleset().admit(spec.owner, shape.guestLink(spec), spec.guest);
+    ruleset().admit(spec.owner, sourcesOf(spec, shape));
     MERGEN_FAILPOINT("network.linux.attach.filter");
     NetworkAttachment made = shape.make(spec);
     undo.commit();
@@ -327,7 +360,7 @@ NetworkAttachment LinuxNetwork::attach(const NetworkSpec& spec) {
 std::optional<NetworkAttachment> LinuxNetwork::inspect(const NetworkSpec& spec) const {
     checkSpec(spec);
     const Topology& shape = shapeOf(spec);
-    if (!ruleset().admitted(spec.owner, shape.guestLink(spec), spec.guest)) return std::nullopt;
+    if (!ruleset().admitted(spec.owner, sourcesOf(spec, shape))) return std::nullopt;
     return shape.whole(spec);
 }
 
@@ -349,7 +382,7 @@ void LinuxNetwork::setPorts(const NetworkSpec& spec, const std::vector<PortBindi
     if (!udpBefore && std::ranges::none_of(ports, isUdp)) return;
     if (!ruleset().guestsOf(spec.owner).contains(spec.guest))
         return;  // not attached: another VM's address, or nobody's
-    Conntrack().settleUdp(spec.guest, ports);
+    flows_.use([&](Conntrack& flows) { flows.settleUdp(spec.guest, ports); });
 }
 
 void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
@@ -359,9 +392,11 @@ void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
     teardown.step([&] {
         Rtnetlink host;
         const auto link = host.findLink(NetnsTopology::hostLink(spec.owner));
-        if (link && NetnsTopology::owns(spec.owner, *link)) host.removeLink(link->index);
-        const auto tap = host.findLink(spec.tap.str());
-        if (tap && tap->alias == spec.owner.str()) host.removeLink(tap->index);
+        if (link && NetnsTopology::owns(spec.owner, *link)) links_.remove(host, *link);
+        for (const Card& card : cardsOf(spec)) {
+            const auto tap = host.findLink(card.tap.str());
+            if (tap && tap->alias == spec.owner.str()) links_.remove(host, *tap);
+        }
     });
     teardown.step([] { MERGEN_FAILPOINT("network.linux.detach.link"); });
     teardown.step([&] { expel(spec.owner); });
@@ -377,8 +412,9 @@ void LinuxNetwork::expel(const OwnerTag& owner) const {
     const std::set<Ipv4Address> guests = ruleset().guestsOf(owner);
     if (!guests.empty()) {
         ruleset().publish(owner, {}, {});
-        Conntrack flows;
-        for (const Ipv4Address guest : guests) flows.forgetGuest(guest);
+        flows_.use([&](Conntrack& flows) {
+            for (const Ipv4Address guest : guests) flows.forgetGuest(guest);
+        });
         MERGEN_FAILPOINT("network.linux.detach.flows");
     }
     ruleset().expel(owner);
@@ -418,7 +454,7 @@ void LinuxNetwork::removeStray(const OwnerTag& owner) {
         for (const Link& link : host.links()) {
             const bool hostEnd = link.name == NetnsTopology::hostLink(owner) && NetnsTopology::owns(owner, link);
             if (hostEnd || link.alias == owner.str()) {
-                host.removeLink(link.index);
+                links_.remove(host, link);
             }
         }
     });

@@ -8,8 +8,10 @@
 
 #include <mergen/sdk/network.hpp>
 
+#include "conntrack.hpp"
 #include "egress.hpp"
 #include "held_ports.hpp"
+#include "link_remover.hpp"
 #include "named_namespaces.hpp"
 #include "netns_topology.hpp"
 #include "ruleset.hpp"
@@ -38,6 +40,7 @@ public:
     [[nodiscard]] GuestSettings guestSettings() const override;
     [[nodiscard]] bool holdPort(Protocol protocol, std::uint16_t port) override;
     void releasePort(Protocol protocol, std::uint16_t port) noexcept override;
+    NetworkAttachment reserve(const NetworkSpec& spec) override;
     NetworkAttachment attach(const NetworkSpec& spec) override;
     [[nodiscard]] std::optional<NetworkAttachment> inspect(const NetworkSpec& spec) const override;
     void publish(const NetworkSpec& spec) override;
@@ -48,9 +51,13 @@ public:
 
 private:
     void checkSpec(const NetworkSpec& spec) const;
+    /// Throws AlreadyExists if the host has a route to the card's address that is not the VM's own.
+    static void refuseForeignRoute(const OwnerTag& owner, const Card& card, const Topology& shape);
     /// Throws InvalidArgument if the guests' network overlaps the transit addresses that the shape uses.
     void refuseOverlap(const Ipv4Network& guests, const Topology& shape) const;
     void checkNames(const NetworkSpec& spec, const Topology& shape) const;
+    /// Who may send by which link of the host: the VM's cards, and no more.
+    [[nodiscard]] static std::vector<Ruleset::Source> sourcesOf(const NetworkSpec& spec, const Topology& shape);
     /// The shape that the VM's wire has, or is to get.
     [[nodiscard]] const Topology& shapeOf(const NetworkSpec& spec) const;
     /// Makes `ports` the VM's published ports, and brings UDP flows in line with them. A server killed in between
@@ -58,6 +65,8 @@ private:
     void setPorts(const NetworkSpec& spec, const std::vector<PortBinding>& ports) const;
     /// Takes away what bears the owner's tag under the names of `spec`; every step is done even if another fails.
     void takeDown(const NetworkSpec& spec) const;
+    /// takeDown() after a failure, whose error is the one to be told.
+    void undoAttach(const NetworkSpec& spec) const noexcept;
     /// Takes the VM out of the table, and its flows with it.
     void expel(const OwnerTag& owner) const;
     void turnForwardingOn() const;
@@ -82,6 +91,8 @@ private:
     const Topology* other_ = nullptr;   // the other one
 
     HeldPorts ports_;                   // has its own lock
+    mutable LinkRemover links_;         // likewise
+    mutable KeptConntracks flows_;      // likewise
     std::unique_ptr<Ruleset> ruleset_;  // made by start(); has its own lock
 };
 

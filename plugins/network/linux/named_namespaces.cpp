@@ -73,6 +73,17 @@ std::vector<std::string> NamedNamespaces::names() const {
 }
 
 std::optional<NamedEntry> NamedNamespaces::find(const std::string& name) const {
+    std::optional<NamedEntry> entry = look(name);
+    if (entry && entry->space) entry->tag = tagOf(*entry->space);
+    return entry;
+}
+
+std::optional<NetNamespace> NamedNamespaces::open(const std::string& name) const {
+    std::optional<NamedEntry> entry = look(name);
+    return entry ? std::move(entry->space) : std::nullopt;
+}
+
+std::optional<NamedEntry> NamedNamespaces::look(const std::string& name) const {
     const std::filesystem::path file = path(name);
     // Somebody else may have put anything there: no following of links, no waiting for a FIFO's writer.
     UniqueFd fd(::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
@@ -84,9 +95,7 @@ std::optional<NamedEntry> NamedNamespaces::find(const std::string& name) const {
     struct statfs system {};
     if (::fstatfs(fd.get(), &system) != 0) throw Error::fromErrno(errno, "cannot inspect " + file.string());
     if (system.f_type == NSFS_MAGIC && ::ioctl(fd.get(), NS_GET_NSTYPE) == CLONE_NEWNET) {
-        NamedEntry entry{NetNamespace(std::move(fd)), {}};
-        entry.tag = tagOf(*entry.space);
-        return entry;
+        return NamedEntry{NetNamespace(std::move(fd)), {}};
     }
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + file.string());

@@ -36,6 +36,8 @@ public:
 
     [[nodiscard]] std::filesystem::path path(const std::string& name) const { return directory_ / name; }
     [[nodiscard]] std::optional<NamedEntry> find(const std::string& name) const;
+    /// The namespace under the name, whosever it is; nothing if there is none.
+    [[nodiscard]] std::optional<NetNamespace> open(const std::string& name) const;
     [[nodiscard]] std::vector<std::string> names() const;
 
     /// Names `space`; a file of the same owner that is left from before is used. Throws AlreadyExists if the name is
@@ -45,6 +47,9 @@ public:
     void remove(const std::string& name, const OwnerTag& owner) const;
 
 private:
+    /// find() without the tag of a namespace, which takes a thread to read.
+    [[nodiscard]] std::optional<NamedEntry> look(const std::string& name) const;
+
     std::filesystem::path directory_;
 };
 

@@ -13,9 +13,10 @@ NetNamespace NetNamespace::current() {
     return NetNamespace(openFile("/proc/thread-self/ns/net", O_RDONLY));
 }
 
-NetNamespace NetNamespace::create() {
-    return onHelperThread([] {
+NetNamespace NetNamespace::create(const std::function<void()>& inside) {
+    return onHelperThread([&inside] {
         if (::unshare(CLONE_NEWNET) != 0) throw Error::fromErrno(errno, "cannot make a network namespace");
+        if (inside) inside();
         return current();
     });
 }

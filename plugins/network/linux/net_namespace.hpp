@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <future>
 #include <thread>
 #include <type_traits>
@@ -13,8 +14,8 @@ namespace mergen::network {
 /// object, also when the process is killed (network_namespaces(7)).
 class NetNamespace {
 public:
-    /// Makes an empty one, without a name.
-    [[nodiscard]] static NetNamespace create();
+    /// Makes an empty one, without a name; `inside`, if given, is called in it.
+    [[nodiscard]] static NetNamespace create(const std::function<void()>& inside = {});
     /// The one that the calling thread is in.
     [[nodiscard]] static NetNamespace current();
     /// `fd` must be of a network namespace (nsfs).

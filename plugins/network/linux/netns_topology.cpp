@@ -14,6 +14,30 @@ namespace mergen::network {
 namespace {
 
 constexpr const char* uplinkName = "uplink";
+constexpr unsigned alone = 32;  // of an address that shares a network with nobody
+
+std::string sourceCheckOf(const std::string& link) {
+    return "ipv4/conf/" + link + "/rp_filter";
+}
+
+Link need(Rtnetlink& inside, const std::string& name) {
+    auto link = inside.findLink(name);
+    if (!link) throw Error(ErrorKind::Conflict, "the link '" + name + "' was removed while it was set up");
+    return *std::move(link);
+}
+
+bool hasAddress(const std::vector<LinkAddress>& addresses, int link, Ipv4Address address, unsigned prefix) {
+    return std::ranges::any_of(addresses, [&](const LinkAddress& at) {
+        return at.link == link && at.address == address && at.prefix == prefix;
+    });
+}
+
+/// A tap that is in use, or nothing.
+std::optional<Link> wholeTap(Rtnetlink& inside, const IfName& name) {
+    auto tap = inside.findLink(name.str());
+    if (!tap || !tap->up || tap->kind != "tun") return std::nullopt;
+    return tap;
+}
 
 }  // namespace
 
@@ -37,18 +61,31 @@ void NetnsTopology::checkNames(const NetworkSpec& spec) const {
     if (link && !owns(spec.owner, *link)) throw foreignLink(link->name);
 }
 
+NetNamespace NetnsTopology::findOrMake(const NetworkSpec& spec) const {
+    if (auto space = names_.open(spec.netns)) return *std::move(space);  // checkNames() has seen whose it is
+    // Its tag before its name: one that is found is known, and until then it ends with us.
+    NetNamespace made = NetNamespace::create([&] {
+        Rtnetlink inside;
+        const auto loopback = inside.findLink("lo");
+        if (!loopback) throw Error(ErrorKind::Conflict, "a new network namespace has no link 'lo'");
+        inside.setAlias(loopback->index, spec.owner.str());
+    });
+    MERGEN_FAILPOINT("network.linux.attach.namespace");
+    names_.bind(spec.netns, spec.owner, made);
+    MERGEN_FAILPOINT("network.linux.attach.named");
+    return made;
+}
+
+NetworkAttachment NetnsTopology::reserve(const NetworkSpec& spec) const {
+    static_cast<void>(findOrMake(spec));
+    return {names_.path(spec.netns), /*tap=*/true};
+}
+
 NetworkAttachment NetnsTopology::make(const NetworkSpec& spec) const {
     Rtnetlink host;
-    auto named = names_.find(spec.netns);
-    const bool fresh = !named || !named->space;
-    const NetNamespace space = fresh ? NetNamespace::create() : std::move(*named->space);
-    MERGEN_FAILPOINT("network.linux.attach.namespace");
+    const NetNamespace space = findOrMake(spec);
     wireInside(spec, space, host);
     wireOutside(spec, host);
-    if (fresh) {
-        names_.bind(spec.netns, spec.owner, space);
-        MERGEN_FAILPOINT("network.linux.attach.named");
-    }
     return {names_.path(spec.netns), /*tap=*/true};
 }
 
@@ -58,12 +95,7 @@ void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& spac
     const NetNamespace outside = NetNamespace::current();
     space.run([&] {
         Rtnetlink inside;
-        const auto need = [&inside](const std::string& name) {
-            auto link = inside.findLink(name);
-            if (!link) throw Error(ErrorKind::Conflict, "the link '" + name + "' was removed while it was set up");
-            return *std::move(link);
-        };
-        const Link loopback = need("lo");
+        const Link loopback = need(inside, "lo");
         if (loopback.alias != tag) inside.setAlias(loopback.index, tag);
         if (!loopback.up) inside.setUp(loopback.index);
         // A new namespace takes IPv4 settings over from the host (net.core.devconf_inherit_init_net): none that matters
@@ -74,15 +106,12 @@ void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& spac
         disableIpv6("all");
         disableIpv6("default");
 
-        if (!inside.findLink(spec.tap.str())) {
-            makeTap({.name = spec.tap, .owner = spec.tapOwner, .alias = tag, .mtu = mtu_, .mac = {}});
-            MERGEN_FAILPOINT("network.linux.attach.tap");
-        }
-        const Link tap = need(spec.tap.str());
-        if (tap.kind != "tun") throw foreignLink(spec.tap.str());
-        if (tap.alias != tag) inside.setAlias(tap.index, tag);
+        const Link tap = findOrMakeTap(spec, spec.tap, inside);
+        if (!spec.further.empty()) checkSources(spec);
         inside.setAddress(tap.index, spec.gateway, spec.network.prefix());
         if (!tap.up) inside.setUp(tap.index);
+        // Asked for by ARP before the VMM has opened the tap, it would be asked for again only a second later.
+        inside.setNeighbour(tap.index, spec.guest, spec.mac);
 
         if (!inside.findLink(uplinkName)) {
             // A host end without this one is of a namespace that is about to end: its server was killed.
@@ -93,14 +122,44 @@ void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& spac
             inside.makeVethPair({uplinkName, innerMac(spec.owner)}, {hostEnd, hostMac(spec.owner)}, outside.fd(), mtu_);
             MERGEN_FAILPOINT("network.linux.attach.veth");
         }
-        const Link uplink = need(uplinkName);
+        const Link uplink = need(inside, uplinkName);
         if (uplink.alias != tag) inside.setAlias(uplink.index, tag);
         inside.setAddress(uplink.index, transitInner_, 32);
         if (!uplink.up) inside.setUp(uplink.index);
         inside.setNeighbour(uplink.index, transitHost_, hostMac(spec.owner));
         inside.setRoute({.base = {}, .prefix = 0, .link = uplink.index}, transitHost_);
+        for (const Card& card : spec.further) wireFurther(spec, card, inside);
     });
     MERGEN_FAILPOINT("network.linux.attach.inside");
+}
+
+Link NetnsTopology::findOrMakeTap(const NetworkSpec& spec, const IfName& name, Rtnetlink& inside) const {
+    const std::string tag = spec.owner.str();
+    if (!inside.findLink(name.str())) {
+        makeTap({.name = name, .owner = spec.tapOwner, .alias = tag, .mtu = mtu_, .mac = {}});
+        MERGEN_FAILPOINT("network.linux.attach.tap");
+    }
+    Link tap = need(inside, name.str());
+    if (tap.kind != "tun") throw foreignLink(name.str());
+    if (tap.alias != tag) inside.setAlias(tap.index, tag);
+    return tap;
+}
+
+void NetnsTopology::checkSources(const NetworkSpec& spec) {
+    // The larger one of a link's value and that of "all" holds, and 2 is weaker than 1 (the kernel's
+    // Documentation/networking/ip-sysctl.rst).
+    writeSysctl(sourceCheckOf("all"), "0");
+    writeSysctl(sourceCheckOf(spec.tap.str()), "1");
+}
+
+void NetnsTopology::wireFurther(const NetworkSpec& spec, const Card& card, Rtnetlink& inside) const {
+    const Link tap = findOrMakeTap(spec, card.tap, inside);
+    writeSysctl(sourceCheckOf(tap.name), "1");
+    inside.setAddress(tap.index, spec.gateway, alone);
+    if (!tap.up) inside.setUp(tap.index);
+    inside.setNeighbour(tap.index, card.guest, card.mac);
+    inside.setRoute({.base = card.guest, .prefix = alone, .link = tap.index}, std::nullopt);
+    MERGEN_FAILPOINT("network.linux.attach.further");
 }
 
 void NetnsTopology::wireOutside(const NetworkSpec& spec, Rtnetlink& host) const {
@@ -118,26 +177,37 @@ void NetnsTopology::wireOutside(const NetworkSpec& spec, Rtnetlink& host) const 
     if (!link->up) host.setUp(link->index);
     MERGEN_FAILPOINT("network.linux.attach.up");
     host.setNeighbour(link->index, transitInner_, innerMac(spec.owner));
-    host.setRoute({.base = spec.guest, .prefix = 32, .link = link->index}, transitInner_);
-    MERGEN_FAILPOINT("network.linux.attach.route");
+    for (const Card& card : cardsOf(spec)) {
+        host.setRoute({.base = card.guest, .prefix = alone, .link = link->index}, transitInner_);
+        MERGEN_FAILPOINT("network.linux.attach.route");
+    }
 }
 
 bool NetnsTopology::wholeInside(const NetworkSpec& spec, const NetNamespace& space) const {
     return space.run([&] {
         Rtnetlink inside;
-        const auto tap = inside.findLink(spec.tap.str());
+        const auto tap = wholeTap(inside, spec.tap);
         const auto uplink = inside.findLink(uplinkName);
-        if (!tap || !tap->up || tap->kind != "tun" || !uplink || !uplink->up) return false;
+        if (!tap || !uplink || !uplink->up) return false;
         const std::vector<LinkAddress> addresses = inside.addresses();
-        const auto has = [&](int link, Ipv4Address address, unsigned prefix) {
-            return std::ranges::any_of(addresses, [&](const LinkAddress& at) {
-                return at.link == link && at.address == address && at.prefix == prefix;
-            });
-        };
-        return has(tap->index, spec.gateway, spec.network.prefix()) && has(uplink->index, transitInner_, 32) &&
-               std::ranges::any_of(inside.routes(), [&](const Route& route) {
-                   return route.prefix == 0 && route.link == uplink->index;
-               });
+        const std::vector<Route> routes = inside.routes();
+        return hasAddress(addresses, tap->index, spec.gateway, spec.network.prefix()) &&
+               hasAddress(addresses, uplink->index, transitInner_, alone) &&
+               std::ranges::any_of(
+                   routes, [&](const Route& route) { return route.prefix == 0 && route.link == uplink->index; }) &&
+               wholeFurther(spec, inside, addresses, routes);
+    });
+}
+
+bool NetnsTopology::wholeFurther(const NetworkSpec& spec, Rtnetlink& inside, const std::vector<LinkAddress>& addresses,
+                                 const std::vector<Route>& routes) {
+    if (spec.further.empty()) return true;
+    if (readSysctl(sourceCheckOf("all")) != "0" || readSysctl(sourceCheckOf(spec.tap.str())) != "1") return false;
+    return std::ranges::all_of(spec.further, [&](const Card& card) {
+        const auto tap = wholeTap(inside, card.tap);
+        return tap && readSysctl(sourceCheckOf(tap->name)) == "1" &&
+               hasAddress(addresses, tap->index, spec.gateway, alone) &&
+               std::ranges::count(routes, Route{.base = card.guest, .prefix = alone, .link = tap->index}) == 1;
     });
 }
 
@@ -147,8 +217,10 @@ std::optional<NetworkAttachment> NetnsTopology::whole(const NetworkSpec& spec) c
     Rtnetlink host;
     const auto link = host.findLink(hostLink(spec.owner));
     if (!link || !link->up || link->alias != spec.owner.str()) return std::nullopt;
-    const auto route = host.routeTo(spec.guest);
-    if (!route || route->prefix != 32 || route->link != link->index) return std::nullopt;
+    for (const Card& card : cardsOf(spec)) {
+        const auto route = host.routeTo(card.guest);
+        if (!route || route->prefix != alone || route->link != link->index) return std::nullopt;
+    }
     if (!wholeInside(spec, *named->space)) return std::nullopt;
     return NetworkAttachment{names_.path(spec.netns), /*tap=*/true};
 }

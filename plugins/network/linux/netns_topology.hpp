@@ -1,20 +1,24 @@
 #pragma once
 
 #include "named_namespaces.hpp"
+#include "rtnetlink.hpp"
 #include "topology.hpp"
 
 namespace mergen::network {
 
-/// A network namespace per VM with the VM's tap in it, and a veth pair from there to the host:
+/// A network namespace per VM with the VM's taps in it, and a veth pair from there to the host:
 ///
-///     guest ── tap-<id8> [ namespace mergen-<id8> ] uplink ══ mg-<id8> [ host ]
+///     guest ── tap-<id8>  [ namespace mergen-<id8> ] uplink ══ mg-<id8> [ host ]
+///     guest ── tap1-<id8> [                        ]
 ///
-/// The namespace routes between tap and uplink. Every veth pair uses the same two transit addresses with fixed
-/// neighbours: each is a wire of its own, and nothing is asked for by ARP, so that neither rp_filter nor the number of
-/// VMs matters.
+/// The namespace routes between taps and uplink. Every tap has the gateway's address: the first with the guests'
+/// network, a further one alone, with a route to its one address of the guest's. All come to the host by one link, so
+/// where there are several the namespace itself keeps each to its own address (rp_filter, RFC 3704). Every veth pair
+/// uses the same two transit addresses with fixed neighbours: each is a wire of its own, and nothing is asked for by
+/// ARP, so that neither rp_filter nor the number of VMs matters.
 ///
-/// A wire is made in a namespace without a name, which ends with the process, and named last: a server killed on the
-/// way leaves at most a file with the owner's tag.
+/// A namespace gets its tag before its name: a server killed on the way leaves a namespace, or a file in its place,
+/// that is known for its VM's, with as much of the wire in it as there was.
 class NetnsTopology final : public Topology {
 public:
     /// `names` is borrowed. `transitHost`, `transitInner`: addresses of the ends of every veth pair.
@@ -26,15 +30,25 @@ public:
     /// it set that, by its address.
     [[nodiscard]] static bool owns(const OwnerTag& owner, const Link& link);
 
-    [[nodiscard]] std::string guestLink(const NetworkSpec& spec) const override { return hostLink(spec.owner); }
+    [[nodiscard]] std::string guestLink(const OwnerTag& owner, const Card&) const override { return hostLink(owner); }
     [[nodiscard]] bool present(const NetworkSpec& spec) const override;
     void checkNames(const NetworkSpec& spec) const override;
+    /// The namespace, with its name and tag and nothing in it.
+    NetworkAttachment reserve(const NetworkSpec& spec) const override;
     NetworkAttachment make(const NetworkSpec& spec) const override;
     [[nodiscard]] std::optional<NetworkAttachment> whole(const NetworkSpec& spec) const override;
 
 private:
+    [[nodiscard]] NetNamespace findOrMake(const NetworkSpec& spec) const;
     void wireInside(const NetworkSpec& spec, const NetNamespace& space, Rtnetlink& host) const;
     void wireOutside(const NetworkSpec& spec, Rtnetlink& host) const;
+    /// Makes what is missing of a further card, in the namespace.
+    void wireFurther(const NetworkSpec& spec, const Card& card, Rtnetlink& inside) const;
+    [[nodiscard]] Link findOrMakeTap(const NetworkSpec& spec, const IfName& name, Rtnetlink& inside) const;
+    /// Lets the namespace take nothing by the VM's first tap that a route of it does not lead back to.
+    static void checkSources(const NetworkSpec& spec);
+    [[nodiscard]] static bool wholeFurther(const NetworkSpec& spec, Rtnetlink& inside,
+                                           const std::vector<LinkAddress>& addresses, const std::vector<Route>& routes);
     [[nodiscard]] bool wholeInside(const NetworkSpec& spec, const NetNamespace& space) const;
 
     const NamedNamespaces& names_;

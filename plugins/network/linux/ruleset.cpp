@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <new>
+#include <sys/select.h>
 #include <sys/socket.h>
 
 #include <nftables/libnftables.h>
@@ -101,6 +103,15 @@ std::string elementText(const Poco::Dynamic::Var& var) {
     return text;
 }
 
+/// libnftables awaits answers by select(2), which takes no descriptor of FD_SETSIZE (1024) or more: the C library then
+/// ends the process.
+void refuseHighDescriptor() {
+    const UniqueFd lowest(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (lowest && lowest.get() < FD_SETSIZE) return;
+    throw Error(ErrorKind::ResourceExhausted, "cannot talk to nftables: the server has no file descriptor below " +
+                                                  std::to_string(FD_SETSIZE) + " left");
+}
+
 }  // namespace
 
 std::string_view Ruleset::nameOf(Set set) noexcept {
@@ -128,9 +139,21 @@ Ruleset::Ruleset(const std::string& instance, EgressPolicy egress)
 
 Ruleset::~Ruleset() = default;
 
+void Ruleset::holdPlaces() {
+    constexpr int count = 16;
+    for (int i = 0; i < count; ++i) {
+        UniqueFd place(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+        if (place && place.get() < FD_SETSIZE) places_.push_back(std::move(place));
+    }
+}
+
 std::pair<std::string, std::string> Ruleset::run(const std::string& commands, bool json) {
     if (contextUses_++ % usesPerContext == 0) {
+        context_.reset();  // before the new one is made, which then has its descriptor
+        places_.clear();
+        refuseHighDescriptor();
         context_.reset(nft_ctx_new(NFT_CTX_DEFAULT));
+        holdPlaces();
         if (!context_) throw std::bad_alloc();
         nft_ctx_buffer_output(context_.get());
         nft_ctx_buffer_error(context_.get());
@@ -362,13 +385,17 @@ bool Ruleset::removeIfUnused() {
     return true;
 }
 
-void Ruleset::admit(const OwnerTag& owner, const std::string& link, Ipv4Address guest) {
-    const std::string tag = owner.str();
-    replace(owner, {Set::GuestLinks, Set::GuestSources},
-            {{{Set::GuestLinks, link}, {"", tag}}, {{Set::GuestSources, link + " . " + guest.str()}, {"", tag}}});
+void Ruleset::admit(const OwnerTag& owner, const std::vector<Source>& sources) {
+    const Entry entry{"", owner.str()};
+    Elements wanted;
+    for (const Source& source : sources) {
+        wanted.insert_or_assign(Key{Set::GuestLinks, source.link}, entry);
+        wanted.insert_or_assign(Key{Set::GuestSources, source.link + " . " + source.guest.str()}, entry);
+    }
+    replace(owner, {Set::GuestLinks, Set::GuestSources}, wanted);
 }
 
-bool Ruleset::admitted(const OwnerTag& owner, const std::string& link, Ipv4Address guest) {
+bool Ruleset::admitted(const OwnerTag& owner, const std::vector<Source>& sources) {
     const Entry entry{"", owner.str()};
     const std::lock_guard lock(mutex_);
     refresh();
@@ -376,7 +403,10 @@ bool Ruleset::admitted(const OwnerTag& owner, const std::string& link, Ipv4Addre
         const auto found = elements_.find(key);
         return found != elements_.end() && found->second == entry;
     };
-    return whole_ && has({Set::GuestLinks, link}) && has({Set::GuestSources, link + " . " + guest.str()});
+    return whole_ && std::ranges::all_of(sources, [&](const Source& source) {
+               return has({Set::GuestLinks, source.link}) &&
+                      has({Set::GuestSources, source.link + " . " + source.guest.str()});
+           });
 }
 
 void Ruleset::publish(const OwnerTag& owner, Ipv4Address guest, const std::vector<PortBinding>& ports) {

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <mergen/base/fd.hpp>
 #include <mergen/sdk/types.hpp>
 
 #include "egress.hpp"
@@ -47,9 +48,15 @@ public:
     /// Removes the table if no VM has an element in it; whether it is gone.
     bool removeIfUnused();
 
-    /// Lets packets of `guest` in by `link` and no others: what comes by this link is a guest's from then on.
-    void admit(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
-    [[nodiscard]] bool admitted(const OwnerTag& owner, const std::string& link, Ipv4Address guest);
+    /// A link of the host and an address that a guest may use there. A link may have several.
+    struct Source {
+        std::string link;
+        Ipv4Address guest;
+    };
+    /// Lets packets of these sources in by their links and no others: what comes by one of these links is a guest's
+    /// from then on.
+    void admit(const OwnerTag& owner, const std::vector<Source>& sources);
+    [[nodiscard]] bool admitted(const OwnerTag& owner, const std::vector<Source>& sources);
 
     /// Whether one of the owner's published ports is a UDP port.
     [[nodiscard]] bool publishesUdp(const OwnerTag& owner);
@@ -104,6 +111,7 @@ private:
     [[nodiscard]] std::uint32_t generation();
     /// Runs commands as one transaction and keeps the memory's generation right. Gives nft's complaint, empty: done.
     [[nodiscard]] std::string change(const std::string& commands);
+    void holdPlaces();
     /// Runs one command; first its output, then its complaint (empty: done).
     [[nodiscard]] std::pair<std::string, std::string> run(const std::string& commands, bool json);
 
@@ -118,6 +126,7 @@ private:
     // All below is guarded by mutex_.
     std::unique_ptr<nft_ctx, ContextDeleter> context_;
     std::size_t contextUses_ = 0;
+    std::vector<UniqueFd> places_;  ///< low descriptors, kept free for the next context whatever else takes them
     NetlinkSocket socket_;
     std::optional<std::uint32_t> known_;  ///< the generation that the memory is of; none: it is of no use
     bool whole_ = false;                  ///< the table is there with all its rules

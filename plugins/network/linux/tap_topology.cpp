@@ -18,30 +18,55 @@ bool owns(const NetworkSpec& spec, const Link& link) {
     return link.alias == spec.owner.str() && link.kind == "tun";
 }
 
+bool wholeCard(const NetworkSpec& spec, const Card& card, Rtnetlink& host, const std::vector<LinkAddress>& addresses) {
+    const auto tap = host.findLink(card.tap.str());
+    if (!tap || !owns(spec, *tap) || !tap->up) return false;
+    const auto route = host.routeTo(card.guest);
+    if (!route || route->prefix != alone || route->link != tap->index) return false;
+    return std::ranges::any_of(addresses, [&](const LinkAddress& at) {
+        return at.link == tap->index && at.address == spec.gateway && at.prefix == alone;
+    });
+}
+
 }  // namespace
 
 bool TapTopology::present(const NetworkSpec& spec) const {
-    const auto tap = Rtnetlink().findLink(spec.tap.str());
-    return tap && owns(spec, *tap);
+    Rtnetlink host;
+    return std::ranges::any_of(cardsOf(spec), [&](const Card& card) {
+        const auto tap = host.findLink(card.tap.str());
+        return tap && owns(spec, *tap);
+    });
 }
 
 void TapTopology::checkNames(const NetworkSpec& spec) const {
-    const auto link = Rtnetlink().findLink(spec.tap.str());
-    if (link && !owns(spec, *link)) throw foreignLink(link->name);
+    Rtnetlink host;
+    for (const Card& card : cardsOf(spec)) {
+        const auto link = host.findLink(card.tap.str());
+        if (link && !owns(spec, *link)) throw foreignLink(link->name);
+    }
+}
+
+NetworkAttachment TapTopology::reserve(const NetworkSpec&) const {
+    return {std::nullopt, /*tap=*/true};  // a process is in the host's namespace as it is
 }
 
 NetworkAttachment TapTopology::make(const NetworkSpec& spec) const {
+    for (const Card& card : cardsOf(spec)) makeCard(spec, card);
+    return {std::nullopt, /*tap=*/true};
+}
+
+void TapTopology::makeCard(const NetworkSpec& spec, const Card& card) const {
     Rtnetlink host;
-    if (!host.findLink(spec.tap.str())) {
-        makeTap({.name = spec.tap,
+    if (!host.findLink(card.tap.str())) {
+        makeTap({.name = card.tap,
                  .owner = spec.tapOwner,
                  .alias = spec.owner.str(),
                  .mtu = mtu_,
                  .mac = hostMac(spec.owner)});
         MERGEN_FAILPOINT("network.linux.attach.tap");
     }
-    const auto tap = host.findLink(spec.tap.str());
-    if (!tap || !owns(spec, *tap)) throw foreignLink(spec.tap.str());
+    const auto tap = host.findLink(card.tap.str());
+    if (!tap || !owns(spec, *tap)) throw foreignLink(card.tap.str());
     const std::string settings = "ipv4/conf/" + tap->name + "/";
     // 127.0.0.1 as the source of what goes out here: for published ports asked for on localhost. The other direction is
     // closed by the table.
@@ -51,23 +76,17 @@ NetworkAttachment TapTopology::make(const NetworkSpec& spec) const {
     host.setAddress(tap->index, spec.gateway, alone);
     if (!tap->up) host.setUp(tap->index);
     MERGEN_FAILPOINT("network.linux.attach.up");
-    host.setNeighbour(tap->index, spec.guest, spec.mac);
-    host.setRoute({.base = spec.guest, .prefix = alone, .link = tap->index}, std::nullopt);
+    host.setNeighbour(tap->index, card.guest, card.mac);
+    host.setRoute({.base = card.guest, .prefix = alone, .link = tap->index}, std::nullopt);
     MERGEN_FAILPOINT("network.linux.attach.route");
-    return {std::nullopt, /*tap=*/true};
 }
 
 std::optional<NetworkAttachment> TapTopology::whole(const NetworkSpec& spec) const {
     Rtnetlink host;
-    const auto tap = host.findLink(spec.tap.str());
-    if (!tap || !owns(spec, *tap) || !tap->up) return std::nullopt;
-    const auto route = host.routeTo(spec.guest);
-    if (!route || route->prefix != alone || route->link != tap->index) return std::nullopt;
-    const auto addresses = host.addresses();
-    const bool next = std::ranges::any_of(addresses, [&](const LinkAddress& at) {
-        return at.link == tap->index && at.address == spec.gateway && at.prefix == alone;
-    });
-    if (!next) return std::nullopt;
+    const std::vector<LinkAddress> addresses = host.addresses();
+    const bool all =
+        std::ranges::all_of(cardsOf(spec), [&](const Card& card) { return wholeCard(spec, card, host, addresses); });
+    if (!all) return std::nullopt;
     return NetworkAttachment{std::nullopt, /*tap=*/true};
 }
 

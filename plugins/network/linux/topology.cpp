@@ -25,6 +25,12 @@ MacAddress innerMac(const OwnerTag& owner) {
     return macOf(owner, "0a");
 }
 
+std::vector<Card> cardsOf(const NetworkSpec& spec) {
+    std::vector<Card> cards{{spec.tap, spec.mac, spec.guest}};
+    cards.insert(cards.end(), spec.further.begin(), spec.further.end());
+    return cards;
+}
+
 Error foreignLink(const std::string& name) {
     return {ErrorKind::AlreadyExists, "the link '" + name + "' is there and is not this VM's"};
 }

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <mergen/sdk/network.hpp>
 
@@ -19,6 +20,12 @@ struct Link;
 
 [[nodiscard]] Error foreignLink(const std::string& name);
 
+/// A network card of a guest: the first one of a VM, which NetworkSpec has in members of its own, or a further one.
+using Card = FurtherNic;
+
+/// All network cards of a VM, in their order.
+[[nodiscard]] std::vector<Card> cardsOf(const NetworkSpec& spec);
+
 /// One shape in which a VM's wire stands on the host: where its tap is, and by which link of the host its packets come.
 /// Filtering, published ports and taking away are the same for all (LinuxNetwork).
 ///
@@ -30,12 +37,14 @@ public:
     Topology& operator=(const Topology&) = delete;
     virtual ~Topology() = default;
 
-    /// The name of the host's link by which the VM's packets come in.
-    [[nodiscard]] virtual std::string guestLink(const NetworkSpec& spec) const = 0;
+    /// The name of the host's link by which the packets of that card come in.
+    [[nodiscard]] virtual std::string guestLink(const OwnerTag& owner, const Card& card) const = 0;
     /// Whether something of this VM's is on the host in this shape.
     [[nodiscard]] virtual bool present(const NetworkSpec& spec) const = 0;
     /// Throws AlreadyExists, naming it, if something that is not this VM's bears one of its names.
     virtual void checkNames(const NetworkSpec& spec) const = 0;
+    /// Makes what a process must have to be started on the wire. Errors as make().
+    virtual NetworkAttachment reserve(const NetworkSpec& spec) const = 0;
     /// Makes what is missing of the wire. On a throw, what is there bears the owner's tag. The filter knows the guest's
     /// link already.
     virtual NetworkAttachment make(const NetworkSpec& spec) const = 0;

@@ -14,17 +14,29 @@ void StubNetwork::checkOwner(const OwnerTag& owner) const {
     }
 }
 
+StubNetwork::Wire StubNetwork::wireOf(const NetworkSpec& spec) {
+    Wire wire{spec.netns, {spec.guest}};
+    for (const FurtherNic& nic : spec.further) {
+        if (!wire.guests.insert(nic.guest).second) {
+            throw Error(ErrorKind::InvalidArgument, "the address " + nic.guest.str() + " is that of two network cards");
+        }
+    }
+    return wire;
+}
+
 void StubNetwork::checkNamesLocked(const NetworkSpec& spec) const {
     checkOwner(spec.owner);
+    const Wire asked = wireOf(spec);
     for (const auto& [owner, wire] : wires_) {
         if (owner == spec.owner) continue;
         if (wire.netns == spec.netns) {
             throw Error(ErrorKind::AlreadyExists,
                         "the network namespace '" + spec.netns + "' is VM " + owner.vm.str() + "'s");
         }
-        if (wire.guest == spec.guest) {
+        for (const Ipv4Address guest : asked.guests) {
+            if (!wire.guests.contains(guest)) continue;
             throw Error(ErrorKind::AlreadyExists,
-                        "the guest's address " + spec.guest.str() + " is VM " + owner.vm.str() + "'s");
+                        "the guest's address " + guest.str() + " is VM " + owner.vm.str() + "'s");
         }
     }
 }
@@ -48,13 +60,14 @@ void StubNetwork::releasePort(Protocol protocol, std::uint16_t port) noexcept {
 NetworkAttachment StubNetwork::attach(const NetworkSpec& spec) {
     const std::lock_guard lock(mutex_);
     checkNamesLocked(spec);
-    wires_.insert_or_assign(spec.owner, Wire{spec.netns, spec.guest});
+    wires_.insert_or_assign(spec.owner, wireOf(spec));
     return {};
 }
 
 std::optional<NetworkAttachment> StubNetwork::inspect(const NetworkSpec& spec) const {
     const std::lock_guard lock(mutex_);
-    if (!wires_.contains(spec.owner)) return std::nullopt;
+    const auto wire = wires_.find(spec.owner);
+    if (wire == wires_.end() || wire->second.guests != wireOf(spec).guests) return std::nullopt;
     return NetworkAttachment{};
 }
 
@@ -91,7 +104,9 @@ void StubNetwork::detach(const NetworkSpec& spec) {
 std::vector<NetworkFinding> StubNetwork::list() const {
     const std::lock_guard lock(mutex_);
     std::map<OwnerTag, std::vector<std::string>> found;
-    for (const auto& [owner, wire] : wires_) found[owner].push_back("wire of " + wire.guest.str());
+    for (const auto& [owner, wire] : wires_) {
+        for (const Ipv4Address guest : wire.guests) found[owner].push_back("wire of " + guest.str());
+    }
     for (const auto& [port, owner] : ports_) {
         found[owner].push_back("port " + std::string(toString(port.first)) + " " + std::to_string(port.second));
     }

@@ -39,9 +39,10 @@ private:
     using Port = std::pair<Protocol, std::uint16_t>;
     struct Wire {
         std::string netns;
-        Ipv4Address guest;
+        std::set<Ipv4Address> guests;  ///< of all network cards
     };
 
+    [[nodiscard]] static Wire wireOf(const NetworkSpec& spec);
     void checkOwner(const OwnerTag& owner) const;
     void checkNamesLocked(const NetworkSpec& spec) const;
     void forgetPorts(const OwnerTag& owner);

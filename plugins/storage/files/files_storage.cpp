@@ -125,6 +125,37 @@ struct HiddenName {
     return HiddenName{parts[1], parts[3]};
 }
 
+/// The name, in a record's folder, of a document that is being replaced: what is new before the commit, what is old
+/// after it. No document has such a name.
+[[nodiscard]] std::string documentAside(const std::string& name) {
+    return "." + name + "." + Uuid::random().short8() + "." + std::string(asideSuffix);
+}
+
+/// Whether documentAside() made the name.
+[[nodiscard]] bool isDocumentAside(const std::string& name) {
+    constexpr std::size_t digits = 8;
+    const std::string end = "." + std::string(asideSuffix);
+    if (!name.starts_with('.') || !name.ends_with(end) || name.size() < 1 + 1 + 1 + digits + end.size()) return false;
+    const std::string rest = name.substr(1, name.size() - 1 - end.size());
+    const std::string mark = rest.substr(rest.size() - digits);
+    return mark.find_first_not_of("0123456789abcdef") == std::string::npos && rest[rest.size() - digits - 1] == '.' &&
+           isDocumentName(rest.substr(0, rest.size() - digits - 1));
+}
+
+/// The one document that differs; nothing if more do, or if one comes or goes.
+[[nodiscard]] std::optional<std::string> onlyChange(const Record& before, const Record& after) {
+    std::optional<std::string> changed;
+    if (before.documents.size() != after.documents.size()) return std::nullopt;
+    for (const auto& [name, content] : after.documents) {
+        const auto old = before.documents.find(name);
+        if (old == before.documents.end()) return std::nullopt;
+        if (old->second == content) continue;
+        if (changed) return std::nullopt;
+        changed = name;
+    }
+    return changed;
+}
+
 /// FNV-1a, 64 bits (draft-eastlake-fnv). Each piece is preceded by its length, so that bytes cannot move from one piece
 /// to the next unnoticed.
 [[nodiscard]] Revision digest(const Record& record) noexcept {
@@ -152,15 +183,27 @@ void writeDocument(int folder, const std::string& name, std::string_view content
     if (::fsync(file.get()) != 0) throw mediumError(errno, "cannot sync " + shown);
 }
 
-/// Gives the aside folder the old record's document as it is; false if it must be written after all.
-[[nodiscard]] bool linkDocument(int oldFolder, int folder, const std::string& name) {
-    const UniqueFd file(::openat(oldFolder, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+/// Makes an unchanged document durable; false if it must be written anew.
+[[nodiscard]] bool syncDocument(int folder, const std::string& name) {
+    const UniqueFd file(::openat(folder, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     struct stat status {};
     if (!file || ::fstat(file.get(), &status) != 0) return false;
     if ((status.st_mode & ALLPERMS) != fileMode || status.st_uid != ::geteuid()) return false;
     // An edit by hand may still be in memory only; costs next to nothing if the document is clean.
-    if (::fdatasync(file.get()) != 0) return false;
-    return ::linkat(oldFolder, name.c_str(), folder, name.c_str(), 0) == 0;
+    return ::fdatasync(file.get()) == 0;
+}
+
+/// Gives the aside folder the old record's document as it is; false if it must be written after all.
+[[nodiscard]] bool linkDocument(int oldFolder, int folder, const std::string& name) {
+    return syncDocument(oldFolder, name) && ::linkat(oldFolder, name.c_str(), folder, name.c_str(), 0) == 0;
+}
+
+/// Whether the record's folder is still the one that stands under its name.
+[[nodiscard]] bool isNamed(int root, const std::string& id, int folder) {
+    struct stat named {};
+    struct stat held {};
+    return ::fstatat(root, id.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(folder, &held) == 0 &&
+           named.st_dev == held.st_dev && named.st_ino == held.st_ino;
 }
 
 }  // namespace
@@ -237,6 +280,11 @@ Revision FilesStorage::put(const Record& record, std::optional<Revision> expecte
         throw Error(ErrorKind::Conflict, "cannot replace the record '" + id + "': it was changed in between");
     }
 
+    if (const auto changed = old ? onlyChange(old->stored.record, record) : std::nullopt;
+        changed && replaceDocument(*old, *changed, record.documents.at(*changed))) {
+        return digest(record);
+    }
+
     const std::string aside = hiddenName(id, asideSuffix);
     const bool replace = old.has_value();
     Rollback undo;
@@ -304,7 +352,7 @@ bool FilesStorage::erase(const RecordId& id) {
 }
 
 std::optional<FilesStorage::Found> FilesStorage::read(const RecordId& id) const {
-    Found found{{{id, {}}, {}, {}}, openFolder(rootFd_.get(), id.str())};
+    Found found{{{id, {}}, {}, {}}, openFolder(rootFd_.get(), id.str()), {}};
     if (!found.folder) {
         const int cause = errno;
         if (cause == ENOTDIR || cause == ELOOP) return std::nullopt;  // a file or a link: no record
@@ -338,6 +386,7 @@ void FilesStorage::readDocuments(Found& found) const {
         if (corrupt.empty()) corrupt = why;  // one sentence, about the first; the healthy documents are given too
     };
     for (const std::string& name : namesIn(folder, shown(record.id.str()))) {
+        if (isDocumentAside(name)) found.leftovers.push_back(name);
         if (!isDocumentName(name)) continue;
         // Looked at before it is opened: the sentence is clearer, and opening a device may do something.
         struct stat status {};
@@ -373,6 +422,39 @@ void FilesStorage::readDocuments(Found& found) const {
         record.documents.emplace(name, std::move(*content));
     }
     if (!record.documents.contains("meta.json")) fault("meta.json is missing");
+}
+
+bool FilesStorage::replaceDocument(const Found& old, const std::string& name, std::string_view content) const {
+    const int folder = old.folder.get();
+    const std::string& id = old.stored.record.id.str();
+    const std::string what = "cannot store the record '" + id + "'";
+    for (const auto& [other, same] : old.stored.record.documents) {
+        if (other != name && !syncDocument(folder, other)) return false;
+    }
+    for (const std::string& leftover : old.leftovers) static_cast<void>(::unlinkat(folder, leftover.c_str(), 0));
+
+    const std::string aside = documentAside(name);
+    Rollback undo;
+    undo.add([&] { static_cast<void>(::unlinkat(folder, aside.c_str(), 0)); });
+    writeDocument(folder, aside, content, shown(id) + "/" + aside);
+    MERGEN_FAILPOINT("storage.files.replacement_synced");
+    if (::renameat2(folder, aside.c_str(), folder, name.c_str(), RENAME_EXCHANGE) != 0) throw mediumError(errno, what);
+    undo.add([&] {
+        if (::renameat2(folder, aside.c_str(), folder, name.c_str(), RENAME_EXCHANGE) != 0) {
+            const int cause = errno;
+            host_->log().error("storage.files.undo.failed", {{"from", aside}, {"to", name}, {"errno", cause}});
+            return;
+        }
+        static_cast<void>(::fsync(folder));  // as in renameBack()
+    });
+    MERGEN_FAILPOINT("storage.files.replacement_renamed");
+    if (::fsync(folder) != 0) throw mediumError(errno, "cannot sync " + shown(id));
+    if (!isNamed(rootFd_.get(), id, folder))
+        throw Error(ErrorKind::NotFound, what + ": its folder was removed by hand");
+    undo.commit();
+    // From here on the put is done. What stays goes with the next one.
+    static_cast<void>(::unlinkat(folder, aside.c_str(), 0));
+    return true;
 }
 
 void FilesStorage::build(const std::string& aside, const Record& record, const Found* old) const {
@@ -499,7 +581,8 @@ void FilesStorage::takeApart(const std::string& aside, const std::string& id) co
         throw mediumError(errno, "cannot open the folder " + shown(aside));
     }
     std::vector<std::string> names = namesIn(folder.get(), shown(aside));
-    const auto documents = std::ranges::stable_partition(names, std::not_fn(isDocumentName));
+    const auto documents = std::ranges::stable_partition(
+        names, [](const std::string& name) { return !isDocumentName(name) && !isDocumentAside(name); });
 
     const std::ranges::subrange foreign(names.begin(), documents.begin());
     if (!foreign.empty()) {

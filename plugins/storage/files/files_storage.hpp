@@ -22,8 +22,9 @@ namespace mergen::storage {
 /// are synced, then one renameat2(2) commits: RENAME_NOREPLACE for a new record, RENAME_EXCHANGE for a replacement, so
 /// that a crash at any instant leaves the whole old record or the whole new one. The sync of configRoot makes the
 /// commit durable; only then the old folder is taken apart. A document whose content stays is linked, not written
-/// again. Entries of the old folder that cannot be documents (an editor's backup, a subfolder) are moved to the new
-/// one.
+/// again. Where one document changes and no other, as in nearly every put of a VM's life, the same is done with that
+/// file within the record's folder (`.<document>.<8 digits>.aside`), which takes two syncs instead of five. Entries of
+/// the old folder that cannot be documents (an editor's backup, a subfolder) are moved to the new one.
 ///
 /// A revision is the 64-bit FNV-1a digest of names, lengths and contents, so an edit by hand is seen as Conflict. It
 /// guards against changes that nobody intended to hide: that two of them collide is a matter of 2^-64, and who wants to
@@ -58,11 +59,14 @@ private:
     struct Found {
         StoredRecord stored;
         UniqueFd folder;
+        std::vector<std::string> leftovers;  ///< what replacements of single documents left when they were interrupted
     };
 
     [[nodiscard]] std::optional<Found> read(const RecordId& id) const;
     void readDocuments(Found& found) const;
 
+    /// The put of a record of which `name` alone changes; false if it cannot be done so, and nothing has happened.
+    bool replaceDocument(const Found& old, const std::string& name, std::string_view content) const;
     /// Makes `aside` the folder of `record`, durable but for its own name.
     void build(const std::string& aside, const Record& record, const Found* old) const;
     /// Gives the folder `aside` the record's name; with `replace` the old folder is then `aside`.

@@ -269,6 +269,8 @@ Observation observe(const std::filesystem::path& folder) {
 }
 
 Observation observeStarted(const std::filesystem::path& folder, Clock::time_point deadline) {
+    // Nearly always; and to close what the waiting below needs costs many milliseconds (see FolderWatches).
+    if (Observation seen = observe(folder); !seen.starting) return seen;
     const UniqueFd changes(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
     if (!changes) throw Error::fromErrno(errno, "cannot watch " + folder.string());
     // mergen-vm renames its files into place, and lets go of the lock file when it ends.

@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -316,6 +317,7 @@ std::vector<std::string> ProcessSupervisor::commandLine(const ProcessSpec& spec)
         words.push_back(std::move(value));
     };
     if (spec.netns) add("--netns", spec.netns->native());
+    if (spec.pidNamespace) add("--pid-namespace", "new");
     if (!spec.groups.empty()) {
         std::string groups;
         for (const std::uint32_t group : spec.groups) groups += (groups.empty() ? "" : ",") + std::to_string(group);
@@ -536,6 +538,8 @@ void ProcessSupervisor::adopt() {
 }
 
 void ProcessSupervisor::watch(const OwnerTag& owner, std::optional<ProcessIdentity> parent, UniqueFd pidfd) {
+    // One per VM and kept for long: out of the way of libraries that wait by select(2), which takes none above 1023.
+    if (UniqueFd high(::fcntl(pidfd.get(), F_DUPFD_CLOEXEC, FD_SETSIZE)); high) pidfd = std::move(high);
     const std::lock_guard lock(mutex_);
     epoll_event event{};
     event.events = EPOLLIN;

@@ -1,6 +1,7 @@
 #include "firecracker_vmm.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <string_view>
 #include <unistd.h>
 #include <utility>
@@ -16,10 +17,12 @@
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/failpoint.hpp>
 
+#include "adjustments.hpp"
 #include "api_client.hpp"
 #include "command_line.hpp"
 #include "kernel_image.hpp"
 #include "kernel_import.hpp"
+#include "metrics_pipe.hpp"
 
 namespace mergen::vmm {
 namespace {
@@ -50,19 +53,20 @@ void wake(ApiClient& api) {
     api.patch("/vm", *single("state", "Resumed"));
 }
 
-[[noreturn]] void cannot(std::string_view what) {
-    throw Error(ErrorKind::FailedPrecondition, "cannot " + std::string(what) + " a guest that is not started");
+/// `socket`, and what lies beside it as `socket`_<port>.
+void removeSockets(const std::filesystem::path& socket) {
+    const std::string name = socket.filename().string();
+    std::error_code none;  // no folder, nothing to remove
+    std::vector<std::filesystem::path> found;
+    for (const auto& entry : std::filesystem::directory_iterator(socket.parent_path(), none)) {
+        const std::string each = entry.path().filename().string();
+        if (each == name || each.starts_with(name + "_")) found.push_back(entry.path());
+    }
+    for (const std::filesystem::path& each : found) removeTree(each);
 }
 
-/// What this version cannot give a guest, before a call that it would refuse in words of its own.
-void requireFeatures(const FirecrackerVersion& version, const GuestSpec& guest) {
-    requireVersion(version, oldestVersion, "Mergen", "");
-    checkKernel(guest.kernel, KernelUse::Loaded, version);
-    for (std::size_t i = 0; i < guest.nics.size(); ++i) {
-        if (firecracker::networkInterface(guest.nics[i])->has("mtu"))
-            requireVersion(version, firstWithMtu, "an MTU of a network interface",
-                           "nics[" + std::to_string(i) + "].mtu");
-    }
+[[noreturn]] void cannot(std::string_view what) {
+    throw Error(ErrorKind::FailedPrecondition, "cannot " + std::string(what) + " a guest that is not started");
 }
 
 }  // namespace
@@ -74,6 +78,17 @@ const mergen_key FirecrackerVmm::keys[] = {
     {"kvm_device", MERGEN_KEY_PATH, "/dev/kvm", "KVM's device, an absolute path; its group is given to VMs."},
     {"probe", MERGEN_KEY_BOOLEAN, "true",
      "Whether KVM is tried out with a trial guest, once per boot of the host. false: it is taken to run guests."},
+    {"jailer", MERGEN_KEY_STRING, "auto",
+     "The jailer that starts Firecracker: auto (the one beside Firecracker or in those folders, if the server is "
+     "root), off, an absolute path, or a bare name. It must be of Firecracker's release."},
+    {"allow_vulnerable", MERGEN_KEY_BOOLEAN, "false",
+     "Whether releases of Firecracker and its jailer with known ways out (before 1.14.4, and 1.15.0) are used."},
+    {"cgroup", MERGEN_KEY_STRING, "auto",
+     "auto: a jailed VM has control groups that limit its memory and tasks, where the host has such. off: none."},
+    {"memory_overhead", MERGEN_KEY_SIZE, "64MiB",
+     "What a jailed Firecracker may use beside its guest's memory before the control group's limit is reached."},
+    {"file_size_limit", MERGEN_KEY_SIZE, "0",
+     "The size of the largest file that a jailed Firecracker may write, no less than the largest disk. 0: no limit."},
     {nullptr, MERGEN_KEY_STRING, nullptr, nullptr},
 };
 
@@ -92,16 +107,33 @@ void FirecrackerVmm::configure(Host& host) {
             .about("kvm_device");
     }
     probe_ = settings.boolean("probe");
+    jailerWish_ = {settings.text("jailer"), settings.boolean("allow_vulnerable")};
+    checkJailerSetting(jailerWish_.jailer);
+    const std::string& cgroup = settings.text("cgroup");
+    if (cgroup != "auto" && cgroup != "off") {
+        throw Error(ErrorKind::InvalidArgument, "cgroup = " + printable(cgroup) + ": must be auto or off")
+            .about("cgroup");
+    }
+    cgroupWanted_ = cgroup == "auto";
+    memoryOverhead_ = Bytes{settings.bytes("memory_overhead")};
+    fileSizeLimit_ = Bytes{settings.bytes("file_size_limit")};
     host_ = &host;
 }
 
 void FirecrackerVmm::start() {
     std::string found = "none";
     version_.reset();
+    jailing_.reset();
+    jails_ = std::make_unique<JailYard>(host_->paths().dataRoot);
+    constexpr std::size_t mountInfoLimit = 16U << 20U;
+    cgroups_ = std::make_unique<CgroupTree>(
+        readCgroupLayout(readFile("/proc/self/mountinfo", mountInfoLimit).value_or(""), "/"), host_->instance());
     try {
         const std::filesystem::path path = program();
-        version_ = askVersion(path);
+        version_ = askVersion(path, "Firecracker");
         found = path.string();
+        jailing_ = jailing(path);
+        found += ", " + jailing_->reason;
     } catch (const Error& error) {
         found = error.what();
     }
@@ -120,27 +152,71 @@ void FirecrackerVmm::start() {
 }
 
 std::filesystem::path FirecrackerVmm::program() const {
-    if (version_) requireVersion(*version_, oldestVersion, "Mergen", "");
+    if (version_) {
+        requireVersion(*version_, oldestVersion, "Mergen", "");
+        if (hasKnownHoles(*version_) && !jailerWish_.allowVulnerable) {
+            throw Error(ErrorKind::NotSupported,
+                        "Firecracker " + version_->str() +
+                            " has known holes (CVE-2026-5747): use 1.14.4, 1.15.1 or newer, or set "
+                            "allow_vulnerable = true");
+        }
+    }
     return trustedProgram(programSetting_);
 }
 
-std::optional<FirecrackerVersion> FirecrackerVmm::askVersion(const std::filesystem::path& program) const {
-    constexpr std::string_view name = "Firecracker ";
-    const RunResult result = run(SpawnOptions{.arguments = {program.string(), "--version"}, .environment = {}}, 5s);
-    const std::string_view line = std::string_view(result.output).substr(0, result.output.find('\n'));
-    if (result.timedOut || result.status != 0 || !line.starts_with(name)) return std::nullopt;
-    return FirecrackerVersion::parse(trim(line.substr(name.size())));
+Jailing FirecrackerVmm::jailing(const std::filesystem::path& program) const {
+    if (jailing_) return *jailing_;
+    return findJailer(jailerWish_, program, version_ ? version_ : askVersion(program, "Firecracker"));
+}
+
+std::pair<std::filesystem::path, Jailing> FirecrackerVmm::programToStart() const {
+    const char* setting = "binary";
+    try {
+        std::filesystem::path path = program();
+        setting = "jailer";
+        Jailing how = jailing(path);
+        return {std::move(path), std::move(how)};
+    } catch (const Error& error) {
+        throw Error(ErrorKind::FailedPrecondition,
+                    std::string(error.what()) + "; see `" + setting + "` of [vmm.firecracker]");
+    }
+}
+
+void FirecrackerVmm::writeConfiguration(const VmmPlace& place, const GuestSpec& guest) const {
+    const std::string text = json::render(*firecracker::configuration(seen(place, guest), seenPaths(place)), 2);
+    const Uuid& vm = place.owner.vm;
+    if (!jails_->find(vm).empty()) {
+        jails_->write(vm, jailed::configuration, text, place.credentials);
+        if (guest.mmds) jails_->write(vm, jailed::metadata, guest.mmds->content, place.credentials);
+        return;
+    }
+    writeFileAtomically(configurationFile(place), text, configurationMode, place.credentials);
+    if (guest.mmds) writeFileAtomically(metadataFile(place), guest.mmds->content, configurationMode, place.credentials);
+}
+
+firecracker::DevicePaths FirecrackerVmm::seenPaths(const VmmPlace& place) const {
+    if (jails_->find(place.owner.vm).empty()) return devicePaths(place);
+    return {.vsock = jailed::vsock, .metrics = jailed::metrics};
+}
+
+GuestSpec FirecrackerVmm::seen(const VmmPlace& place, const GuestSpec& guest) const {
+    return jails_->find(place.owner.vm).empty() ? guest : seenFromJail(guest);
 }
 
 Health FirecrackerVmm::health() const {
     std::string detail;
+    bool isJailed = false;
     try {
-        detail = program().string();
+        const std::filesystem::path path = program();
+        const Jailing how = jailing(path);
+        isJailed = how.jailer.has_value();
+        detail = path.string() + (version_ ? " " + version_->str() : "") + ", " + how.reason;
     } catch (const Error& error) {
         return {.ok = false, .detail = error.what()};
     }
-    if (version_) detail += " " + version_->str();
-    if (!tun_.usable) detail += "; guests get no network card: " + tunDevice_.string() + ": " + tun_.reason;
+    if (isJailed) detail += ", " + (cgroupWanted_ ? cgroups_->layout().reason : std::string("cgroup = off"));
+    if (!tun_.usable && !isJailed)
+        detail += "; guests get no network card: " + tunDevice_.string() + ": " + tun_.reason;
     const std::string kvm = kvmDevice_.string() + ": " + kvm_.reason;
     if (kvm_.usable) return {.ok = true, .detail = detail + " (" + kvm + ")"};
     // Whether guests come up on a KVM that emulates is the operator's to try, who asked for this VMM.
@@ -149,12 +225,14 @@ Health FirecrackerVmm::health() const {
 }
 
 VmmFitness FirecrackerVmm::fitness() const {
+    bool isJailed = false;
     try {
-        static_cast<void>(program());
+        isJailed = jailing(program()).jailer.has_value();
     } catch (const Error& error) {
         return {.fit = false, .reason = error.what()};
     }
-    if (kvm_.usable && !tun_.usable) return {.fit = false, .reason = tunDevice_.string() + ": " + tun_.reason};
+    if (kvm_.usable && !tun_.usable && !isJailed)
+        return {.fit = false, .reason = tunDevice_.string() + ": " + tun_.reason};
     return {.fit = kvm_.usable, .reason = kvmDevice_.string() + ": " + kvm_.reason};
 }
 
@@ -164,6 +242,7 @@ std::string FirecrackerVmm::exitMeaning(const ExitStatus& exit) const {
 
 void FirecrackerVmm::check(const GuestSpec& guest) const {
     checkGuest(guest);
+    if (version_) requireFeatures(*version_, guest);
     checkKernel(guest.kernel, KernelUse::Given, version_);
 }
 
@@ -173,14 +252,8 @@ void FirecrackerVmm::importKernel(const std::filesystem::path& kernel) const {
 
 LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) const {
     checkKernel(guest.kernel, KernelUse::Loaded, version_);
-    const std::filesystem::path path = [&] {
-        try {
-            return program();
-        } catch (const Error& error) {
-            throw Error(ErrorKind::FailedPrecondition,
-                        std::string(error.what()) + "; set `binary` of [vmm.firecracker]");
-        }
-    }();
+    const auto [path, how] = programToStart();
+    if (how.jailer) return planJailed(guest, place, *how.jailer, path);
     std::vector<std::uint32_t> groups;
     if (kvm_.group) groups.push_back(*kvm_.group);
     if (!guest.nics.empty()) {
@@ -194,11 +267,53 @@ LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) c
     return commandLine(guest, place, path, std::move(groups));
 }
 
+LaunchPlan FirecrackerVmm::planJailed(const GuestSpec& guest, const VmmPlace& place,
+                                      const std::filesystem::path& jailer, const std::filesystem::path& path) const {
+    JailOrder order{.jailer = jailer,
+                    .program = path,
+                    .base = jails_->base(),
+                    .root = jails_->rootOf(path.filename().string(), place.owner.vm),
+                    .cgroupVersion = 0,
+                    .parentCgroup = cgroups_->parent(),
+                    .cgroups = {},
+                    .fileSize = fileSizeLimit_};
+    if (cgroupWanted_) {
+        // Firecracker's own threads are three and one for each processor; the rest is room.
+        constexpr unsigned ownTasks = 32;
+        const Bytes memory{(guest.memory.count << 20U) + memoryOverhead_.count};
+        order.cgroupVersion = cgroups_->layout().version;
+        order.cgroups = cgroupWords(cgroups_->layout(), {memory, guest.vcpus + ownTasks});
+    }
+    return jailedCommandLine(guest, place, order);
+}
+
+void FirecrackerVmm::prepare(const GuestSpec& guest, const VmmPlace& place) {
+    checkGuest(guest);
+    const auto [path, how] = programToStart();
+    removeJail(place.owner.vm);
+    if (!how.jailer) return;
+    const std::string name = path.filename().string();
+    jails_->make(name, guest, place);
+    if (cgroupWanted_) cgroups_->make(place.owner.vm);
+    MERGEN_FAILPOINT("vmm.firecracker.prepare.cgroup");
+    // Short where the jail's own path is not (unix(7)); a jailed Firecracker does not see the folder that it lies in.
+    removeTree(place.controlSocket);
+    const std::filesystem::path socket =
+        jails_->rootOf(name, place.owner.vm) / std::filesystem::path(jailed::socket).relative_path();
+    if (::symlink(socket.c_str(), place.controlSocket.c_str()) != 0)
+        throw Error::fromErrno(errno, "cannot make the link " + place.controlSocket.string());
+    MERGEN_FAILPOINT("vmm.firecracker.prepare.socket");
+}
+
 void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout,
                           const std::function<bool()>& alive) {
     const SteadyTime deadline = after(timeout);
+    const std::filesystem::path root = jails_->find(place.owner.vm);
+    // Its folder is watched: where the link points to.
+    const std::filesystem::path socket =
+        root.empty() ? place.controlSocket : root / std::filesystem::path(jailed::socket).relative_path();
     try {
-        awaitSocket(place.controlSocket, "Firecracker", deadline, alive, [&] {
+        awaitSocket(watches_, socket, "Firecracker", deadline, alive, [&] {
             auto api = ApiClient::tryConnect(place.controlSocket, place.credentials.uid, deadline, callPatience);
             if (!api) return false;
             switch (api->state()) {
@@ -222,14 +337,56 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
     }
 }
 
-void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& guest) {
-    requireFeatures(api.version(), guest);
-    writeFileAtomically(configurationFile(place), json::render(*firecracker::configuration(guest), 2),
-                        configurationMode, place.credentials);
+void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked) {
+    const FirecrackerVersion version = api.version();
+    requireFeatures(version, asked);
+    checkKernel(asked.kernel, KernelUse::Loaded, version);
+    writeConfiguration(place, asked);
+    const GuestSpec guest = seen(place, asked);
+    const firecracker::DevicePaths paths = seenPaths(place);
+    if (guest.metrics) {
+        // A jail has it already.
+        if (jails_->find(place.owner.vm).empty()) makeMetricsPipe(paths.metrics, place.credentials);
+        api.put("/metrics", *firecracker::metrics(paths));
+    }
     api.put("/machine-config", *firecracker::machineConfig(guest));
     api.put("/boot-source", *firecracker::bootSource(guest));
     for (const DiskSpec& disk : rootFirst(guest.disks)) api.put("/drives/" + disk.id, *firecracker::drive(disk));
     for (const NicSpec& nic : guest.nics) api.put("/network-interfaces/" + nic.id, *firecracker::networkInterface(nic));
+    if (guest.vsock) api.put("/vsock", *firecracker::vsock(*guest.vsock, paths));
+    if (guest.balloon) api.put("/balloon", *firecracker::balloon(*guest.balloon));
+    if (guest.entropy) api.put("/entropy", *firecracker::entropy(*guest.entropy));
+    if (guest.mmds) {
+        api.put("/mmds/config", *firecracker::mmdsConfig(guest));
+        api.put("/mmds", *json::parseObject(guest.mmds->content));
+    }
+}
+
+void FirecrackerVmm::adjust(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout) {
+    ApiClient api = connectTo(place, timeout);
+    if (api.state() == GuestState::NotStarted) cannot("change");
+    const Poco::JSON::Object::Ptr present = api.get("/vm/config");
+    MERGEN_FAILPOINT("vmm.firecracker.adjust.before");
+    for (const Adjustment& change : adjustments(*present, seen(place, guest))) api.patch(change.path, *change.body);
+    // Put anew in any case: no guest is interrupted by that.
+    if (guest.mmds) api.put("/mmds", *json::parseObject(guest.mmds->content));
+    writeConfiguration(place, guest);  // what a restart without the server begins with
+}
+
+std::string FirecrackerVmm::metrics(const VmmPlace& place, std::chrono::milliseconds timeout) {
+    const SteadyTime deadline = after(timeout);
+    const auto ofJail = jails_->files(place.owner.vm);
+    MetricsPipe pipe(ofJail ? inFolder(*ofJail, jailed::metrics) : devicePaths(place).metrics);
+    pipe.empty();
+    ApiClient api = connectTo(place, timeout);
+    if (api.state() == GuestState::NotStarted) cannot("measure");
+    api.put("/actions", *single("action_type", "FlushMetrics"));
+    return pipe.line(deadline);
+}
+
+std::filesystem::path FirecrackerVmm::vsockPath(const VmmPlace& place) const {
+    const std::filesystem::path root = jails_->find(place.owner.vm);
+    return root.empty() ? devicePaths(place).vsock : root / std::filesystem::path(jailed::vsock).relative_path();
 }
 
 GuestState FirecrackerVmm::query(const VmmPlace& place, std::chrono::milliseconds timeout) const {
@@ -262,6 +419,33 @@ void FirecrackerVmm::cleanUp(const VmmPlace& place) {
     MERGEN_FAILPOINT("vmm.firecracker.clean_up");
     removeTree(place.controlSocket);
     removeTree(configurationFile(place));
+    removeTree(metadataFile(place));
+    const firecracker::DevicePaths paths = devicePaths(place);
+    removeTree(paths.metrics);
+    // With those that host programs made for ports on which they hear the guest.
+    removeSockets(paths.vsock);
+    MERGEN_FAILPOINT("vmm.firecracker.clean_up.files");
+    removeJail(place.owner.vm);
+}
+
+void FirecrackerVmm::removeJail(const Uuid& vm) const {
+    jails_->remove(vm);
+    MERGEN_FAILPOINT("vmm.firecracker.clean_up.jail");
+    cgroups_->remove(vm);
+}
+
+std::vector<Uuid> FirecrackerVmm::list() const {
+    std::vector<Uuid> vms = jails_->list();
+    const std::vector<Uuid> grouped = cgroups_->list();
+    vms.insert(vms.end(), grouped.begin(), grouped.end());
+    std::ranges::sort(vms);
+    const auto twice = std::ranges::unique(vms);
+    vms.erase(twice.begin(), twice.end());
+    return vms;
+}
+
+void FirecrackerVmm::removeStray(const Uuid& vm) {
+    removeJail(vm);
 }
 
 }  // namespace mergen::vmm

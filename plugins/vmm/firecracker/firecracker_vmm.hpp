@@ -3,24 +3,31 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include <mergen/base/folder_watches.hpp>
+#include <mergen/base/guest.hpp>
 #include <mergen/base/kvm.hpp>
 #include <mergen/sdk/vmm.hpp>
 
+#include "cgroup.hpp"
+#include "jail.hpp"
+#include "jailer.hpp"
 #include "version.hpp"
 
 namespace mergen::vmm {
 
 class ApiClient;
 
-/// Guests under Firecracker, driven over its API socket, without a jailer.
+/// Guests under Firecracker, driven over its API socket, in a jail where there is a jailer.
 ///
 /// start() looks once at the program and at KVM: health() says what it found. A program that is installed later is used
 /// all the same. Nothing of a guest is kept in memory; each call is one short conversation over the VM's control
-/// socket.
+/// socket, which for a jailed VM is a link to the one in its jail.
 class FirecrackerVmm final : public VmmBackend {
 public:
     /// The manifest's table.
@@ -36,12 +43,14 @@ public:
     void stop() noexcept override {}
     [[nodiscard]] Health health() const override;
 
-    [[nodiscard]] VmmTraits traits() const noexcept override { return {.pause = true}; }
+    [[nodiscard]] VmmTraits traits() const noexcept override { return {.pause = true, .adjust = true}; }
     [[nodiscard]] VmmFitness fitness() const override;
     [[nodiscard]] std::string exitMeaning(const ExitStatus& exit) const override;
     void check(const GuestSpec& guest) const override;
     /// Unpacks it. A bzImage whose payload cannot be unpacked stays as it is, if the version can load it.
     void importKernel(const std::filesystem::path& kernel) const override;
+    /// Makes jail and control groups, and the link at the control socket's place.
+    void prepare(const GuestSpec& guest, const VmmPlace& place) override;
     [[nodiscard]] LaunchPlan plan(const GuestSpec& guest, const VmmPlace& place) const override;
     /// Leaves the configuration file for an unattended start in the run directory before the guest runs.
     void boot(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout,
@@ -53,22 +62,48 @@ public:
     /// Throw FailedPrecondition if the guest has not run yet.
     void pause(const VmmPlace& place, std::chrono::milliseconds timeout) override;
     void resume(const VmmPlace& place, std::chrono::milliseconds timeout) override;
+    void adjust(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout) override;
+    /// Firecracker writes them into a pipe that nobody reads otherwise: when it is full, lines are lost. Throws
+    /// Conflict while another call reads it.
+    [[nodiscard]] std::string metrics(const VmmPlace& place, std::chrono::milliseconds timeout) override;
+    [[nodiscard]] std::filesystem::path vsockPath(const VmmPlace& place) const override;
+    /// Whatever the settings say now: the VM may have been jailed by another server.
     void cleanUp(const VmmPlace& place) override;
+    [[nodiscard]] std::vector<Uuid> list() const override;
+    void removeStray(const Uuid& vm) override;
 
 private:
     /// Throws Error if there is none that may be used.
     [[nodiscard]] std::filesystem::path program() const;
-    /// The version that a program prints; nothing if it prints none.
-    [[nodiscard]] std::optional<FirecrackerVersion> askVersion(const std::filesystem::path& program) const;
-    void configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& guest);
+    /// The same for the jailer of that program; throws if there is one that must not be used.
+    [[nodiscard]] Jailing jailing(const std::filesystem::path& program) const;
+    /// Both for a start: FailedPrecondition that names the setting.
+    [[nodiscard]] std::pair<std::filesystem::path, Jailing> programToStart() const;
+    /// The file from which an unattended Firecracker configures itself.
+    void writeConfiguration(const VmmPlace& place, const GuestSpec& guest) const;
+    /// The guest as the Firecracker in this place sees it.
+    [[nodiscard]] GuestSpec seen(const VmmPlace& place, const GuestSpec& guest) const;
+    [[nodiscard]] firecracker::DevicePaths seenPaths(const VmmPlace& place) const;
+    [[nodiscard]] LaunchPlan planJailed(const GuestSpec& guest, const VmmPlace& place,
+                                        const std::filesystem::path& jailer, const std::filesystem::path& path) const;
+    /// Removes what prepare() makes outside of the run directory.
+    void removeJail(const Uuid& vm) const;
+    void configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked);
 
     const std::filesystem::path tunDevice_;
     Host* host_ = nullptr;
     std::filesystem::path programSetting_, kvmDevice_;
     bool probe_ = true;
+    JailerWish jailerWish_;
+    bool cgroupWanted_ = true;
+    Bytes memoryOverhead_{}, fileSizeLimit_{};
     // Since start(): constant, so that any thread may read.
     std::optional<FirecrackerVersion> version_;
     DeviceFinding kvm_, tun_;
+    std::optional<Jailing> jailing_;  // none where start() found no program
+    std::unique_ptr<JailYard> jails_;
+    std::unique_ptr<CgroupTree> cgroups_;  // locks within
+    FolderWatches watches_;
 };
 
 }  // namespace mergen::vmm

@@ -13,6 +13,33 @@ namespace {
 /// The first descriptor after standard input, output and error.
 constexpr int firstTapFd = 3;
 
+/// What Firecracker has and this machine is not given, by the member that asks for it.
+void refuseForeign(const GuestSpec& guest) {
+    const auto refuse = [](const std::string& field, const std::string& what) {
+        throw Error(ErrorKind::NotSupported, "guests of QEMU get no " + what + " here; vmm = firecracker has it")
+            .about(field);
+    };
+    if (guest.smt) refuse("smt", "hyperthreads");
+    if (guest.hugePages != HugePages::None) refuse("hugePages", "memory in huge pages");
+    if (!guest.cpuTemplate.empty()) refuse("cpuTemplate", "CPU template");
+    for (std::size_t i = 0; i < guest.disks.size(); ++i) {
+        const std::string disk = "disks[" + std::to_string(i) + "]";
+        if (guest.disks[i].limit != RateLimiter{}) refuse(disk + ".limit", "rate limit of a disk");
+        if (guest.disks[i].engine != IoEngine::Sync) refuse(disk + ".engine", "choice of the I/O engine");
+        if (guest.disks[i].cache != DiskCache::Writeback) refuse(disk + ".cache", "choice of what a flush does");
+    }
+    for (std::size_t i = 0; i < guest.nics.size(); ++i) {
+        const std::string nic = "nics[" + std::to_string(i) + "]";
+        if (guest.nics[i].receive != RateLimiter{}) refuse(nic + ".receive", "rate limit of a network card");
+        if (guest.nics[i].transmit != RateLimiter{}) refuse(nic + ".transmit", "rate limit of a network card");
+    }
+    if (guest.vsock) refuse("vsock", "vsock device");
+    if (guest.balloon) refuse("balloon", "balloon");
+    if (guest.entropy) refuse("entropy", "entropy device");
+    if (guest.mmds) refuse("mmds", "metadata service");
+    if (guest.metrics) refuse("metrics", "metrics");
+}
+
 }  // namespace
 
 std::string_view toString(Accelerator accelerator) noexcept {
@@ -37,6 +64,7 @@ std::string_view toString(Machine machine) noexcept {
 
 void checkGuest(const GuestSpec& guest) {
     checkGuestShape(guest, {maxVcpus, minMemory, maxMemory, maxDisks, maxNics});
+    refuseForeign(guest);
     static_cast<void>(kernelArguments(guest, Accelerator::Tcg));  // the longer of the two
 }
 

@@ -161,7 +161,7 @@ void QemuVmm::boot(const VmmPlace& place, const GuestSpec& /*guest: all of it is
                    std::chrono::milliseconds timeout, const std::function<bool()>& alive) {
     const SteadyTime deadline = after(timeout);
     try {
-        awaitSocket(place.controlSocket, "QEMU", deadline, alive, [&] {
+        awaitSocket(watches_, place.controlSocket, "QEMU", deadline, alive, [&] {
             auto qmp = QmpClient::tryConnect(place.controlSocket, place.credentials.uid, deadline);
             if (!qmp) return false;
             const GuestState state = queryState(*qmp);

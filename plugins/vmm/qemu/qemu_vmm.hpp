@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include <mergen/base/folder_watches.hpp>
 #include <mergen/sdk/vmm.hpp>
 
 #include "command_line.hpp"
@@ -49,6 +50,7 @@ private:
     // Since start(): constant, so that any thread may read.
     Platform platform_;
     std::string finding_;  ///< how guests run, and why so
+    FolderWatches watches_;
 };
 
 }  // namespace mergen::vmm

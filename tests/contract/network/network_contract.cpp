@@ -50,8 +50,8 @@ void NetworkContract::restart() {
     network_->start();
 }
 
-NetworkSpec NetworkContract::vm(std::uint32_t number, std::vector<PortBinding> ports) {
-    NetworkSpec spec = test::networkSpec(host_.instance(), number);
+NetworkSpec NetworkContract::vm(std::uint32_t number, std::vector<PortBinding> ports, std::uint8_t cards) {
+    NetworkSpec spec = test::withCards(test::networkSpec(host_.instance(), number), cards);
     spec.ports = std::move(ports);
     vms_.push_back(spec);
     return spec;
@@ -119,6 +119,43 @@ TEST_P(NetworkContract, AttachingTwiceIsAttachingOnce) {
     const NetworkAttachment second = network().attach(spec);
     EXPECT_EQ(first.netns, second.netns);
     EXPECT_EQ(difference(once, hostSnapshot()), "");
+}
+
+TEST_P(NetworkContract, AReservedPlaceIsTheOneThatAttachFills) {
+    const NetworkSpec spec = vm(2);
+    const NetworkAttachment place = network().reserve(spec);
+    const std::string reserved = hostSnapshot();
+    const NetworkAttachment again = network().reserve(spec);
+    EXPECT_EQ(again.netns, place.netns);
+    EXPECT_EQ(again.tap, place.tap);
+    EXPECT_EQ(difference(reserved, hostSnapshot()), "");
+    const NetworkAttachment made = network().attach(spec);
+    EXPECT_EQ(made.netns, place.netns);
+    EXPECT_EQ(made.tap, place.tap);
+    EXPECT_TRUE(network().inspect(spec));
+    const std::string whole = hostSnapshot();
+    static_cast<void>(network().reserve(spec));
+    EXPECT_EQ(difference(whole, hostSnapshot()), "") << "a wire that is there is left as it is";
+}
+
+TEST_P(NetworkContract, AReservationAloneIsTakenAwayByDetachAndByRemoveStray) {
+    const NetworkSpec spec = vm(2);
+    static_cast<void>(network().reserve(spec));
+    network().detach(spec);
+    EXPECT_THAT(network().list(), IsEmpty());
+    EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
+    static_cast<void>(network().reserve(spec));
+    network().removeStray(spec.owner);
+    EXPECT_THAT(network().list(), IsEmpty());
+    EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
+}
+
+TEST_P(NetworkContract, AReservationOfAServerThatEndedIsCompletedByTheNextOne) {
+    const NetworkSpec spec = vm(2);
+    const NetworkAttachment place = network().reserve(spec);
+    restart();
+    EXPECT_EQ(network().attach(spec).netns, place.netns);
+    EXPECT_TRUE(network().inspect(spec));
 }
 
 TEST_P(NetworkContract, DetachLeavesNothingPublishedPortsIncluded) {
@@ -327,11 +364,70 @@ TEST_P(NetworkContract, ListTellsWhoHasWhatAndRemoveStrayTakesIt) {
     EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
 }
 
+TEST_P(NetworkContract, AWireOfSeveralCardsIsMadeFoundCompletedAndTakenAwayAsOne) {
+    const NetworkSpec three = vm(2, {}, 3);
+    NetworkSpec one = three;
+    one.further.clear();
+    network().attach(one);
+    EXPECT_FALSE(network().inspect(three)) << "two cards are missing";
+    const NetworkAttachment made = network().attach(three);
+    EXPECT_EQ(made.tap, network().traits().touchesHost);
+    EXPECT_TRUE(network().inspect(three));
+    const std::string whole = hostSnapshot();
+    network().attach(three);
+    EXPECT_EQ(difference(whole, hostSnapshot()), "") << "attaching twice is attaching once";
+    EXPECT_THAT(network().list(), SizeIs(1)) << "the cards are one VM's";
+
+    network().detach(three);
+    EXPECT_FALSE(network().inspect(three));
+    network().detach(three);
+    EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
+    network().attach(three);
+    network().removeStray(three.owner);
+    EXPECT_THAT(network().list(), IsEmpty());
+    EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
+}
+
+TEST_P(NetworkContract, TheAddressOfAFurtherCardIsRefusedToOthersAndSoIsOneOfTheirs) {
+    const NetworkSpec holder = vm(2, {}, 3);
+    network().attach(holder);
+    network().checkNames(holder);     // its own are no clash
+    const NetworkSpec first = vm(4);  // the holder's eth2
+    const NetworkSpec further = vm(100, {}, 2);
+    NetworkSpec taken = further;
+    taken.further[0].guest = holder.guest;
+    const std::string before = hostSnapshot();
+    for (const NetworkSpec& spec : {first, taken}) {
+        for (const auto& action : {std::function<void()>([&] { network().checkNames(spec); }),
+                                   std::function<void()>([&] { network().attach(spec); })}) {
+            const auto error = errorOf(action);
+            ASSERT_TRUE(error);
+            EXPECT_EQ(error->kind(), ErrorKind::AlreadyExists) << error->what();
+        }
+        EXPECT_TRUE(network().inspect(holder));
+        EXPECT_EQ(difference(before, settledSnapshot(before)), "");
+    }
+    network().detach(holder);
+    network().attach(first);
+    network().attach(further);
+    EXPECT_TRUE(network().inspect(first));
+    EXPECT_TRUE(network().inspect(further));
+}
+
+TEST_P(NetworkContract, TwoCardsOfOneAddressAreRefusedAndNothingIsMade) {
+    NetworkSpec spec = vm(2, {}, 2);
+    spec.further[0].guest = spec.guest;
+    EXPECT_EQ(errorOf([&] { network().checkNames(spec); })->kind(), ErrorKind::InvalidArgument);
+    EXPECT_EQ(errorOf([&] { network().attach(spec); })->kind(), ErrorKind::InvalidArgument);
+    EXPECT_THAT(network().list(), IsEmpty());
+    EXPECT_EQ(difference(started(), settledSnapshot(started())), "");
+}
+
 TEST_P(NetworkContract, ManyVmsAtOnceDoNotDisturbEachOther) {
     constexpr std::uint32_t count = 12;
     std::vector<NetworkSpec> specs;
     for (std::uint32_t i = 0; i < count; ++i) {
-        specs.push_back(vm(2 + i, {tcp(static_cast<std::uint16_t>(20001 + i), 80)}));
+        specs.push_back(vm(2 + 2 * i, {tcp(static_cast<std::uint16_t>(20001 + i), 80)}, i % 2 == 0 ? 1 : 2));
     }
     std::latch ready(count);
     std::vector<std::future<void>> running;

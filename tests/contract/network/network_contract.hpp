@@ -38,8 +38,8 @@ protected:
     void restart();
     [[nodiscard]] BackendPtr<NetworkBackend> make() const { return GetParam().create(); }
 
-    /// A new VM with these ports, which is detached at the end.
-    [[nodiscard]] NetworkSpec vm(std::uint32_t number, std::vector<PortBinding> ports = {});
+    /// A new VM with these ports and so many network cards, which is detached at the end.
+    [[nodiscard]] NetworkSpec vm(std::uint32_t number, std::vector<PortBinding> ports = {}, std::uint8_t cards = 1);
     /// Whether a port leads to some VM: another one that publishes it is refused.
     [[nodiscard]] bool published(std::uint16_t port, Protocol protocol = Protocol::Tcp);
 

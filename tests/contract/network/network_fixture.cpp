@@ -59,6 +59,16 @@ NetworkSpec networkSpec(const std::string& instance, std::uint32_t number) {
             .ports = {}};
 }
 
+NetworkSpec withCards(NetworkSpec spec, std::uint8_t count) {
+    const Uuid& id = spec.owner.vm;
+    for (std::uint8_t card = 1; card < count; ++card) {
+        spec.further.push_back({.tap = IfName::parse("tap" + std::to_string(card) + "-" + id.short8()),
+                                .mac = MacAddress::of(id, card),
+                                .guest = Ipv4Address(spec.guest.value() + card)});
+    }
+    return spec;
+}
+
 std::string runTool(const std::vector<std::string>& arguments) {
     const RunResult result = tool(arguments);
     if (result.status != 0) {

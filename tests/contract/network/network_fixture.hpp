@@ -16,6 +16,8 @@ namespace mergen::test {
 /// The spec of a new VM of `instance` with a random id: address 172.30.0.<number>, names as the engine makes them, no
 /// ports.
 [[nodiscard]] NetworkSpec networkSpec(const std::string& instance, std::uint32_t number);
+/// The same with `count` network cards, the further ones with the addresses 172.30.0.<number + 1> and so on.
+[[nodiscard]] NetworkSpec withCards(NetworkSpec spec, std::uint8_t count);
 
 /// What of the network is on this host, line by line: links, addresses, routes, neighbours that are set for good, names
 /// and mounts in /run/netns, rules, forwarding. Read with ip(8) and nft(8), so that a backend is not its own witness.

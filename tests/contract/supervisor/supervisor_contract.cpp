@@ -494,6 +494,56 @@ TEST_P(SupervisorContract, NothingThatItMadeOutlivesIt) {
     EXPECT_FALSE(ProcessIdentity::of(descendant));
 }
 
+/// Names the process-id namespace of a process.
+std::string pidNamespaceOf(pid_t pid) {
+    return std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/ns/pid").string();
+}
+
+TEST_P(SupervisorContract, APidNamespaceOfItsOwnHidesTheHostAndLeavesStatusAndSignalsAsTheyAre) {
+    if (!isRoot()) GTEST_SKIP() << "needs root: process-id namespaces";
+    const OwnerTag owner = newOwner();
+    ProcessSpec spec = specOf(owner, {"ready", "linger"});
+    spec.pidNamespace = true;
+    const ProcessStatus launched = supervisor().launch(spec);
+    awaitConsole(owner, "ready");
+    EXPECT_EQ(consoleText(owner), "ready 2\n") << "1 is init's";
+    EXPECT_NE(pidNamespaceOf(launched.pid), pidNamespaceOf(::getpid()));
+    restart();
+    EXPECT_EQ(supervisor().status(owner).pid, launched.pid) << "a new server knows it by the host's number";
+    EXPECT_TRUE(supervisor().signal(owner, SIGTERM, "test"));
+    const ProcessStatus ended = supervisor().waitExit(owner, patience);
+    ASSERT_TRUE(ended.exit) << ended.note;
+    EXPECT_TRUE(ended.exit->signalled);
+    EXPECT_EQ(ended.exit->code, SIGTERM);
+}
+
+TEST_P(SupervisorContract, NothingInAPidNamespaceOutlivesTheProgram) {
+    if (!isRoot()) GTEST_SKIP() << "needs root: process-id namespaces";
+    const OwnerTag owner = newOwner();
+    ProcessSpec spec = specOf(owner, {"descend", "exit", "4"});
+    spec.pidNamespace = true;
+    EXPECT_EQ(launchToEnd(spec).exit->code, 4);
+    EXPECT_THAT(consoleText(owner), HasSubstr("descendant "));
+    EXPECT_THAT(processesOf(owner), ::testing::IsEmpty());
+}
+
+TEST_P(SupervisorContract, ARestartHasAPidNamespaceOfItsOwnAgain) {
+    if (!isRoot()) GTEST_SKIP() << "needs root: process-id namespaces";
+    const OwnerTag owner = newOwner();
+    ProcessSpec spec = specOf(owner, {"ready", "linger"});
+    spec.pidNamespace = true;
+    spec.restart = {.policy = RestartPolicy::OnFailure,
+                    .arguments = specOf(owner, {"say", "again", "ready", "linger"}).arguments};
+    const ProcessStatus first = supervisor().launch(spec);
+    awaitConsole(owner, "ready 2");
+    supervisor().permitRestarts(owner, true);
+    ASSERT_EQ(::kill(first.pid, SIGKILL), 0);
+    awaitConsole(owner, "again\nready 2");
+    const ProcessStatus second = supervisor().status(owner);
+    EXPECT_NE(second.pid, first.pid);
+    EXPECT_NE(pidNamespaceOf(second.pid), pidNamespaceOf(::getpid()));
+}
+
 TEST_P(SupervisorContract, ListGivesTheRunningAndTheEnded) {
     std::vector<OwnerTag> owners;
     for (int i = 0; i < 4; ++i) owners.push_back(newOwner());

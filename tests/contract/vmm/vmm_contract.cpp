@@ -44,6 +44,9 @@ VmmContract::VmmContract()
 }
 
 VmmContract::~VmmContract() {
+    // Tests that are not about the end leave that to us.
+    for (const Uuid& vm : vmm_->list()) vmm_->removeStray(vm);
+    EXPECT_THAT(vmm_->list(), IsEmpty());
     vmm_->stop();
 }
 
@@ -97,6 +100,7 @@ GuestSpec VmmContract::makeWritingGuest(const VmmPlace& place) {
 }
 
 std::unique_ptr<test::VmmProcess> VmmContract::launch(const GuestSpec& guest, const VmmPlace& place) {
+    vmm().prepare(guest, place);
     return std::make_unique<test::VmmProcess>(vmm().plan(guest, place));
 }
 
@@ -322,16 +326,23 @@ TEST_P(VmmContract, BootEndsWhenTheVmmCannotStart) {
     GuestSpec guest = makeGuest(place);
     if (IsSkipped()) return;
     guest.disks[0].file = place.runDirectory / "missing.ext4";
-    const auto process = launch(guest, place);
+    std::unique_ptr<test::VmmProcess> process;
     std::string why;
     try {
+        process = launch(guest, place);
         vmm().boot(place, guest, plenty, [&] { return process->alive(); });
         ADD_FAILURE() << "it boots without a disk";
     } catch (const Error& error) {
-        // Either it ends, or it stays and refuses.
-        EXPECT_TRUE(error.kind() == ErrorKind::Unavailable || error.kind() == ErrorKind::FailedPrecondition)
-            << error.what();
         why = error.what();
+        if (!process) {  // its files are looked at before it is launched
+            EXPECT_EQ(error.kind(), ErrorKind::NotFound) << why;
+            EXPECT_THAT(why, HasSubstr("missing.ext4"));
+            vmm().cleanUp(place);
+            EXPECT_THAT(listDirectory(place.runDirectory), IsEmpty());
+            return;
+        }
+        // Either it ends, or it stays and refuses.
+        EXPECT_TRUE(error.kind() == ErrorKind::Unavailable || error.kind() == ErrorKind::FailedPrecondition) << why;
         if (error.kind() == ErrorKind::Unavailable) {
             EXPECT_NE(process->awaitExit().value_or(0), 0);
         }

@@ -47,7 +47,7 @@ protected:
     /// A guest that is only talked about: nothing of it exists.
     [[nodiscard]] static GuestSpec paperGuest();
 
-    /// Plans and launches, without boot().
+    /// Prepares, plans and launches, without boot().
     [[nodiscard]] std::unique_ptr<test::VmmProcess> launch(const GuestSpec& guest, const VmmPlace& place);
     /// boot() of a launched guest, up to its user space.
     void bootToUserSpace(const GuestSpec& guest, const VmmPlace& place, test::VmmProcess& process);

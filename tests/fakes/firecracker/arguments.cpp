@@ -78,6 +78,7 @@ Arguments parseArguments(int argc, char** argv) {
     take("api-sock", arguments.apiSocket);
     take("id", arguments.id);
     take("config-file", arguments.configFile);
+    take("metadata", arguments.metadata);
     take("level", arguments.level);
     std::string limit;
     take("http-api-max-payload-size", limit);

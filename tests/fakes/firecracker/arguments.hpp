@@ -15,6 +15,7 @@ struct Arguments {
     std::string apiSocket = "/run/firecracker.socket";
     std::string id = "anonymous-instance";
     std::string configFile;  ///< empty: none
+    std::string metadata;    ///< file with the content of the metadata service; empty: none
     std::string level;       ///< empty: not given
     std::size_t maxBody = 51200;
     bool api = true;

@@ -7,6 +7,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string_view>
+#include <unistd.h>
 #include <utility>
 
 #include "serde.hpp"
@@ -80,9 +81,12 @@ JsonField flag(const char* name, bool required, bool& target) {
     return {name, required, [&target](JsonReader& reader) { target = reader.boolean(); }};
 }
 
-/// A member that is read and has no effect here.
-JsonField ignored(const char* name) {
-    return {name, false, [](JsonReader& reader) { reader.skip(); }};
+/// A device of the configuration file that need not be there.
+template <typename Device>
+JsonField optional(const char* name, std::optional<Device>& target) {
+    return {name, false, [&target](JsonReader& reader) {
+                if (!reader.null()) target = Device::read(reader);
+            }};
 }
 
 std::string quotedOrNull(const std::optional<std::string>& value) {
@@ -169,16 +173,9 @@ void refuseUnplayed(const std::string& method, const std::vector<std::string>& p
     constexpr std::string_view preBoot[] = {
         "PUT logger",  "PUT metrics",    "PUT serial",      "PUT vsock",          "PUT entropy",
         "PUT balloon", "PUT cpu-config", "PUT mmds/config", "PUT hotplug/memory", "PUT snapshot/load"};
-    constexpr std::string_view postBoot[] = {"GET balloon/statistics",
-                                             "GET balloon/hinting",
-                                             "PATCH balloon",
-                                             "PATCH balloon/statistics",
-                                             "PATCH balloon/hinting",
-                                             "GET hotplug/memory",
-                                             "PATCH hotplug/memory",
-                                             "PATCH pmem",
-                                             "DELETE pmem",
-                                             "PUT snapshot/create"};
+    constexpr std::string_view postBoot[] = {
+        "GET balloon/hinting", "PATCH balloon/hinting", "GET hotplug/memory", "PATCH hotplug/memory",
+        "PATCH pmem",          "DELETE pmem",           "PUT snapshot/create"};
     const auto has = [&](const auto& list) {
         return std::any_of(std::begin(list), std::end(list), [&](std::string_view each) {
             return each == method + " " + first || each == method + " " + both;
@@ -208,7 +205,7 @@ Reply Machine::get(const std::vector<std::string>& path) {
         reply.body = machineJson();
     } else if (first == "vm" && path.size() > 1 && path[1] == "config") {
         reply.body = configJson();
-    } else {
+    } else if (!getDevice(path, reply)) {
         refuseUnplayed(
             "GET", path, [this] { refusePreBoot(); }, [this] { refusePostBoot(); });
     }
@@ -232,6 +229,7 @@ void Machine::put(const std::vector<std::string>& path, const std::string& body,
         } else {
             refusePreBoot();
             if (action == "SendCtrlAltDel") pressCtrlAltDel();
+            if (action == "FlushMetrics") metrics_.flush();
         }
     } else if (first == "machine-config") {
         const MachineConfig config = parse(body, readMachine);
@@ -255,7 +253,7 @@ void Machine::put(const std::vector<std::string>& path, const std::string& body,
             fault("The id from the path [" + id + "] does not match the id from the body [" + nic.id + "]!");
         if (state_ != State::NotStarted) fault("PCI is not enabled");
         within("Network config error", [&] { setNic(std::move(nic)); });
-    } else {
+    } else if (!putDevice(path, body, reply)) {
         if (first == "snapshot" && path.size() < 2) fault("Missing snapshot operation type.");
         if (first == "snapshot" && path[1] != "create" && path[1] != "load")
             fault("Invalid request method and/or path: PUT /snapshot/" + path[1] + ".");
@@ -309,9 +307,10 @@ void Machine::patch(const std::vector<std::string>& path, const std::string& bod
         const std::string id = checkedId(path);
         std::string given;
         std::optional<std::string> file;
+        Limiter limit;
         parse(body, [&](JsonReader& reader) {
-            reader.object("BlockDeviceUpdateConfig",
-                          {text("drive_id", true, given), optionalText("path_on_host", file), ignored("rate_limiter")});
+            reader.object("BlockDeviceUpdateConfig", {text("drive_id", true, given), optionalText("path_on_host", file),
+                                                      limiterField("rate_limiter", limit)});
             return 0;
         });
         if (given != id) fault("The id from the path does not match the id from the body!");
@@ -320,29 +319,40 @@ void Machine::patch(const std::vector<std::string>& path, const std::string& bod
         const std::string prefix = "Drive config error: Unable to patch the block device: ";
         const std::string suffix = " Please verify the request arguments.";
         if (found == drives_.end()) fault(prefix + "Failed perform action on device: Device not found" + suffix);
-        if (!file) return;
+        if (!file) {
+            found->limit.update(limit);
+            return;
+        }
         const UniqueFd opened(::open(file->c_str(), (found->readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC));
         if (!opened) {
             fault(prefix + "Block: Virtio backend error: Error manipulating the backing file: " + osError(errno) + " " +
                   *file + suffix);
         }
         found->path = *file;
+        found->limit.update(limit);
     } else if (first == "network-interfaces") {
         const std::string id = checkedId(path);
         std::string given;
+        Limiter receive, transmit;
         parse(body, [&](JsonReader& reader) {
             reader.object("NetworkInterfaceUpdateConfig",
-                          {text("iface_id", true, given), ignored("rx_rate_limiter"), ignored("tx_rate_limiter")});
+                          {text("iface_id", true, given), limiterField("rx_rate_limiter", receive),
+                           limiterField("tx_rate_limiter", transmit)});
             return 0;
         });
         if (given != id)
             fault("The id from the path [" + id + "] does not match the id from the body [" + given + "]!");
         refusePreBoot();
-        if (std::none_of(nics_.begin(), nics_.end(), [&](const Nic& nic) { return nic.id == id; })) {
+        const auto found = std::find_if(nics_.begin(), nics_.end(), [&](const Nic& nic) { return nic.id == id; });
+        if (found == nics_.end()) {
             fault(
                 "Network config error: Unable to update the net device: Failed perform action on device: Device not "
                 "found");
         }
+        found->receive.update(receive);
+        found->transmit.update(transmit);
+    } else if (patchDevice(path, body)) {
+        return;
     } else {
         refuseUnplayed(
             "PATCH", path, [this] { refusePreBoot(); }, [this] { refusePostBoot(); });
@@ -371,7 +381,7 @@ Machine::MachineConfig Machine::readMachine(JsonReader& reader) {
                    {"cpu_template", false,
                     [&](JsonReader& value) {
                         if (!value.null())
-                            config.cpuTemplate = value.variant({"C3", "T2", "T2S", "T2CL", "T2A", "V1N1", "None"});
+                            config.cpuTemplate = value.variant({"C3", "T2", "T2S", "None", "T2CL", "T2A"});
                     }},
                    flag("track_dirty_pages", false, config.track),
                    {"huge_pages", false, [&](JsonReader& value) {
@@ -402,7 +412,7 @@ Machine::Drive Machine::readDrive(JsonReader& reader) {
                                              if (!value.null()) drive.readOnly = value.boolean();
                                          }},
                                         optionalText("path_on_host", drive.file),
-                                        ignored("rate_limiter"),
+                                        limiterField("rate_limiter", drive.limit),
                                         {"io_engine", false,
                                          [&](JsonReader& value) {
                                              if (!value.null()) drive.engine = value.variant({"Async", "Sync"});
@@ -426,8 +436,8 @@ Machine::Nic Machine::readNic(JsonReader& reader) {
                                               [&](JsonReader& value) {
                                                   if (!value.null()) nic.mtu = value.integer(65535, "u16");
                                               }},
-                                             ignored("rx_rate_limiter"),
-                                             ignored("tx_rate_limiter")});
+                                             limiterField("rx_rate_limiter", nic.receive),
+                                             limiterField("tx_rate_limiter", nic.transmit)});
     return nic;
 }
 
@@ -489,6 +499,111 @@ void Machine::setNic(Nic nic) {
     nics_.push_back(std::move(nic));
 }
 
+void Machine::setBalloon(const Balloon& balloon) {
+    if (balloon.amount > machine_.memory) error("Amount of pages requested is too large.");
+    balloon_ = balloon;
+}
+
+void Machine::setVsock(Vsock vsock) {
+    if (vsock_) ::unlink(vsock_->path.c_str());
+    vsock_.reset();
+    vsock.bind();
+    vsock_ = std::move(vsock);
+}
+
+void Machine::setMmdsConfig(const MmdsConfig& config) {
+    std::vector<std::string> ids;
+    for (const Nic& nic : nics_) ids.push_back(nic.id);
+    config.check(ids);
+    mmdsConfig_ = config;
+}
+
+void Machine::refuseWithoutMmds() const {
+    if (state_ != State::NotStarted && !mmdsConfig_) fault("MMDS error: The MMDS data store is not initialized.");
+}
+
+bool Machine::getDevice(const std::vector<std::string>& path, Reply& reply) {
+    const std::string first = path.empty() ? "" : path[0];
+    if (first == "mmds") {
+        refuseWithoutMmds();
+        reply.body = mmds_;
+        return true;
+    }
+    if (first != "balloon") return false;
+    if (path.size() > 1 && path[1] != "statistics") return false;
+    if (path.size() > 1) refusePreBoot();
+    if (!balloon_) fault("Balloon config error: No balloon device found.");
+    const std::string mib = std::to_string(balloon_->amount), pages = std::to_string(balloon_->amount * 256);
+    reply.body = path.size() == 1 ? balloon_->json()
+                                  : "{\"target_pages\":" + pages + ",\"actual_pages\":" + pages +
+                                        ",\"target_mib\":" + mib + ",\"actual_mib\":" + mib + "}";
+    return true;
+}
+
+bool Machine::putDevice(const std::vector<std::string>& path, const std::string& body, Reply& reply) {
+    const std::string first = path.empty() ? "" : path[0];
+    if (first == "vsock") {
+        Vsock vsock = parse(body, Vsock::read);
+        refusePostBoot();
+        reply.deprecated = vsock.id.has_value();
+        within("Vsock config error", [&] { setVsock(std::move(vsock)); });
+    } else if (first == "entropy") {
+        Entropy entropy = parse(body, Entropy::read);
+        refusePostBoot();
+        entropy_ = entropy;
+    } else if (first == "balloon") {
+        const Balloon balloon = parse(body, Balloon::read);
+        refusePostBoot();
+        within("Balloon config error", [&] { setBalloon(balloon); });
+    } else if (first == "metrics") {
+        const std::string file = parse(body, Metrics::readPath);
+        refusePostBoot();
+        within("Metrics error", [&] { metrics_.open(file); });
+    } else if (first == "mmds" && path.size() > 1) {
+        if (path[1] != "config") fault("Unrecognized PUT request path `" + path[1] + "`.");
+        const MmdsConfig config = parse(body, MmdsConfig::read);
+        refusePostBoot();
+        reply.deprecated = config.version == "V1";
+        within("MMMDS config error", [&] { setMmdsConfig(config); });
+    } else if (first == "mmds") {
+        parse(body, [](JsonReader& reader) {
+            reader.skip();
+            return 0;
+        });
+        refuseWithoutMmds();
+        mmds_ = body;  // the real one puts its members in order
+    } else {
+        return false;
+    }
+    return true;
+}
+
+bool Machine::patchDevice(const std::vector<std::string>& path, const std::string& body) {
+    const std::string first = path.empty() ? "" : path[0];
+    if (first != "balloon" || (path.size() > 1 && path[1] != "statistics")) return false;
+    const bool statistics = path.size() > 1;
+    std::uint64_t value = 0;
+    parse(body, [&](JsonReader& reader) {
+        reader.object(statistics ? "BalloonUpdateStatsConfig" : "BalloonUpdateConfig",
+                      {{statistics ? "stats_polling_interval_s" : "amount_mib", true, [&](JsonReader& number) {
+                            value = statistics ? number.integer(65535, "u16") : number.integer(4294967295, "u32");
+                        }}});
+        return 0;
+    });
+    refusePreBoot();
+    const std::string prefix = "Balloon update error: Balloon: ";
+    if (!balloon_) fault("Balloon update error: Balloon: Device not found");
+    if (statistics) {
+        if ((value == 0) != (balloon_->interval == 0))
+            fault(prefix + "Statistics cannot be enabled/disabled after activation.");
+        balloon_->interval = value;
+    } else {
+        if (value > machine_.memory) fault(prefix + "Amount of pages requested cannot exceed memory size.");
+        balloon_->amount = value;
+    }
+    return true;
+}
+
 void Machine::start() {
     if (!boot_) error("Cannot start microvm without kernel configuration.");
     if (!isKernel(boot_->kernel)) {
@@ -499,7 +614,8 @@ void Machine::start() {
     std::string line = boot_->arguments.value_or(defaultArguments) + " pci=off";
     if (!drives_.empty() && drives_.front().root)
         line += std::string(" root=/dev/vda ") + (drives_.front().readOnly ? "ro" : "rw");
-    for (std::size_t i = 0; i < drives_.size() + nics_.size(); ++i) {
+    for (std::size_t i = 0;
+         i < drives_.size() + nics_.size() + (vsock_ ? 1 : 0) + (balloon_ ? 1 : 0) + (entropy_ ? 1 : 0); ++i) {
         char device[64];
         std::snprintf(device, sizeof(device), " virtio_mmio.device=4K@0x%zx:%zu", 0xc0001000 + i * 0x1000, 5 + i);
         line += device;
@@ -532,17 +648,28 @@ void Machine::shutDown() {
     ended_ = true;
 }
 
-void Machine::startFrom(const std::string& configuration) {
+void Machine::startFrom(const std::string& configuration, const std::string& metadata) {
     const std::string parsing = "Configuration for VMM from one single json failed: ";
     MachineConfig machine;
     BootSource boot;
     std::vector<Drive> drives;
     std::vector<Nic> nics;
+    std::optional<Balloon> balloon;
+    std::optional<Vsock> vsock;
+    std::optional<MmdsConfig> mmds;
+    std::optional<std::string> metrics;
     try {
         JsonReader reader(configuration);
         reader.object(
             "VmmConfig",
-            {{"balloon", false, [](JsonReader& value) { value.skip(); }},
+            {optional<Balloon>("balloon", balloon),
+             optional<Vsock>("vsock", vsock),
+             optional<Entropy>("entropy", entropy_),
+             optional<MmdsConfig>("mmds-config", mmds),
+             {"metrics", false,
+              [&](JsonReader& value) {
+                  if (!value.null()) metrics = Metrics::readPath(value);
+              }},
              {"drives", true,
               [&](JsonReader& value) { value.array([&](JsonReader& each) { drives.push_back(readDrive(each)); }); }},
              {"boot-source", true, [&](JsonReader& value) { boot = readBoot(value); }},
@@ -557,10 +684,15 @@ void Machine::startFrom(const std::string& configuration) {
     } catch (const JsonFault& bad) {
         error(parsing + "Invalid JSON: " + bad.what());
     }
+    if (metrics) within(parsing + "Metrics error", [&] { metrics_.open(*metrics); });
     within(parsing + "VM config error", [&] { setMachine(machine); });
     within(parsing + "Boot source error", [&] { setBoot(boot); });
     for (Drive& drive : drives) within(parsing + "Block device error", [&] { setDrive(std::move(drive)); });
     for (Nic& nic : nics) within(parsing + "Network device error", [&] { setNic(std::move(nic)); });
+    if (vsock) within(parsing + "Vsock device error", [&] { setVsock(std::move(*vsock)); });
+    if (balloon) within(parsing + "Balloon device error", [&] { setBalloon(*balloon); });
+    if (mmds) within(parsing + "MMDS config error", [&] { setMmdsConfig(*mmds); });
+    if (!metadata.empty()) mmds_ = metadata;
     within("Could not Start MicroVM from one single json", [this] { start(); });
 }
 
@@ -579,22 +711,23 @@ std::string Machine::configJson() const {
         drives += std::string(drives.empty() ? "" : ",") + "{\"drive_id\":" + quoted(drive.id) +
                   ",\"partuuid\":" + quotedOrNull(drive.partuuid) + ",\"is_root_device\":" + boolText(drive.root) +
                   ",\"cache_type\":" + quoted(drive.cache) + ",\"is_read_only\":" + boolText(drive.readOnly) +
-                  ",\"path_on_host\":" + quoted(drive.path) +
-                  ",\"rate_limiter\":null,\"io_engine\":" + quoted(drive.engine) + ",\"socket\":null}";
+                  ",\"path_on_host\":" + quoted(drive.path) + ",\"rate_limiter\":" + drive.limit.json() +
+                  ",\"io_engine\":" + quoted(drive.engine) + ",\"socket\":null}";
     }
     for (const Nic& nic : nics_) {
         nics += std::string(nics.empty() ? "" : ",") + "{\"iface_id\":" + quoted(nic.id) +
                 ",\"host_dev_name\":" + quoted(nic.device) + ",\"guest_mac\":" + quotedOrNull(nic.mac) +
                 ",\"mtu\":" + (nic.mtu ? std::to_string(*nic.mtu) : "null") +
-                ",\"rx_rate_limiter\":null,\"tx_rate_limiter\":null}";
+                ",\"rx_rate_limiter\":" + nic.receive.json() + ",\"tx_rate_limiter\":" + nic.transmit.json() + "}";
     }
     const BootSource boot = boot_.value_or(BootSource{});
-    return "{\"balloon\":null,\"drives\":[" + drives +
+    return "{\"balloon\":" + (balloon_ ? balloon_->json() : "null") + ",\"drives\":[" + drives +
            "],\"boot-source\":{\"kernel_image_path\":" + quoted(boot.kernel) +
            ",\"initrd_path\":" + quotedOrNull(boot.initrd) + ",\"boot_args\":" + quotedOrNull(boot.arguments) +
            "},\"cpu-config\":null,\"logger\":null,\"machine-config\":" + machineJson() +
-           ",\"metrics\":null,\"mmds-config\":null,\"network-interfaces\":[" + nics +
-           "],\"vsock\":null,\"entropy\":null,\"pmem\":[],\"memory-hotplug\":null}";
+           ",\"metrics\":null,\"mmds-config\":" + (mmdsConfig_ ? mmdsConfig_->json() : "null") +
+           ",\"network-interfaces\":[" + nics + "],\"vsock\":" + (vsock_ ? vsock_->json() : "null") +
+           ",\"entropy\":" + (entropy_ ? entropy_->json() : "null") + ",\"pmem\":[],\"memory-hotplug\":null}";
 }
 
 }  // namespace mergen::fake

@@ -8,6 +8,7 @@
 
 #include <mergen/base/fd.hpp>
 
+#include "devices.hpp"
 #include "misbehaviour.hpp"
 
 namespace mergen::fake {
@@ -41,7 +42,7 @@ public:
     Reply handle(const Request& request);
 
     /// `--config-file`: configures and starts. Throws std::runtime_error with Firecracker's words.
-    void startFrom(const std::string& configuration);
+    void startFrom(const std::string& configuration, const std::string& metadata);
 
     [[nodiscard]] State state() const { return state_; }
     /// The guest has shut down.
@@ -61,12 +62,14 @@ private:
         std::string id, path, cache = "Unsafe", engine = "Sync";
         std::optional<std::string> partuuid, socket;
         std::optional<std::string> file;  ///< path, if it was given
+        Limiter limit;
         bool root = false, readOnly = false;
     };
     struct Nic {
         std::string id, device;
         std::optional<std::string> mac;
         std::optional<std::uint64_t> mtu;
+        Limiter receive, transmit;
         UniqueFd tap;
     };
 
@@ -86,6 +89,15 @@ private:
     void setBoot(const BootSource& boot);
     void setDrive(Drive drive);
     void setNic(Nic nic);
+    void setBalloon(const Balloon& balloon);
+    void setVsock(Vsock vsock);
+    void setMmdsConfig(const MmdsConfig& config);
+
+    // Routes of devices; false if the path is none of theirs.
+    bool getDevice(const std::vector<std::string>& path, Reply& reply);
+    bool putDevice(const std::vector<std::string>& path, const std::string& body, Reply& reply);
+    bool patchDevice(const std::vector<std::string>& path, const std::string& body);
+    void refuseWithoutMmds() const;
 
     void start();
     void pressCtrlAltDel();
@@ -105,6 +117,12 @@ private:
     std::optional<BootSource> boot_;
     std::vector<Drive> drives_;
     std::vector<Nic> nics_;
+    std::optional<Balloon> balloon_;
+    std::optional<Vsock> vsock_;
+    std::optional<Entropy> entropy_;
+    std::optional<MmdsConfig> mmdsConfig_;
+    std::string mmds_ = "{}";
+    Metrics metrics_;
 };
 
 }  // namespace mergen::fake

@@ -149,7 +149,8 @@ int runMachine(const Arguments& arguments, Misbehaviour& misbehaviour) {
     Machine machine(arguments.id, misbehaviour, print);
     if (configuration) {
         try {
-            machine.startFrom(*configuration);
+            machine.startFrom(*configuration,
+                              arguments.metadata.empty() ? "" : content(arguments.metadata).value_or(""));
         } catch (const std::runtime_error& error) {
             return fail(arguments.id,
                         std::string(arguments.api ? "RunWithApiError" : "RunWithoutApiError") +

@@ -51,6 +51,8 @@ public:
     /// A fault that the reader's user finds in a value that has been read. Firecracker's reader has looked for the end
     /// of the object by then.
     [[noreturn]] void faultOfValue(const std::string& text);
+    /// The same, where Firecracker finds it while it reads the value.
+    [[noreturn]] void faultInValue(const std::string& text) const { fault(text); }
 
 private:
     /// A fault at the present place.

@@ -450,6 +450,101 @@ void addRules(Table& table) {
     table.members("bootArgs", "at most 1500", R"("bootArgs":")" + lots(1501) + "\"");
 }
 
+/// Drives, network cards and the guest's further devices.
+void addDevices(Table& table) {
+    const auto drive = [&](const std::string& member, const std::string& rule, const std::string& rest) {
+        table.members("drives[0]" + member, rule, R"("drives":[{)" + rest + "}]");
+    };
+    drive(".driveId", "missing", "");
+    for (const char* id : {"a-b", "a/b", "..", "a b", "\\u00e4"}) {
+        drive(".driveId", "is not 1 to 32 of", R"("driveId":")" + std::string(id) + R"(","pathOnHost":"/d")");
+    }
+    drive(".driveId", "is not 1 to 32 of", R"("driveId":")" + lots(33) + R"(","pathOnHost":"/d")");
+    drive(".pathOnHost", "missing", R"("driveId":"logs")");
+    drive(".pathOnHost", "missing, and there is no dataDisk", R"("driveId":"data")");
+    drive(".pathOnHost", "not an absolute path", R"("driveId":"logs","pathOnHost":"logs.ext4")");
+    drive(".pathOnHost", "not an absolute path", R"("driveId":"logs","pathOnHost":"")");
+    drive(".pathOnHost", "control character", R"("driveId":"logs","pathOnHost":"/a\n")");
+    drive(".pathOnHost", "something else than rootfs", R"("driveId":"rootfs","pathOnHost":"/srv/other.ext4")");
+    drive(".isRootDevice", "the root device is the drive", R"("driveId":"logs","pathOnHost":"/d","isRootDevice":true)");
+    drive(".isRootDevice", "is the root device", R"("driveId":"rootfs","isRootDevice":false)");
+    drive(".cacheType", "none of Writeback, Unsafe", R"("driveId":"rootfs","cacheType":"Fast")");
+    drive(".ioEngine", "none of Sync, Async", R"("driveId":"rootfs","ioEngine":"async")");
+    drive(".socket", "unknown member", R"("driveId":"rootfs","socket":"/s")");
+    table.members("drives[1].driveId", "the id of two", R"("drives":[{"driveId":"rootfs"},{"driveId":"rootfs"}])");
+    table.members("drives", "at most 8", R"("drives":[)" + times(9, R"({"driveId":"rootfs"})") + "]");
+    table.members("drives[0].pathOnHost", "something else than dataDisk",
+                  R"("dataDisk":"/srv/a","drives":[{"driveId":"data","pathOnHost":"/srv/b"}])");
+
+    const auto limiter = [&](const std::string& member, const std::string& rule, const std::string& text) {
+        drive(".rateLimiter" + member, rule, R"("driveId":"rootfs","rateLimiter":)" + text);
+        table.members("entropy.rateLimiter" + member, rule, R"("entropy":{"rateLimiter":)" + text + "}");
+        for (const std::string name : {"rxRateLimiter", "txRateLimiter"}) {
+            table.members("networkInterfaces[0]." + name + member, rule,
+                          R"("networkInterfaces":[{"ifaceId":"eth0",")" + name + "\":" + text + "}]");
+        }
+    };
+    limiter("", "is not an object", "7");
+    limiter(".bytes", "unknown member", R"({"bytes":{}})");
+    limiter(".ops.size", "missing", R"({"ops":{}})");
+    limiter(".ops.refillTime", "missing", R"({"ops":{"size":1}})");
+    limiter(".bandwidth.size", "is not a whole number", R"({"bandwidth":{"size":-1,"refillTime":1}})");
+    limiter(".bandwidth.refillTime", "1 ms or more", R"({"bandwidth":{"size":1,"refillTime":0}})");
+    limiter(".bandwidth.refillTime", "is not a whole number", R"({"bandwidth":{"size":1,"refillTime":86400001}})");
+    limiter(".ops.oneTimeBurst", "is not a whole number", R"({"ops":{"size":1,"refillTime":1,"oneTimeBurst":-1}})");
+    limiter(".ops.one_time_burst", "unknown member", R"({"ops":{"size":1,"refillTime":1,"one_time_burst":1}})");
+
+    const auto card = [&](const std::string& member, const std::string& rule, const std::string& rest) {
+        table.members("networkInterfaces[0]" + member, rule, R"("networkInterfaces":[{)" + rest + "}]");
+    };
+    card(".ifaceId", "missing", "");
+    card(".ifaceId", "counted in their order", R"("ifaceId":"eth1")");
+    card(".ifaceId", "is not 1 to 32 of", R"("ifaceId":"eth-0")");
+    card(".guestMac", "Mergen's to give", R"("ifaceId":"eth0","guestMac":"02:00:00:00:00:01")");
+    card(".hostDevName", "Mergen's to give", R"("ifaceId":"eth0","hostDevName":"tap0")");
+    table.members("networkInterfaces[1].ifaceId", "counted in their order",
+                  R"("networkInterfaces":[{"ifaceId":"eth0"},{"ifaceId":"eth0"}])");
+    table.members("networkInterfaces", "at most 4", R"("networkInterfaces":[)" + times(5, "{}") + "]");
+
+    table.members("vsock.udsPath", "Mergen's to give", R"("vsock":{"udsPath":"/v"})");
+    table.members("vsock.guestCid", "from 3 to", R"("vsock":{"guestCid":2})");
+    table.members("vsock.guestCid", "from 3 to", R"("vsock":{"guestCid":4294967295})");
+    table.members("vsock.vsockId", "unknown member", R"("vsock":{"vsockId":"v"})");
+    table.members("balloon.amountMib", "more than the 512 MiB", R"("balloon":{"amountMib":513})");
+    table.members("balloon.amountMib", "is not a whole number", R"("balloon":{"amountMib":-1})");
+    table.members("balloon.statsPollingIntervalS", "from 0 to 65535", R"("balloon":{"statsPollingIntervalS":65536})");
+    table.members("balloon.deflateOnOom", "neither true nor false", R"("balloon":{"deflateOnOom":1})");
+    for (const char* address : {"169.254.0.1", "169.254.255.1", "10.0.0.1"}) {
+        table.members("mmds.ipv4Address", "not within 169.254.1.0",
+                      R"("mmds":{"ipv4Address":")" + std::string(address) + "\"}");
+    }
+    table.members("mmds.ipv4Address", "four numbers", R"("mmds":{"ipv4Address":"x"})");
+    table.members("mmds.data", "is not an object", R"("mmds":{"data":[1]})");
+    table.members("mmds.data", "at most 49152", R"("mmds":{"data":{"a":")" + lots(49152) + "\"}}");
+    table.members("mmds.version", "unknown member", R"("mmds":{"version":"V1"})");
+    table.members("metrics", "neither true nor false", R"("metrics":"yes")");
+
+    table.members("machineConfig.vcpuCount", "something else than vcpu", R"("vcpu":1,"machineConfig":{"vcpuCount":2})");
+    table.members("machineConfig.memSizeMib", "something else than memMiB",
+                  R"("memMiB":512,"machineConfig":{"memSizeMib":256})");
+    table.members("machineConfig.vcpuCount", "from 1 to 32", R"("machineConfig":{"vcpuCount":33})");
+    table.members("machineConfig.memSizeMib", "from 128 to", R"("machineConfig":{"memSizeMib":127})");
+    table.members("machineConfig.smt", "an even number", R"("machineConfig":{"vcpuCount":3,"smt":true})");
+    table.members("machineConfig.hugePages", "an even number",
+                  R"("machineConfig":{"memSizeMib":129,"hugePages":"2M"})");
+    table.members("machineConfig.hugePages", "none of None, 2M", R"("machineConfig":{"hugePages":"1G"})");
+    table.members("machineConfig.cpuTemplate", "none of None, C3", R"("machineConfig":{"cpuTemplate":"T3"})");
+    table.members("machineConfig.trackDirtyPages", "unknown member", R"("machineConfig":{"trackDirtyPages":true})");
+    table.members("bootSource.kernelImagePath", "something else than kernel",
+                  R"("bootSource":{"kernelImagePath":"/srv/other"})");
+    table.members("bootSource.initrdPath", "something else than initrd",
+                  R"("initrd":"/srv/a","bootSource":{"initrdPath":"/srv/b"})");
+    table.members("bootSource.bootArgs", "something else than bootArgs",
+                  R"("bootArgs":"a","bootSource":{"bootArgs":"b"})");
+    table.members("bootSource.bootArgs", "printable ASCII", R"("bootSource":{"bootArgs":"a\nb"})");
+    table.members("bootSource.kernelImagePath", "not an absolute path", R"("bootSource":{"kernelImagePath":"k"})");
+}
+
 }  // namespace
 
 std::vector<BadBody> badBodies() {
@@ -460,6 +555,7 @@ std::vector<BadBody> badBodies() {
     addNumbers(table);
     addTypes(table);
     addRules(table);
+    addDevices(table);
     return table.take();
 }
 

@@ -119,6 +119,55 @@ std::vector<Limit> limits() {
     };
 }
 
+TEST(ApiCreateBody, TakesTheMembersOfFirecrackersNames) {
+    const engine::CreateRequest request = parseCreateBody(
+        R"({"bootSource":{"kernelImagePath":"/srv/k","initrdPath":"/srv/i","bootArgs":"quiet"},)"
+        R"("machineConfig":{"vcpuCount":2,"memSizeMib":256,"smt":true,"hugePages":"2M","cpuTemplate":"T2"},)"
+        R"("drives":[{"driveId":"rootfs","pathOnHost":"/srv/r","isRootDevice":true,"isReadOnly":true,)"
+        R"("ioEngine":"Async","rateLimiter":{"ops":{"size":5,"refillTime":100},"bandwidth":{"size":0,"refillTime":0}}},)"
+        R"({"driveId":"data","pathOnHost":"/srv/d","cacheType":"Unsafe"},{"driveId":"logs","pathOnHost":"/srv/l"}],)"
+        R"("networkInterfaces":[{"ifaceId":"eth0","rxRateLimiter":{"bandwidth":{"size":9,"oneTimeBurst":1,)"
+        R"("refillTime":2}}}],"vsock":{"guestCid":7},"balloon":{"amountMib":256,"deflateOnOom":true,)"
+        R"("statsPollingIntervalS":3},"entropy":{},"mmds":{"data":{"a":1},"ipv4Address":"169.254.1.0",)"
+        R"("imdsCompat":true},"metrics":true})");
+    EXPECT_EQ(request.kernel, "/srv/k");
+    EXPECT_EQ(request.initrd, "/srv/i");
+    EXPECT_EQ(request.bootArguments, "quiet");
+    EXPECT_EQ(request.vcpus, 2U);
+    EXPECT_EQ(request.memory, MiB{256});
+    EXPECT_EQ(request.rootfs, "/srv/r");
+    EXPECT_EQ(request.dataDisk, "/srv/d");
+    const RateLimiter five{.operations = TokenBucket{5, 0, std::chrono::milliseconds(100)}};
+    const std::vector<engine::DriveRequest> drives{
+        {.id = "rootfs", .path = {}, .readOnly = true, .engine = IoEngine::Async, .limit = five},
+        {.id = "data", .path = {}, .cache = DiskCache::Unsafe},
+        {.id = "logs", .path = "/srv/l"}};
+    EXPECT_EQ(request.drives, drives);
+    const std::vector<engine::NicRequest> nics{
+        {.id = "eth0", .receive = {.bandwidth = TokenBucket{9, 1, std::chrono::milliseconds(2)}}}};
+    EXPECT_EQ(request.nics, nics);
+    const engine::GuestOptions options{.smt = true,
+                                       .hugePages = HugePages::TwoMiB,
+                                       .cpuTemplate = "T2",
+                                       .vsock = VsockSpec{7},
+                                       .balloon = BalloonSpec{MiB{256}, true, std::chrono::seconds(3)},
+                                       .entropy = EntropySpec{},
+                                       .mmds = MmdsSpec{Ipv4Address::parse("169.254.1.0"), true, R"({"a":1})"},
+                                       .metrics = true};
+    EXPECT_EQ(request.options, options);
+}
+
+TEST(ApiCreateBody, TheShortNameAndFirecrackersMaySayTheSame) {
+    const engine::CreateRequest request = parseCreateBody(
+        with(R"("vcpu":2,"memMiB":256,"bootArgs":"quiet","dataDisk":"/srv/d",)"
+             R"("machineConfig":{"vcpuCount":2,"memSizeMib":256,"cpuTemplate":"None"},)"
+             R"("bootSource":{"kernelImagePath":"/srv/vmlinux","bootArgs":"quiet"},)"
+             R"("drives":[{"driveId":"rootfs","pathOnHost":"/srv/r.ext4"},{"driveId":"data","pathOnHost":"/srv/d"}])"));
+    EXPECT_EQ(request.vcpus, 2U);
+    EXPECT_EQ(request.dataDisk, "/srv/d");
+    EXPECT_EQ(request.options, engine::GuestOptions{});
+}
+
 TEST(ApiCreateBody, TakesAsMuchAsEveryLimitSaysAndNotOneMore) {
     for (const Limit& limit : limits()) {
         SCOPED_TRACE(limit.field);

@@ -25,6 +25,19 @@ engine::VmView sampleVm(const std::string& id) {
     vm.dataDisk = "/srv/data.img";
     vm.vcpus = 2;
     vm.memory = MiB{256};
+    vm.drives = {{.id = "rootfs",
+                  .path = {},
+                  .readOnly = true,
+                  .engine = IoEngine::Async,
+                  .limit = {.bandwidth = TokenBucket{1000, 10, std::chrono::milliseconds(100)}}}};
+    vm.nics = {{.id = "eth0"}};
+    vm.options.hugePages = HugePages::TwoMiB;
+    vm.options.vsock = VsockSpec{7};
+    vm.vsock = "/run/firecracker/" + id + "/vsock.sock";
+    vm.options.balloon = BalloonSpec{MiB{64}, true, {}};
+    vm.options.entropy = EntropySpec{};
+    vm.options.mmds = MmdsSpec{.content = R"({"secret":"s3cret"})"};
+    vm.options.metrics = true;
     vm.ports = {{20000, Protocol::Tcp, 80}, {20001, Protocol::Udp, 53}};
     vm.httpPort = 80;
     vm.autoStart = true;
@@ -32,6 +45,8 @@ engine::VmView sampleVm(const std::string& id) {
     vm.mac = "02:fc:7f:3a:9c:01";
     vm.tapName = "tap-7f3a9c01";
     vm.netns = "mergen-7f3a9c01";
+    vm.interfaces = {{"eth0", "172.30.0.2", "02:fc:7f:3a:9c:01", "tap-7f3a9c01"},
+                     {"eth1", "172.30.0.3", "02:fc:7f:3a:9c:02", "tap1-7f3a9c01"}};
     vm.extraEnv = {{"SECRET", "s3cret"}};
     vm.tags = {{"app", "web"}};
     vm.metadata = R"({"owner":{"team":"a"},"n":1})";
@@ -111,6 +126,20 @@ void FakeService::resume(const std::string& id) {
     const std::lock_guard lock(state_->mutex);
     enter("resume " + id);
     need(id).state = engine::VmState::Running;
+}
+
+void FakeService::change(const std::string& id, const engine::ChangeRequest& request) {
+    const std::lock_guard lock(state_->mutex);
+    enter("change " + id);
+    static_cast<void>(need(id));
+    state_->changeAsked = request;
+}
+
+std::string FakeService::metrics(const std::string& id) const {
+    const std::lock_guard lock(state_->mutex);
+    enter("metrics " + id);
+    static_cast<void>(need(id));
+    return R"({"vmm":{"panic_count":0}})";
 }
 
 void FakeService::remove(const std::string& id, bool retainData) {

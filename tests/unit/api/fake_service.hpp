@@ -19,12 +19,13 @@ struct FakeState {
     std::mutex mutex;
     std::condition_variable changed;
     std::map<std::string, engine::VmView> vms;
-    std::vector<std::string> calls;              ///< "create", "start a", "delete a retain", ... in order
-    std::vector<std::string> askers;             ///< who asked for each of the calls (engine::AskedBy)
-    std::optional<engine::CreateRequest> asked;  ///< the last one
-    std::optional<Error> failure;                ///< thrown by every call while it is set
-    std::optional<Error> startFailure;           ///< of create() with autoStart
-    std::function<void()> during;                ///< called by start() under no lock
+    std::vector<std::string> calls;                    ///< "create", "start a", "delete a retain", ... in order
+    std::vector<std::string> askers;                   ///< who asked for each of the calls (engine::AskedBy)
+    std::optional<engine::CreateRequest> asked;        ///< the last one
+    std::optional<engine::ChangeRequest> changeAsked;  ///< the last one
+    std::optional<Error> failure;                      ///< thrown by every call while it is set
+    std::optional<Error> startFailure;                 ///< of create() with autoStart
+    std::function<void()> during;                      ///< called by start() under no lock
     std::vector<engine::ComponentHealth> components{{"storage", "fake", true, "fine"}};
     std::string consoleText;
     engine::ConsoleTail tail;  ///< the last one asked for
@@ -49,11 +50,13 @@ public:
     void stop(const std::string& id) override;
     void pause(const std::string& id) override;
     void resume(const std::string& id) override;
+    void change(const std::string& id, const engine::ChangeRequest& request) override;
     void remove(const std::string& id, bool retainData) override;
     [[nodiscard]] engine::VmView get(const std::string& id) const override;
     [[nodiscard]] std::vector<engine::VmView> list() const override;
     [[nodiscard]] std::vector<engine::Event> events(const std::string& id) const override;
     [[nodiscard]] std::string console(const std::string& id, const engine::ConsoleTail& tail) const override;
+    [[nodiscard]] std::string metrics(const std::string& id) const override;
     [[nodiscard]] std::string vmConfig(const std::string& id) const override;
     [[nodiscard]] std::vector<engine::ComponentHealth> health() const override;
     [[nodiscard]] std::string unitPrefix() const override { return "fc"; }

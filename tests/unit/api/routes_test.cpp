@@ -6,6 +6,7 @@
 #include <mergen/base/json.hpp>
 
 #include "api.hpp"
+#include "change_body.hpp"
 #include "raw_client.hpp"
 
 namespace mergen::api {
@@ -191,6 +192,30 @@ TEST(ApiRoutes, TheVmmConfigIsGivenAsItIs) {
     EXPECT_EQ(fixture.request("GET", "/v1/vms/a/vmm-config?x=1").status, 400);
 }
 
+TEST(ApiChangeBody, IsReadWholeAndItsFaultsNameTheMember) {
+    const auto expectRefused = [](const char* body, const char* field) {
+        try {
+            static_cast<void>(parseChangeBody(body));
+            ADD_FAILURE() << body << " is taken";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.field(), field) << error.what();
+        }
+    };
+    expectRefused(R"({"balloon":{"amountMib":-1}})", "balloon.amountMib");
+    expectRefused(R"({"drives":[{"rateLimiter":{}}]})", "drives[0].driveId");
+    expectRefused(R"({"drives":[{"driveId":"a"},{"driveId":"a"}]})", "drives[1].driveId");
+    expectRefused(R"({"networkInterfaces":[{"ifaceId":"eth0","rxRateLimiter":{"ops":{"size":1,"refillTime":0}}}]})",
+                  "networkInterfaces[0].rxRateLimiter.ops.refillTime");
+    expectRefused(R"({"mmds":{"data":[]}})", "mmds.data");
+    expectRefused(R"({"name":"b"})", "name");
+    const engine::ChangeRequest change = parseChangeBody(
+        R"({"balloon":{"amountMib":5},"mmds":{"data":{}},"drives":[{"driveId":"rootfs","rateLimiter":{}}]})");
+    EXPECT_EQ(change.balloonAmount, MiB{5});
+    EXPECT_EQ(change.balloonStatsInterval, std::nullopt);
+    EXPECT_EQ(change.mmdsContent, "{}");
+    EXPECT_EQ(change.drives.at(0).limit, RateLimiter{});
+}
+
 TEST(ApiRoutes, OtherMethodsGet405WithAllow) {
     ServerFixture fixture;
     const auto allow = [&](const std::string& method, const std::string& target) {
@@ -200,7 +225,7 @@ TEST(ApiRoutes, OtherMethodsGet405WithAllow) {
         return reply.headers.at("allow");
     };
     EXPECT_EQ(allow("PUT", "/v1/vms"), "GET, HEAD, POST");
-    EXPECT_EQ(allow("PATCH", "/v1/vms/a"), "DELETE, GET, HEAD");
+    EXPECT_EQ(allow("POST", "/v1/vms/a/metrics"), "GET, HEAD");
     EXPECT_EQ(allow("GET", "/v1/vms/a/start"), "POST");
     EXPECT_EQ(allow("DELETE", "/healthz"), "GET, HEAD");
     EXPECT_EQ(allow("get", "/healthz"), "GET, HEAD");

@@ -52,6 +52,49 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
   "autoStart": true,
   "restartPolicy": "on-failure",
   "maxRestarts": 5,
+  "machineConfig": {
+    "vcpuCount": 2,
+    "memSizeMib": 256,
+    "smt": false,
+    "hugePages": "2M",
+    "cpuTemplate": "None"
+  },
+  "drives": [
+    {
+      "driveId": "rootfs",
+      "isRootDevice": true,
+      "isReadOnly": true,
+      "cacheType": "Writeback",
+      "ioEngine": "Async",
+      "rateLimiter": {
+        "bandwidth": {
+          "size": 1000,
+          "oneTimeBurst": 10,
+          "refillTime": 100
+        }
+      }
+    }
+  ],
+  "networkInterfaces": [
+    {
+      "ifaceId": "eth0"
+    }
+  ],
+  "vsock": {
+    "guestCid": 7,
+    "udsPath": "/run/firecracker/web/vsock.sock"
+  },
+  "balloon": {
+    "amountMib": 64,
+    "deflateOnOom": true,
+    "statsPollingIntervalS": 0
+  },
+  "entropy": {},
+  "mmds": {
+    "ipv4Address": "169.254.169.254",
+    "imdsCompat": false
+  },
+  "metrics": true,
   "systemd": {
     "available": false,
     "unit": "fc@web.service",
@@ -80,7 +123,21 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
     ],
     "tapName": "tap-7f3a9c01",
     "netns": "mergen-7f3a9c01",
-    "mac": "02:fc:7f:3a:9c:01"
+    "mac": "02:fc:7f:3a:9c:01",
+    "interfaces": [
+      {
+        "ifaceId": "eth0",
+        "guestIP": "172.30.0.2",
+        "mac": "02:fc:7f:3a:9c:01",
+        "tapName": "tap-7f3a9c01"
+      },
+      {
+        "ifaceId": "eth1",
+        "guestIP": "172.30.0.3",
+        "mac": "02:fc:7f:3a:9c:02",
+        "tapName": "tap1-7f3a9c01"
+      }
+    ]
   },
   "paths": {
     "configDir": "/etc/firecracker/vm.d/web",
@@ -109,7 +166,7 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
 
 TEST(ApiViews, WhatAVmDoesNotHaveIsNullOrEmptyAndNeverMissing) {
     const auto body = summaryOf(engine::VmView{}, "fc");
-    for (const char* member : {"failure", "lastExit", "lastEnd", "operation", "dataDisk"})
+    for (const char* member : {"failure", "lastExit", "lastEnd", "operation", "dataDisk", "vsock", "balloon", "entropy", "mmds"})
         EXPECT_TRUE(body->isNull(member)) << member;
     EXPECT_EQ(json::render(*body->getObject("metadata")), "{}");
     EXPECT_EQ(json::render(*body->getObject("tags")), "{}");

@@ -69,7 +69,7 @@ TEST(GuestShape, EveryRuleNamesItsMember) {
 TEST(FirecrackerConfiguration, IsTheFileThatFirecrackerReads) {
     GuestSpec spec = guest();
     spec.initrd = "/vm/initrd";
-    EXPECT_EQ(json::render(*firecracker::configuration(spec)),
+    EXPECT_EQ(json::render(*firecracker::configuration(spec, firecracker::devicePaths("/run/vm"))),
               R"({"boot-source":{"kernel_image_path":"/vm/kernel","initrd_path":"/vm/initrd",)"
               R"("boot_args":"console=ttyS0 -- root=for-init"},)"
               R"("drives":[{"drive_id":"rootfs","path_on_host":"/vm/rootfs","is_root_device":true,)"

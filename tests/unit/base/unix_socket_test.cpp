@@ -29,7 +29,7 @@ protected:
     Error awaitError(std::chrono::milliseconds patience, const std::function<bool()>& alive,
                      const std::function<bool()>& attempt) {
         try {
-            awaitSocket(socket_, "the program", after(patience), alive, attempt);
+            awaitSocket(watches_, socket_, "the program", after(patience), alive, attempt);
         } catch (const Error& error) {
             return error;
         }
@@ -37,6 +37,7 @@ protected:
         return Error(ErrorKind::Internal, "no error");
     }
 
+    FolderWatches watches_;
     test::TestHost host_{nullptr};
     const std::filesystem::path socket_ = host_.paths().runRoot / "s";
 };
@@ -51,7 +52,7 @@ TEST_F(UnixSocket, AwaitsOneThatAppearsLater) {
     int attempts = 0;
     std::unique_ptr<test::ScriptedServer> server;
     awaitSocket(
-        socket_, "the program", after(plenty), [] { return true; },
+        watches_, socket_, "the program", after(plenty), [] { return true; },
         [&] {
             auto connection = UnixConnection::tryConnect(socket_, ::geteuid(), after(plenty), "the program");
             if (++attempts == 1) {

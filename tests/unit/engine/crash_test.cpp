@@ -141,7 +141,7 @@ TEST(Crash, AtEveryEffectOfEveryOperationIsRecoveredFrom) {
             engine->remove("web", false);
             EXPECT_EQ(world.contradictions(*engine), "");
             EXPECT_TRUE(engine->list().empty());
-            EXPECT_TRUE(world.processes.empty() && world.wires.empty() && world.records.empty());
+            EXPECT_TRUE(world.processes.empty() && world.wires.empty() && world.jails.empty() && world.records.empty());
         }
     }
     EXPECT_GT(points, 60) << "fewer effects than the operations have: the test lost its teeth";

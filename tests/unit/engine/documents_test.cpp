@@ -37,6 +37,7 @@ VmRecord sample() {
     vm.mac = MacAddress::of(vm.uuid);
     vm.tap = "tap-0a1b2c3d";
     vm.netns = "mergen-0a1b2c3d";
+    vm.further = {furtherNic(vm.uuid, 1, Ipv4Address::parse("172.30.1.3"))};
     vm.ports = {{20000, Protocol::Tcp, 80}, {20001, Protocol::Udp, 53}};
     vm.credentials = {1900000000, 1900000000};
     vm.bootId = "boot";
@@ -45,6 +46,19 @@ VmRecord sample() {
     vm.restartPolicy = RestartPolicy::OnFailure;
     vm.maxRestarts = 5;
     vm.restarts = 2;
+    const RateLimiter limit{.bandwidth = TokenBucket{1000, 10, std::chrono::milliseconds(100)},
+                            .operations = TokenBucket{5, 0, std::chrono::milliseconds(1)}};
+    vm.drives = {{.id = "rootfs", .path = {}, .readOnly = true, .limit = limit},
+                 {.id = "logs", .path = "/images/logs.ext4", .cache = DiskCache::Unsafe, .engine = IoEngine::Async}};
+    vm.nics = {{.id = "eth0", .receive = limit}, {.id = "eth1", .transmit = limit}};
+    vm.options = {.smt = true,
+                  .hugePages = HugePages::TwoMiB,
+                  .cpuTemplate = "T2",
+                  .vsock = VsockSpec{7},
+                  .balloon = BalloonSpec{MiB{16}, true, std::chrono::seconds(2)},
+                  .entropy = EntropySpec{limit},
+                  .mmds = MmdsSpec{Ipv4Address::parse("169.254.1.2"), true, R"({"a":[1,"x"]})"},
+                  .metrics = true};
     return vm;
 }
 
@@ -69,10 +83,17 @@ TEST(Documents, RecordReadsBackAsItWasWritten) {
     EXPECT_EQ(after.dataDisk, before.dataDisk);
     EXPECT_EQ(after.dataDiskOwner, before.dataDiskOwner);
     EXPECT_EQ(after.bootArguments, before.bootArguments);
+    EXPECT_EQ(after.drives, before.drives);
+    EXPECT_EQ(after.nics, before.nics);
+    EXPECT_EQ(after.options, before.options);
     EXPECT_EQ(after.extraEnv, before.extraEnv);
     EXPECT_EQ(after.metadata, before.metadata);
     EXPECT_EQ(after.guest, before.guest);
     EXPECT_EQ(after.mac, before.mac);
+    ASSERT_EQ(after.further.size(), 1U);
+    EXPECT_EQ(after.further[0].tap, before.further[0].tap);
+    EXPECT_EQ(after.further[0].mac, before.further[0].mac);
+    EXPECT_EQ(after.further[0].guest, before.further[0].guest);
     EXPECT_EQ(after.ports, before.ports);
     EXPECT_EQ(after.credentials, before.credentials);
     EXPECT_EQ(after.lastExit, before.lastExit);
@@ -95,6 +116,90 @@ TEST(Documents, ARecordOfATimeBeforeRestartPoliciesHasNone) {
     const VmRecord record = fromDocuments(documents);
     EXPECT_EQ(record.restartPolicy, RestartPolicy::No);
     EXPECT_EQ(record.restarts, 0U);
+}
+
+TEST(Documents, ARecordOfATimeBeforeFurtherCardsHasOne) {
+    VmRecord before = sample();
+    before.nics.clear();
+    before.further.clear();
+    const Record documents = toDocuments(config(), before);
+    EXPECT_EQ(documents.documents.at("meta.json").find("furtherInterfaces"), std::string::npos);
+    EXPECT_TRUE(fromDocuments(documents).further.empty());
+}
+
+TEST(Documents, FurtherCardsThatDoNotFitTheRecordAreRefused) {
+    const std::string good = toDocuments(config(), sample()).documents.at("meta.json");
+    struct Case {
+        std::string from, to, says;
+    };
+    for (const Case& each :
+         {Case{"\"172.30.1.3\"", "\"172.30.1.2\"", "is that of two network cards"},
+          Case{"\"172.30.1.3\"", "\"10.0.0.3\"", "furtherInterfaces[0].guestIP"},
+          Case{"\"02:fc:0a:1b:2c:02\"", "\"02:fc\"", "02:fc"}, Case{"\"tap1-0a1b2c3d\"", "\"../tap\"", "../tap"},
+          Case{"\"furtherInterfaces\"", "\"others\"", "do not fit the 2 network cards"}}) {
+        SCOPED_TRACE(each.to);
+        std::string meta = good;
+        const std::size_t at = meta.find(each.from);
+        ASSERT_NE(at, std::string::npos);
+        meta.replace(at, each.from.size(), each.to);
+        try {
+            static_cast<void>(fromDocuments(Record{RecordId::parse("web"), {{"meta.json", meta}}}));
+            ADD_FAILURE() << "it was read";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::InvalidArgument);
+            EXPECT_NE(std::string(error.what()).find(each.says), std::string::npos) << error.what();
+        }
+    }
+}
+
+TEST(Documents, AGuestHasItsCardsInTheirOrderEachWithItsLimits) {
+    const VmRecord vm = sample();
+    const GuestSpec guest = guestSpec(config(), vm, /*tap=*/true);
+    ASSERT_EQ(guest.nics.size(), 2U);
+    EXPECT_EQ(guest.nics[0].id, "eth0");
+    EXPECT_EQ(guest.nics[0].tap.str(), vm.tap);
+    EXPECT_EQ(guest.nics[0].receive, vm.nics[0].receive);
+    EXPECT_EQ(guest.nics[0].transmit, RateLimiter{});
+    EXPECT_EQ(guest.nics[1].id, "eth1");
+    EXPECT_EQ(guest.nics[1].tap.str(), "tap1-0a1b2c3d");
+    EXPECT_EQ(guest.nics[1].mac.str(), "02:fc:0a:1b:2c:02");
+    EXPECT_EQ(guest.nics[1].receive, RateLimiter{});
+    EXPECT_EQ(guest.nics[1].transmit, vm.nics[1].transmit);
+    EXPECT_TRUE(guestSpec(config(), vm, /*tap=*/false).nics.empty());
+    const NetworkSpec wire = networkSpec(config(), vm);
+    ASSERT_EQ(wire.further.size(), 1U);
+    EXPECT_EQ(wire.further[0].guest.str(), "172.30.1.3");
+}
+
+TEST(Documents, KernelIsToldOfFurtherCardsUnlessTheCallerDoes) {
+    VmRecord vm = sample();
+    vm.further.push_back(furtherNic(vm.uuid, 2, Ipv4Address::parse("172.30.1.9")));
+    vm.bootArguments = "quiet";
+    EXPECT_EQ(
+        bootArguments(config(), vm),
+        "quiet ip=172.30.1.2::172.30.0.1:255.255.0.0::eth0:off mergen.ip1=172.30.1.3/16 mergen.ip2=172.30.1.9/16");
+    vm.bootArguments = "ip=off mergen.ip1=none";
+    EXPECT_EQ(bootArguments(config(), vm), "ip=off mergen.ip1=none mergen.ip2=172.30.1.9/16");
+}
+
+TEST(Documents, EnvHasFurtherCardsAndTellsThemOfARecordThatCannotBeRead) {
+    VmRecord vm = sample();
+    vm.further.push_back(furtherNic(vm.uuid, 2, Ipv4Address::parse("172.30.1.9")));
+    Record documents = toDocuments(config(), vm);
+    std::string& env = documents.documents.at("env");
+    EXPECT_NE(env.find("MGN_GUEST_IP='172.30.1.2'\nMGN_GUEST_IP_1='172.30.1.3'\nMGN_GUEST_IP_2='172.30.1.9'\n"),
+              std::string::npos)
+        << env;
+    EXPECT_NE(env.find("MGN_TAP_NAME_1='tap1-0a1b2c3d'\n"), std::string::npos) << env;
+    env +=
+        "MGN_GUEST_IP_0='172.30.1.77'\nMGN_GUEST_IP_9='172.30.1.77'\nMGN_GUEST_IP_3x='172.30.1.77'\n"
+        "MGN_GUEST_IP_3='nonsense'\n";
+    VmRecord found(vm.id, vm.uuid);
+    salvage(documents, found);
+    ASSERT_EQ(found.further.size(), 2U);
+    EXPECT_EQ(found.further[0].guest.str(), "172.30.1.3");
+    EXPECT_EQ(found.further[1].guest.str(), "172.30.1.9");
+    EXPECT_EQ(found.further[1].mac, vm.further[1].mac);
 }
 
 TEST(Documents, EnvIsSortedAndQuotedSoThatAShellReadsItBack) {
@@ -137,7 +242,10 @@ TEST(Documents, VmConfigIsWhatFirecrackerReads) {
     EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("kernel_image_path"), "/d/web/kernel");
     EXPECT_EQ(whole->getObject("boot-source")->getValue<std::string>("initrd_path"), "/d/web/initrd") << "its own copy";
     EXPECT_EQ(whole->getObject("machine-config")->getValue<int>("vcpu_count"), 2);
-    EXPECT_FALSE(whole->getObject("machine-config")->getValue<bool>("smt"));
+    EXPECT_TRUE(whole->getObject("machine-config")->getValue<bool>("smt"));
+    EXPECT_EQ(whole->getObject("vsock")->getValue<std::string>("uds_path"),
+              "/r/0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d/vsock.sock");
+    EXPECT_TRUE(whole->getArray("drives")->getObject(0)->getValue<bool>("is_read_only"));
     const auto drives = whole->getArray("drives");
     ASSERT_EQ(drives->size(), 2U);
     EXPECT_EQ(drives->getObject(0)->getValue<std::string>("drive_id"), "rootfs");
@@ -162,6 +270,7 @@ TEST(Documents, WhatAVmDoesNotHaveIsNotInThem) {
 
 TEST(BootArguments, AreTheDefaultOnesWithTheGuestsAddress) {
     VmRecord vm = sample();
+    vm.further.clear();
     vm.bootArguments.reset();
     // The mask is that of the network, not always a /24 (W14).
     EXPECT_EQ(bootArguments(config(), vm),
@@ -170,6 +279,7 @@ TEST(BootArguments, AreTheDefaultOnesWithTheGuestsAddress) {
 
 TEST(BootArguments, KeepTheCallersAddressAndNormaliseBlanks) {
     VmRecord vm = sample();
+    vm.further.clear();
     vm.bootArguments = "  console=ttyS0\t ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:off  ";
     EXPECT_EQ(bootArguments(config(), vm), "console=ttyS0 ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:off");
     vm.bootArguments = "quiet";
@@ -178,6 +288,7 @@ TEST(BootArguments, KeepTheCallersAddressAndNormaliseBlanks) {
 
 TEST(BootArguments, TellTheGuestOfNameServersOnlyWhereThereAreAny) {
     VmRecord vm = sample();
+    vm.further.clear();
     vm.bootArguments = "quiet";
     EngineConfig told = config();
     told.guestSettings.dns = {Ipv4Address::parse("9.9.9.9"), Ipv4Address::parse("1.1.1.1")};

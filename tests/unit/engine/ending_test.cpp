@@ -1,6 +1,9 @@
 #include "ending.hpp"
 
+#include <filesystem>
+#include <fstream>
 #include <signal.h>
+#include <string>
 
 #include "world.hpp"
 
@@ -98,6 +101,75 @@ TEST(Ending, BySomebodyElseMakesTheVmFailedAndSaysSo) {
     ASSERT_TRUE(eventually([&] { return engine->get("web").state == VmState::Failed; }));
     EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Other);
     EXPECT_NE(engine->get("web").failure.find("OOM killer"), std::string::npos);
+}
+
+const std::string panic =
+    "[    1.0] Run /init as init process\r\n"
+    "[    1.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\r\n"
+    "[    1.1] Call Trace:\r\n"
+    "[    1.2] ---[ end Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100 ]---\r\n";
+
+void print(const World& world, const Engine& engine, const std::string& text) {
+    const auto console = engine.get("web").paths.console();
+    std::filesystem::create_directories(console.parent_path());
+    std::ofstream(console) << text;
+    ASSERT_TRUE(std::filesystem::exists(console)) << world.root;
+}
+
+TEST(Ending, PanicIsTheFirstLineThatTheKernelOfTheLastBootSaysItWith) {
+    EXPECT_EQ(panicOf(panic), "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100");
+    EXPECT_EQ(panicOf(""), std::nullopt);
+    EXPECT_EQ(panicOf("it speaks of a kernel panic\n"), std::nullopt);
+    EXPECT_EQ(panicOf(panic + "[    0.0] Linux version 6.1\n[    9.0] reboot: Restarting system\n"), std::nullopt);
+    EXPECT_EQ(panicOf("Linux version 6.1\n" + panic), panicOf(panic));
+}
+
+TEST(Ending, PanicOfAHostileGuestIsBoundedAndPrintable) {
+    const std::string line = panicOf("Kernel panic - not syncing: \x1b[2J" + std::string(1U << 20U, 'x')).value_or("");
+    EXPECT_NE(line, "");
+    EXPECT_LT(line.size(), 300U);
+    EXPECT_EQ(line.find('\x1b'), std::string::npos);
+}
+
+TEST(Ending, WithExitZeroAfterAPanicMakesTheVmFailedAndSaysThePanic) {
+    World world;
+    const auto engine = world.boot();
+    const Uuid uuid = Uuid::parse(world.runWeb(*engine).uuid);
+    print(world, *engine, panic);
+    world.end(uuid, ExitStatus{false, 0, std::chrono::system_clock::now()});
+    ASSERT_TRUE(eventually([&] { return engine->get("web").state == VmState::Failed; }));
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Panic);
+    EXPECT_NE(engine->get("web").lastEnd->detail.find("Attempted to kill init!"), std::string::npos);
+    EXPECT_EQ(engine->get("web").failure, engine->get("web").lastEnd->detail);
+    EXPECT_EQ(world.boot()->get("web").lastEnd->by, EndedBy::Panic) << "it is in the record";
+}
+
+TEST(Ending, IsNoPanicIfAStopWasObeyedOrTheVmmFailed) {
+    World world;
+    world.guestObeys = true;
+    const auto engine = world.boot();
+    Uuid uuid = Uuid::parse(world.runWeb(*engine).uuid);
+    print(world, *engine, panic);
+    EXPECT_EQ(engine->stop("web").lastEnd->by, EndedBy::Guest);
+    static_cast<void>(engine->start("web"));
+    world.end(uuid, ExitStatus{false, 1, std::chrono::system_clock::now()});
+    ASSERT_TRUE(eventually([&] { return engine->get("web").state == VmState::Failed; }));
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Vmm);
+}
+
+TEST(Ending, OfAVmmThatFailsHasItsLastWordsAlsoAfterAnAdoption) {
+    for (const bool adopted : {false, true}) {
+        World world;
+        auto engine = world.boot();
+        const Uuid uuid = Uuid::parse(world.runWeb(*engine).uuid);
+        print(world, *engine, "thread 'main' panicked at \x1b[31mvmm.rs\n");
+        if (adopted) engine.reset();
+        world.end(uuid, ExitStatus{false, 1, std::chrono::system_clock::now()});
+        if (adopted) engine = world.boot();
+        ASSERT_TRUE(eventually([&] { return engine->get("web").state == VmState::Failed; }));
+        const std::string failure = engine->get("web").failure;
+        EXPECT_NE(failure.find("its last output: thread 'main' panicked at \\x1b"), std::string::npos) << failure;
+    }
 }
 
 }  // namespace

@@ -188,6 +188,125 @@ TEST(Allocation, ConcurrentCreatesShareNothing) {
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
+CreateRequest withCards(CreateRequest request, int count) {
+    for (int i = 0; i < count; ++i) request.nics.push_back({.id = "eth" + std::to_string(i)});
+    return request;
+}
+
+TEST(Allocation, FurtherCardsHaveNamesOfTheVmAndTheNextAddresses) {
+    World world;
+    const auto engine = world.boot();
+    const VmView vm = engine->create(withCards(world.request(), 3)).vm;
+    const std::string digits = vm.uuid.substr(0, 8);
+    const std::string mac = vm.mac.substr(0, 15);
+    EXPECT_EQ(vm.interfaces, (std::vector<VmInterface>{{"eth0", "172.30.0.2", mac + "01", "tap-" + digits},
+                                                       {"eth1", "172.30.0.3", mac + "02", "tap1-" + digits},
+                                                       {"eth2", "172.30.0.4", mac + "03", "tap2-" + digits}}));
+    EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.5");
+    engine->remove(vm.id, false);
+    EXPECT_EQ(engine->create(withCards(world.request(), 2)).vm.interfaces[1].guestAddress, "172.30.0.3");
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Allocation, OfManyVmsWithThreeCardsNoTwoCardsShareAnything) {
+    World world;
+    world.config.guestNetwork = Ipv4Network::parse("172.30.0.0/22");
+    const auto engine = world.boot();
+    {
+        std::vector<std::jthread> clients;
+        for (int i = 0; i < 10; ++i) {
+            clients.emplace_back([&] {
+                for (int n = 0; n < 10; ++n) static_cast<void>(engine->create(withCards(world.request(), 3)));
+            });
+        }
+    }
+    std::set<std::string> addresses, macs, taps;
+    for (const VmView& vm : engine->list()) {
+        for (const VmInterface& card : vm.interfaces) {
+            EXPECT_TRUE(addresses.insert(card.guestAddress).second) << card.guestAddress;
+            EXPECT_TRUE(macs.insert(card.mac).second) << card.mac;
+            EXPECT_TRUE(taps.insert(card.tapName).second) << card.tapName;
+        }
+    }
+    EXPECT_EQ(addresses.size(), 300U);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Allocation, AFurtherAddressThatTheHostRoutesElsewhereIsPassedOver) {
+    World world;
+    world.foreignAddresses = {Ipv4Address::parse("172.30.0.3")};
+    const auto engine = world.boot();
+    const VmView vm = engine->create(withCards(world.request(), 2)).vm;
+    EXPECT_EQ(vm.guestAddress, "172.30.0.2");
+    EXPECT_EQ(vm.interfaces[1].guestAddress, "172.30.0.4");
+    world.foreignAddresses.clear();
+    EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.3");
+}
+
+TEST(Allocation, AVmForWhichThereAreTooFewAddressesGetsNone) {
+    World world;
+    world.config.guestNetwork = Ipv4Network::parse("10.9.8.0/29");  // five guests
+    const auto engine = world.boot();
+    static_cast<void>(engine->create(withCards(world.request(), 3)));
+    EXPECT_EQ(refusalOf(*engine, withCards(world.request(), 3)).kind, ErrorKind::ResourceExhausted);
+    const VmView last = engine->create(withCards(world.request(), 2)).vm;
+    EXPECT_EQ(last.interfaces[0].guestAddress, "10.9.8.5");
+    EXPECT_EQ(last.interfaces[1].guestAddress, "10.9.8.6");
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Allocation, FurtherAddressesAreHeldAfterARestartAlsoThoseOfARecordThatCannotBeRead) {
+    World world;
+    {
+        const auto engine = world.boot();
+        CreateRequest request = withCards(world.request(), 3);
+        request.id = RecordId::parse("good");
+        static_cast<void>(engine->create(request));
+        request.id = RecordId::parse("bad");
+        static_cast<void>(engine->create(request));
+    }
+    world.records.at("bad").record.documents.at("meta.json") = "{";
+    const auto engine = world.boot();
+    EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.8");
+    engine->remove("bad", false);
+    EXPECT_EQ(engine->create(withCards(world.request(), 3)).vm.interfaces[2].guestAddress, "172.30.0.7");
+    engine->remove("good", false);
+    EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.2");
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Allocation, OfTwoRecordsThatHoldTheSameFurtherAddressTheLaterOneHoldsNothing) {
+    World world;
+    {
+        const auto engine = world.boot();
+        CreateRequest request = withCards(world.request(), 2);
+        request.id = RecordId::parse("a");
+        static_cast<void>(engine->create(request));
+        request.id = RecordId::parse("b");
+        static_cast<void>(engine->create(request));
+    }
+    for (std::string* text :
+         {&world.records.at("b").record.documents.at("meta.json"), &world.records.at("b").record.documents.at("env")}) {
+        const std::size_t at = text->find("172.30.0.5");
+        ASSERT_NE(at, std::string::npos);
+        text->replace(at, 10, "172.30.0.3");
+    }
+    const auto engine = world.boot();
+    const VmState state = engine->get("b").state;
+    EXPECT_EQ(state, VmState::Corrupt);
+    EXPECT_EQ(engine->create(world.request()).vm.guestAddress, "172.30.0.4");
+}
+
+TEST(Allocation, AWireHasAllCards) {
+    World world;
+    const auto engine = world.boot();
+    const VmView vm = world.runWeb(*engine, withCards(world.request(), 3));
+    const NetworkSpec& wire = world.wires.at(Uuid::parse(vm.uuid));
+    ASSERT_EQ(wire.further.size(), 2U);
+    EXPECT_EQ(wire.further[1].tap.str(), vm.interfaces[2].tapName);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Allocation, OfManyRequestsForOneIdAndPortOneIsGrantedAndTheOthersHearThatItIsTaken) {
     World world;
     const auto engine = world.boot();

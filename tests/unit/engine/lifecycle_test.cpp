@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <thread>
 
+#include <gmock/gmock.h>
+
 #include "world.hpp"
 
 namespace mergen::engine::test {
@@ -25,8 +27,10 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
     EXPECT_EQ(engine->get(vm.id).pid, 4242);
     EXPECT_EQ(world.contradictions(*engine), "");
-    EXPECT_EQ(stepsOf(*engine, vm.id, "start"),
-              "ports:ok intent:ok data-disk:ok run-directory:ok network:ok launch:ok boot:ok publish:ok commit:ok ");
+    const std::string before = "ports:ok intent:ok data-disk:ok run-directory:ok reserve:ok prepare:ok plan:ok ";
+    const std::string after = "boot:ok publish:ok commit:ok ";
+    EXPECT_THAT(stepsOf(*engine, vm.id, "start"),
+                ::testing::AnyOf(before + "network:ok launch:ok " + after, before + "launch:ok network:ok " + after));
     EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
     EXPECT_EQ(engine->get(vm.id).pid, 0);
     EXPECT_EQ(world.contradictions(*engine), "");
@@ -37,6 +41,7 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     EXPECT_TRUE(engine->list().empty());
     EXPECT_TRUE(world.processes.empty());
     EXPECT_TRUE(world.wires.empty());
+    EXPECT_TRUE(world.jails.empty());
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
@@ -126,7 +131,7 @@ TEST(Lifecycle, SecondOperationIsRefusedAndToldWhoHoldsTheVm) {
 
 TEST(Lifecycle, FailureOfAnyStartStepUndoesAllAndTheNextStartWorks) {
     for (const std::string effect :
-         {"storage.put", "network.attach", "supervisor.launch", "vmm.boot", "network.publish"}) {
+         {"storage.put", "network.reserve", "network.attach", "supervisor.launch", "vmm.boot", "network.publish"}) {
         for (const std::string moment : {"before", "after"}) {
             World world;
             const auto engine = world.boot();
@@ -150,6 +155,63 @@ TEST(Lifecycle, FailureOfAnyStartStepUndoesAllAndTheNextStartWorks) {
             EXPECT_EQ(engine->start(vm.id).state, VmState::Running) << effect << " " << moment;
             EXPECT_EQ(engine->get(vm.id).failure, "");
         }
+    }
+}
+
+TEST(Lifecycle, WireAndVmmAreMadeAtOnceUnlessTheVmmInheritsItsTap) {
+    for (const bool inherits : {false, true}) {
+        World world;
+        world.inheritsTap = inherits;
+        const auto engine = world.boot();
+        const VmView vm = engine->create(world.request()).vm;
+        std::atomic<int> begun{0}, together{0};
+        world.onBegin = [&](const std::string& effect) {
+            if (effect != "network.attach" && effect != "supervisor.launch") return;
+            ++begun;
+            if (inherits) {
+                EXPECT_EQ(begun, effect == "network.attach" ? 1 : 2) << effect;
+            } else if (eventually([&] { return begun == 2; })) {  // each awaits the other
+                ++together;
+            }
+        };
+        EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
+        EXPECT_EQ(together, inherits ? 0 : 2);
+        EXPECT_EQ(world.contradictions(*engine), "");
+    }
+}
+
+TEST(Lifecycle, WhereWireAndVmmBothFailBothAreUndoneAndTheFirstErrorIsTold) {
+    for (const std::string sooner : {"network.attach", "supervisor.launch"}) {
+        World world;
+        const auto engine = world.boot();
+        const VmView vm = engine->create(world.request()).vm;
+        std::atomic<bool> armed{true}, failed{false};
+        world.onBegin = [&](const std::string& effect) {
+            const bool first = effect == sooner;
+            if (!armed || (!first && effect != "network.attach" && effect != "supervisor.launch")) return;
+            if (!first) {
+                // Its event is there: the error is the first one by then.
+                EXPECT_TRUE(eventually([&] {
+                    return std::ranges::any_of(engine->events(vm.id), [&](const Event& event) {
+                        return event.outcome == "failed" && event.cause == "injected into " + sooner;
+                    });
+                }));
+            }
+            throw Error(ErrorKind::Unavailable, "injected into " + effect);
+        };
+        try {
+            static_cast<void>(engine->start(vm.id));
+            ADD_FAILURE() << "started";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.what(), "injected into " + sooner);
+        }
+        EXPECT_EQ(engine->get(vm.id).state, VmState::Failed);
+        EXPECT_EQ(world.contradictions(*engine), "");
+        EXPECT_THAT(stepsOf(*engine, vm.id, "start"),
+                    ::testing::EndsWith("launch:undone network:undone prepare:undone reserve:undone "
+                                        "run-directory:undone data-disk:undone "));
+        armed = false;
+        EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
     }
 }
 

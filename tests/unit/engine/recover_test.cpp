@@ -100,10 +100,13 @@ TEST(Recover, OwnStraysAreRemovedAndForeignOnesAreNot) {
     NetworkSpec wire = world.wires.at(own);
     wire.owner = process.owner;
     world.wires.emplace(foreign, wire);
+    EXPECT_TRUE(world.jails.contains(own));
+    world.jails.insert(Uuid::random());  // of a VM of which nothing else is left
     const auto engine = world.boot();
     EXPECT_TRUE(engine->list().empty());
     EXPECT_FALSE(world.processes.contains(own));
     EXPECT_FALSE(world.wires.contains(own));
+    EXPECT_TRUE(world.jails.empty());
     EXPECT_EQ(world.processes.at(foreign).state, ProcessState::Running);
     EXPECT_TRUE(world.wires.contains(foreign));
 }
@@ -116,6 +119,7 @@ TEST(Recover, VmWhoseRecordIsGoneWhileItsDisksAreThereIsLeftRunning) {
     EXPECT_TRUE(engine->list().empty());
     EXPECT_EQ(world.processes.begin()->second.state, ProcessState::Running);
     EXPECT_EQ(world.wires.size(), 1U);
+    EXPECT_EQ(world.jails.size(), 1U);
 }
 
 TEST(Recover, WhatACorruptRecordStillTellsIsGivenToNobodyElse) {

@@ -146,7 +146,9 @@ public:
     NetworkTraits traits() const noexcept override { return {.touchesHost = true, .udp = world_.udp}; }
     void checkNames(const NetworkSpec& spec) const override {
         const std::lock_guard lock(world_.mutex_);
-        if (world_.foreignAddresses.contains(spec.guest)) throw Error(ErrorKind::AlreadyExists, "routed elsewhere");
+        const auto isForeign = [&](Ipv4Address address) { return world_.foreignAddresses.contains(address); };
+        if (isForeign(spec.guest) || std::ranges::any_of(spec.further, isForeign, &FurtherNic::guest))
+            throw Error(ErrorKind::AlreadyExists, "routed elsewhere");
     }
     GuestSettings guestSettings() const override { return world_.guestSettings; }
     bool holdPort(Protocol protocol, std::uint16_t port) override {
@@ -158,6 +160,10 @@ public:
     void releasePort(Protocol protocol, std::uint16_t port) noexcept override {
         const std::lock_guard lock(world_.mutex_);
         world_.heldPorts.erase({protocol, port});
+    }
+    NetworkAttachment reserve(const NetworkSpec& spec) override {
+        world_.effect("network.reserve", [&] { world_.wires.insert_or_assign(spec.owner.vm, spec); });
+        return {fs::path("/run/netns/" + spec.netns), true};
     }
     NetworkAttachment attach(const NetworkSpec& spec) override {
         world_.effect("network.attach", [&] { world_.wires.insert_or_assign(spec.owner.vm, spec); });
@@ -197,8 +203,9 @@ public:
     void check(const GuestSpec& guest) const override {
         if (guest.vcpus > 8) throw Error(ErrorKind::InvalidArgument, "at most 8").about("vcpus");
     }
-    LaunchPlan plan(const GuestSpec&, const VmmPlace& place) const override {
+    LaunchPlan plan(const GuestSpec& guest, const VmmPlace& place) const override {
         LaunchPlan plan{{"/bin/vmm"}, {}, {}, {}};
+        if (world_.inheritsTap) plan.taps = {InheritedTap{guest.nics.at(0).tap, 3}};
         if (world_.unattended) plan.unattended = {"/bin/vmm", "--unattended"};
         plan.stale = {place.controlSocket};
         return plan;
@@ -229,7 +236,18 @@ public:
     void resume(const VmmPlace& place, std::chrono::milliseconds) override {
         world_.effect("vmm.resume", [&] { set(place, GuestState::Running); });
     }
-    void cleanUp(const VmmPlace&) override {}
+    void prepare(const GuestSpec&, const VmmPlace& place) override {
+        world_.effect("vmm.prepare", [&] { world_.jails.insert(place.owner.vm); });
+    }
+    void cleanUp(const VmmPlace& place) override { removeStray(place.owner.vm); }
+    std::vector<Uuid> list() const override {
+        const std::lock_guard lock(world_.mutex_);
+        return {world_.jails.begin(), world_.jails.end()};
+    }
+    void removeStray(const Uuid& vm) override {
+        const std::lock_guard lock(world_.mutex_);
+        world_.jails.erase(vm);
+    }
 
 private:
     void set(const VmmPlace& place, GuestState state) {
@@ -295,6 +313,7 @@ VmView World::runWeb(Engine& engine, std::optional<CreateRequest> wanted) const 
 }
 
 void World::effect(const std::string& name, const std::function<void()>& action) {
+    if (onBegin) onBegin(name);
     const std::lock_guard lock(mutex_);
     onEffect(name, "before");
     action();
@@ -362,7 +381,15 @@ std::string World::contradictions(const Engine& engine) const {
         if (fs::exists(vm.paths.runDir) != up) say("the run directory of " + vm.id + " does not fit");
         if (!fs::exists(vm.paths.dataDir / "rootfs.ext4")) say(vm.id + " has no disk");
         if (!records.contains(vm.id)) say(vm.id + " has no record");
-        if (!addresses.insert(vm.guestAddress).second) say("two VMs have " + vm.guestAddress);
+        for (const VmInterface& card : vm.interfaces) {
+            for (const std::string& name : {card.guestAddress, card.mac, card.tapName}) {
+                if (!addresses.insert(name).second) say("two network cards have " + name);
+            }
+        }
+        if (const auto wire = wires.find(uuid);
+            up && wire != wires.end() && wire->second.further.size() + 1 != vm.interfaces.size()) {
+            say("the wire of " + vm.id + " is not that of its network cards");
+        }
         if (runs && process->second.pid != 0 && vm.restartPolicy != RestartPolicy::No && !restartable.contains(uuid)) {
             say("the restart policy of " + vm.id + " does not hold");
         }

@@ -65,6 +65,7 @@ public:
     std::map<std::string, StoredRecord> records;
     std::map<Uuid, ProcessStatus> processes;
     std::map<Uuid, GuestState> guests;
+    std::set<Uuid> jails;  ///< what prepare() made
     std::map<Uuid, NetworkSpec> wires;
     std::map<Uuid, std::vector<PortBinding>> published;
     std::map<Uuid, RestartPlan> plans;
@@ -77,16 +78,19 @@ public:
     bool udp = true;                                         // the network backend publishes UDP
     bool guestObeys = true;                                  // shuts down when asked
     bool diesOnTerm = true;
-    bool durable = true;      // the storage
-    bool pauses = true;       // the VMM can
-    bool unattended = true;   // the VMM can be started again without the server
-    std::string bootError;    // boot() fails with this
-    std::string exitMeaning;  // what both VMMs say of any exit status
-    Health spareHealth;       // of the second VMM, "spare"
+    bool durable = true;       // the storage
+    bool pauses = true;        // the VMM can
+    bool inheritsTap = false;  // the VMM, as an open descriptor
+    bool unattended = true;    // the VMM can be started again without the server
+    std::string bootError;     // boot() fails with this
+    std::string exitMeaning;   // what both VMMs say of any exit status
+    Health spareHealth;        // of the second VMM, "spare"
 
     /// Called with the name of each effect before and after it happens ("network.attach", "after"): throws to make it
     /// fail. Every call of the engine into a backend that changes something goes through here.
     Hook onEffect{mutex_};
+    /// Called with the name of each effect before it, under no lock of this host's: may keep it waiting.
+    std::function<void(const std::string& effect)> onBegin;
     /// Called by every question to a VMM, under no lock of this host's: may keep it waiting.
     std::function<void(const Uuid& vm)> onQuery;
     /// A run of the VMM of this VM ends; by its policy it waits then for startAgain().

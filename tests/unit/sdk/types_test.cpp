@@ -84,6 +84,8 @@ TEST(MacAddress, ComesFromTheFirstThreeBytesOfTheUuid) {
     const Uuid uuid = Uuid::parse("0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d");
     EXPECT_EQ(MacAddress::of(uuid).str(), "02:fc:0a:1b:2c:01");
     EXPECT_EQ(MacAddress::parse("02:FC:0A:1B:2C:01"), MacAddress::of(uuid));
+    EXPECT_EQ(MacAddress::of(uuid, 1).str(), "02:fc:0a:1b:2c:02");
+    EXPECT_EQ(MacAddress::of(uuid, 3).str(), "02:fc:0a:1b:2c:04");
     EXPECT_EQ(MacAddress::of(uuid).bytes()[0] & 3U, 2U) << "locally administered, unicast";
     for (const char* bad : {"", "02:fc:0a:1b:2c", "02-fc-0a-1b-2c-01", "02:fc:0a:1b:2c:0g", "02:fc:0a:1b:2c:01:"}) {
         EXPECT_TRUE(refuses(MacAddress::parse, bad));

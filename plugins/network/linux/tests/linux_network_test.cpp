@@ -292,6 +292,251 @@ TEST_F(LinuxNetworkTest, AServerKilledAtAnyStepOfStartLeavesWhatTheNextOneGivesB
     }
 }
 
+// --- several network cards ---
+
+/// As `step` of a VM's first card, but of its last of three.
+std::string atTheLastCard(const std::string& step, const std::string& action) {
+    return "network.linux." + step + "=2*delay(0);" + failpointOf(step, action);
+}
+
+class SeveralCards : public EitherShape {
+protected:
+    SeveralCards() { spec_ = mergen::test::withCards(spec_, 3); }
+    ~SeveralCards() override {
+        failpoint::arm("");
+        network_->detach(spec_);
+    }
+
+    /// Steps that are taken once for each card.
+    [[nodiscard]] std::vector<std::string> steps() const {
+        if (GetParam().topology == "tap") return {"attach.tap.made", "attach.tap", "attach.up", "attach.route"};
+        return {"attach.tap.made", "attach.tap", "attach.route"};
+    }
+    [[nodiscard]] std::vector<std::string> armed(const std::string& action) const {
+        std::vector<std::string> all;
+        for (const std::string& step : steps()) all.push_back(atTheLastCard(step, action));
+        if (GetParam().topology == "netns") all.push_back(failpointOf("attach.further", action));
+        return all;
+    }
+    /// Runs `ip` where the taps are.
+    void ipAtTaps(std::vector<std::string> arguments) const {
+        if (GetParam().topology == "tap") return ip(here, std::move(arguments));
+        const NetNamespace space = namespaceOf(spec_);
+        ip(&space, std::move(arguments));
+    }
+};
+INSTANTIATE_TEST_SUITE_P(Topology, SeveralCards, ::testing::ValuesIn(shapes),
+                         [](const auto& shape) { return shape.param.topology; });
+
+TEST_P(SeveralCards, AFailureAtAnyCardLeavesNothing) {
+    for (const std::string& failpoints : armed("error(no)")) {
+        SCOPED_TRACE(failpoints);
+        failpoint::arm(failpoints);
+        EXPECT_TRUE(errorOf([&] { network_->attach(spec_); }));
+        EXPECT_THAT(network_->list(), IsEmpty());
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+    }
+}
+
+TEST_P(SeveralCards, AServerKilledAtAnyCardLeavesWhatTheNextOneCompletesOrTakesAway) {
+    for (const std::string& failpoints : armed("crash")) {
+        SCOPED_TRACE(failpoints);
+        const auto kill = [&] { return killedWhile(failpoints, [&](LinuxNetwork& server) { server.attach(spec_); }); };
+        ASSERT_TRUE(kill());
+        network_->attach(spec_);
+        EXPECT_TRUE(network_->inspect(spec_));
+        network_->detach(spec_);
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+
+        ASSERT_TRUE(kill());
+        EXPECT_THAT(network_->list(), SizeIs(1));
+        network_->removeStray(spec_.owner);
+        EXPECT_THAT(network_->list(), IsEmpty());
+        EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
+    }
+}
+
+TEST_P(SeveralCards, WhateverIsMissingOfAFurtherCardIsMadeAgain) {
+    const std::string tap = spec_.further[1].tap.str();
+    const std::string guest = spec_.further[1].guest.str();
+    const std::string link = GetParam().topology == "tap" ? tap : hostLink();
+    const std::string table = "mergen_" + host_.instance();
+    const std::map<std::string, std::function<void()>> parts{
+        {"tap",
+         [&] {
+             ipAtTaps({"link", "delete", tap});
+         }},
+        {"tap's state",
+         [&] {
+             ipAtTaps({"link", "set", tap, "down"});
+         }},
+        {"tap's address",
+         [&] {
+             ipAtTaps({"address", "flush", "dev", tap});
+         }},
+        {"route over the tap",
+         [&] {
+             ipAtTaps({"route", "delete", guest});
+         }},
+        {"host's route",
+         [&] {
+             ip(here, {"route", "delete", guest});
+         }},
+        {"filter element",
+         [&] {
+             runTool({"/usr/sbin/nft",
+                      "delete element inet " + table + " guest_sources { \"" + link + "\" . " + guest + " }"});
+         }},
+    };
+    network_->attach(spec_);
+    for (const auto& [part, takeAway] : parts) {
+        SCOPED_TRACE(part);
+        takeAway();
+        EXPECT_FALSE(network_->inspect(spec_));
+        network_->attach(spec_);
+        EXPECT_TRUE(network_->inspect(spec_));
+    }
+}
+
+TEST_P(SeveralCards, AForeignLinkOfAFurtherTapsNameIsRefusedAndStays) {
+    if (GetParam().topology != "tap") GTEST_SKIP() << "the names are of a namespace of the VM's own";
+    const std::string tap = spec_.further[0].tap.str();
+    ip(here, {"link", "add", tap, "type", "veth", "peer", "name", "peer"});
+    expectRefused(spec_, tap);
+    ip(here, {"link", "delete", tap});
+}
+
+TEST_P(SeveralCards, ARouteToAFurtherAddressIsRefused) {
+    ip(here, {"link", "add", "other", "type", "veth", "peer", "name", "peer"});
+    for (const char* link : {"other", "peer"}) {
+        disableIpv6(link);  // its routes would come in their own time
+        ip(here, {"link", "set", link, "up"});
+    }
+    const std::string guest = spec_.further[1].guest.str();
+    ip(here, {"route", "add", guest, "dev", "other"});
+    expectRefused(spec_, guest);
+    ip(here, {"link", "delete", "other"});
+}
+
+TEST_P(SeveralCards, EachTapIsTaggedAndTheVmUsersAndWithoutIpv6) {
+    network_->attach(spec_);
+    const auto look = [&] {
+        for (const FurtherNic& card : cardsOf(spec_)) {
+            const std::string tap = card.tap.str();
+            EXPECT_THAT(runTool({"/usr/sbin/ip", "-d", "link", "show", "dev", tap}),
+                        ::testing::AllOf(HasSubstr("vnet_hdr on persist on user " + std::to_string(spec_.tapOwner)),
+                                         HasSubstr("alias " + spec_.owner.str())));
+            EXPECT_EQ(readSysctl("ipv6/conf/" + tap + "/disable_ipv6").value_or("1"), "1") << tap;
+        }
+    };
+    if (GetParam().topology == "tap") return look();
+    namespaceOf(spec_).run(look);
+}
+
+TEST_P(SeveralCards, EachAddressIsReachedAndReachesTheWorldByItsOwnCard) {
+    const NetworkAttachment wire = network_->attach(spec_);
+    const test::Guest guest(spec_, wire);
+    const test::Neighbour neighbour("world", "10.7.0.1", "10.7.0.2");
+    const test::Server world(&neighbour.space(), "world", "10.7.0.2", 80);
+    const std::vector<std::string> addresses{spec_.guest.str(), spec_.further[0].guest.str(),
+                                             spec_.further[1].guest.str()};
+    for (const std::string& address : addresses) {
+        SCOPED_TRACE(address);
+        const test::Server server(&guest.space(), "guest", address, 80);
+        for (const Protocol protocol : {Protocol::Tcp, Protocol::Udp}) {
+            EXPECT_THAT(test::probe(here, address, 80, {}, protocol), ::testing::StartsWith("guest "));
+            // Out by masquerade, and the answer back to this card.
+            EXPECT_EQ(test::probe(&guest.space(), "10.7.0.2", 80, address, protocol), "world 10.7.0.1");
+            EXPECT_EQ(test::probe(&neighbour.space(), address, 80, {}, protocol), "dropped: not published");
+        }
+    }
+}
+
+TEST_P(SeveralCards, WhatIsPublishedLeadsToTheFirstCard) {
+    const NetworkAttachment wire = network_->attach(spec_);
+    network_->publish(spec_);
+    const test::Guest guest(spec_, wire);
+    const test::Server server(&guest.space(), "first", spec_.guest.str(), 80);
+    const test::Server further(&guest.space(), "further", spec_.further[0].guest.str(), 80);
+    EXPECT_THAT(test::probe(here, "127.0.0.1", 20001), ::testing::StartsWith("first "));
+}
+
+TEST_P(SeveralCards, NoCardMayUseTheAddressOfAnother) {
+    const NetworkAttachment wire = network_->attach(spec_);
+    const test::Guest guest(spec_, wire);
+    const test::Neighbour neighbour("world", "10.7.0.1", "10.7.0.2");
+    const test::Server world(&neighbour.space(), "world", "10.7.0.2", 80);
+    const std::vector<FurtherNic> cards = cardsOf(spec_);
+    // Packets from the address of `card` leave the guest by the link of `other`, with no need to ask for the gateway.
+    const auto leaveBy = [&](std::size_t card, std::size_t other) {
+        const std::string link = "eth" + std::to_string(other);
+        const std::string gateway = spec_.gateway.str();
+        const auto tapMac = [&] { return Rtnetlink().findLink(cards[other].tap.str())->mac->str(); };
+        const std::string mac = GetParam().topology == "tap" ? tapMac() : namespaceOf(spec_).run(tapMac);
+        ip(&guest.space(), {"neigh", "replace", gateway, "lladdr", mac, "dev", link, "nud", "permanent"});
+        ip(&guest.space(), {"rule", "add", "pref", "10", "from", cards[card].guest.str(), "lookup", "200"});
+        ip(&guest.space(), {"route", "replace", "default", "via", gateway, "dev", link, "onlink", "table", "200"});
+    };
+    const bool tap = GetParam().topology == "tap";
+    const std::optional<NetNamespace> space = tap ? std::nullopt : std::optional(namespaceOf(spec_));
+    for (const auto& [card, other] : {std::pair<std::size_t, std::size_t>{0, 1}, {1, 0}, {1, 2}, {2, 1}}) {
+        const std::string address = cards[card].guest.str();
+        SCOPED_TRACE(address + " by eth" + std::to_string(other));
+        leaveBy(card, other);
+        EXPECT_EQ(test::fateOf(
+                      guest.space(), [&] { test::sendDatagram("10.7.0.2", 80, address); }, space ? &*space : nullptr),
+                  tap ? "dropped: foreign source" : "dropped: reverse path");
+        ip(&guest.space(), {"rule", "delete", "pref", "10"});
+    }
+    EXPECT_EQ(world.heard(), 0U);
+    EXPECT_EQ(test::probe(&guest.space(), "10.7.0.2", 80, cards[1].guest.str()), "world 10.7.0.1") << "by its own card";
+}
+
+TEST_P(SeveralCards, OtherGuestsAndTheHostAreOutOfReachFromEveryCard) {
+    const NetworkSpec other = mergen::test::withCards(networkSpec(host_.instance(), 50), 2);
+    const NetworkAttachment wire = network_->attach(spec_);
+    const NetworkAttachment otherWire = network_->attach(other);
+    {
+        const test::Guest guest(spec_, wire);
+        const test::Guest neighbour(other, otherWire);
+        const std::string second = spec_.further[0].guest.str();
+        const std::string theirs = other.further[0].guest.str();
+        const test::Server server(&neighbour.space(), "theirs", theirs, 80);
+        const test::Neighbour world("world", "10.7.0.1", "10.7.0.2");
+        const test::Server service(here, "host", "10.7.0.1", 8022);
+        // In a namespace of its own the guests' network ends at the VM's first tap.
+        const std::string fate = GetParam().topology == "tap" ? "dropped: guest to guest" : "unreachable";
+        for (const Protocol protocol : {Protocol::Tcp, Protocol::Udp}) {
+            EXPECT_EQ(test::probe(&guest.space(), theirs, 80, second, protocol), fate);
+            EXPECT_EQ(test::probe(&guest.space(), "10.7.0.1", 8022, second, protocol), "dropped: guest to host");
+            EXPECT_THAT(test::probe(here, theirs, 80, {}, protocol), ::testing::StartsWith("theirs "));
+        }
+        EXPECT_EQ(service.heard(), 0U);
+        EXPECT_EQ(server.heard(), 1U) << "the host alone";
+    }
+    network_->detach(other);
+}
+
+TEST_P(SeveralCards, AnEgressPolicyHoldsForEveryCard) {
+    stop();
+    mergen::test::TestHost host(LinuxNetwork::keys, {{"topology", GetParam().topology}, {"egress", "none"}});
+    LinuxNetwork closed;
+    closed.configure(host);
+    closed.start();
+    const NetworkAttachment wire = closed.attach(spec_);
+    {
+        const test::Guest guest(spec_, wire);
+        const test::Neighbour neighbour("world", "10.7.0.1", "10.7.0.2");
+        const test::Server world(&neighbour.space(), "world", "10.7.0.2", 80);
+        for (const FurtherNic& card : cardsOf(spec_)) {
+            EXPECT_EQ(test::probe(&guest.space(), "10.7.0.2", 80, card.guest.str()), "dropped: egress policy");
+        }
+    }
+    closed.detach(spec_);
+    closed.stop();
+    start();
+}
+
 // --- parts that were taken away by hand ---
 
 TEST_F(LinuxNetworkTest, AttachCompletesAWireOfWhichAnyPartWasTakenAway) {
@@ -694,12 +939,18 @@ TEST_F(LinuxNetworkTest, SettingsAndSpecsThatMakeNoSenseAreRefused) {
     overlap.guest = overlap.network.host(2);
     NetworkSpec outside = spec_;
     outside.guest = Ipv4Address::parse("172.31.0.2");
+    NetworkSpec furtherOutside = mergen::test::withCards(spec_, 2);
+    furtherOutside.further[0].guest = Ipv4Address::parse("172.31.0.2");
+    NetworkSpec furtherGateway = mergen::test::withCards(spec_, 2);
+    furtherGateway.further[0].guest = spec_.gateway;
+    NetworkSpec sameTap = mergen::test::withCards(spec_, 2);
+    sameTap.further[0].tap = spec_.tap;
     for (const char* name : {"", "..", "../x", "a/b", "-\n"}) {
         NetworkSpec spec = spec_;
         spec.netns = name;
         EXPECT_EQ(errorOf([&] { network_->attach(spec); })->kind(), ErrorKind::InvalidArgument) << name;
     }
-    for (const NetworkSpec& spec : {overlap, outside}) {
+    for (const NetworkSpec& spec : {overlap, outside, furtherOutside, furtherGateway, sameTap}) {
         EXPECT_EQ(errorOf([&] { network_->attach(spec); })->kind(), ErrorKind::InvalidArgument);
     }
     EXPECT_EQ(difference(started_, hostSnapshot()), "");
@@ -746,6 +997,34 @@ TEST_F(LinuxNetworkTest, EveryObjectBearsTheOwnersTag) {
     std::size_t tags = 0;
     for (std::size_t at = 0; (at = rules.find(tag, at)) != std::string::npos; ++at) ++tags;
     EXPECT_EQ(tags, 3U) << rules;
+}
+
+TEST_F(LinuxNetworkTest, RulesCanBeChangedWhateverNumberOfFilesIsOpen) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    rlimit more = before;
+    more.rlim_cur = 4096;
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &more), 0);
+    network_->attach(spec_);
+    {
+        std::vector<UniqueFd> open;
+        while (open.empty() || open.back().get() < 1100) open.push_back(openFile("/dev/null", O_RDONLY));
+        NetworkSpec with = spec_;
+        with.ports = {{.host = 20001, .protocol = Protocol::Tcp, .guest = 80}};
+        // libnftables' context is replaced on the way, which is when it opens its socket.
+        for (int i = 0; i < 1100; ++i) {
+            network_->publish(with);
+            network_->unpublish(with);
+        }
+        EXPECT_TRUE(network_->inspect(spec_));
+    }
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+TEST_F(LinuxNetworkTest, AGuestThatIsNotThereYetIsNotAskedForByArp) {
+    network_->attach(spec_);
+    EXPECT_THAT(runTool({"/usr/sbin/ip", "-n", spec_.netns, "neigh", "show", "dev", spec_.tap.str()}),
+                ::testing::AllOf(HasSubstr(spec_.guest.str() + " lladdr " + spec_.mac.str()), HasSubstr("PERMANENT")));
 }
 
 TEST_F(LinuxNetworkTest, TheTapIsForItsOwnerAndHasAHeaderForOffloads) {

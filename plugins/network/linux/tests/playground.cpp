@@ -137,6 +137,19 @@ std::uint64_t swallowed(std::uint16_t port) {
     return count;
 }
 
+/// A counter of a namespace's kernel, from a file of /proc/net that has two lines for each group: names and values.
+std::uint64_t counterOf(const NetNamespace& space, const std::string& file, const std::string& group,
+                        const std::string& name) {
+    constexpr std::size_t enough = 1U << 20U;
+    const std::string text = space.run([&] { return readFile("/proc/thread-self/net/" + file, enough).value_or(""); });
+    std::vector<std::vector<std::string>> lines;
+    for (const std::string& line : split(text, '\n')) {
+        if (line.starts_with(group)) lines.push_back(split(line, ' '));
+    }
+    const auto at = std::ranges::find(lines.at(0), name);
+    return std::stoull(lines.at(1).at(static_cast<std::size_t>(at - lines[0].begin())));
+}
+
 std::string grown(const std::map<std::string, std::uint64_t>& before) {
     for (const auto& [rule, count] : drops()) {
         const auto old = before.find(rule);
@@ -189,29 +202,54 @@ Neighbour::~Neighbour() {
 }
 
 Guest::Guest(const NetworkSpec& spec, const NetworkAttachment& wire) : space_(NetNamespace::create()) {
-    const auto open = [&] { return openTap(spec.tap.str()); };
-    outer_ = wire.netns ? namespaceOf(spec).run(open) : open();
-    inner_ = space_.run([&] {
-        makeTap({.name = IfName::parse("eth0"), .owner = 0, .alias = {}, .mtu = 1500});
-        return openTap("eth0");
-    });
     sysctl(&space_, "ipv6/conf/all/disable_ipv6", "1");
+    // What comes in by a further card would be answered by the first one, but for its own address.
+    for (const char* const links : {"all", "default"}) {
+        sysctl(&space_, std::string("ipv4/conf/") + links + "/rp_filter", "0");
+    }
     ip(&space_, {"link", "set", "lo", "up"});
-    ip(&space_, {"link", "set", "eth0", "address", spec.mac.str(), "up"});
+    addCard("eth0", spec.tap, spec.mac, wire, spec);
     ip(&space_, {"address", "add", spec.guest.str() + "/" + std::to_string(spec.network.prefix()), "dev", "eth0"});
     ip(&space_, {"route", "add", "default", "via", spec.gateway.str()});
+    for (std::size_t i = 0; i < spec.further.size(); ++i) {
+        const FurtherNic& nic = spec.further[i];
+        const std::string name = "eth" + std::to_string(i + 1);
+        addCard(name, nic.tap, nic.mac, wire, spec);
+        useCard(name, nic.guest, spec.gateway, 101 + static_cast<int>(i));
+    }
     pump_ = poller(
         [this] {
-            return std::vector<int>{outer_.get(), inner_.get()};
+            std::vector<int> all;
+            for (const UniqueFd& end : ends_) all.push_back(end.get());
+            return all;
         },
         [this](int from) {
-            const int to = from == outer_.get() ? inner_.get() : outer_.get();
+            const auto at = std::ranges::find(ends_, from, &UniqueFd::get) - ends_.begin();
+            const int to = ends_[static_cast<std::size_t>(at ^ 1)].get();
             std::array<char, 70000> frame{};
             for (ssize_t got = 0; (got = ::read(from, frame.data(), frame.size())) > 0;) {
                 // A frame that the other side has no room for is lost, as on a wire.
                 [[maybe_unused]] const ssize_t put = ::write(to, frame.data(), static_cast<std::size_t>(got));
             }
         });
+}
+
+void Guest::addCard(const std::string& name, const IfName& tap, const MacAddress& mac, const NetworkAttachment& wire,
+                    const NetworkSpec& spec) {
+    const auto open = [&] { return openTap(tap.str()); };
+    ends_.push_back(wire.netns ? namespaceOf(spec).run(open) : open());
+    ends_.push_back(space_.run([&] {
+        makeTap({.name = IfName::parse(name), .owner = 0, .alias = {}, .mtu = 1500});
+        return openTap(name);
+    }));
+    ip(&space_, {"link", "set", name, "address", mac.str(), "up"});
+}
+
+void Guest::useCard(const std::string& name, Ipv4Address address, Ipv4Address gateway, int table) {
+    const std::string number = std::to_string(table);
+    ip(&space_, {"address", "add", address.str() + "/32", "dev", name});
+    ip(&space_, {"route", "add", "default", "via", gateway.str(), "dev", name, "onlink", "table", number});
+    ip(&space_, {"rule", "add", "from", address.str(), "lookup", number});
 }
 
 Server::Server(const NetNamespace* space, const std::string& name, const std::string& address, std::uint16_t port)
@@ -341,25 +379,31 @@ std::string probe(const NetNamespace* space, const std::string& address, std::ui
     }
 }
 
-std::string fateOf(const NetNamespace& space, const std::function<void()>& send) {
+std::string fateOf(const NetNamespace& space, const std::function<void()>& send, const NetNamespace* wire) {
+    const auto foreign = [&] {
+        return wire == nullptr ? 0 : counterOf(*wire, "netstat", "TcpExt: ", "IPReversePathFilter");
+    };
     const auto before = drops();
+    const std::uint64_t foreignBefore = foreign();
     space.run(send);
     const auto deadline = Clock::now() + patience;
     while (remaining(deadline) > 0) {
         if (const std::string rule = grown(before); !rule.empty()) return "dropped: " + rule;
+        if (foreign() > foreignBefore) return "dropped: reverse path";
     }
     return "silence";
 }
 
 std::uint64_t resetsSentBy(const NetNamespace& space) {
-    // Two lines of "Tcp:", the names and the values.
-    const std::string text = space.run([] { return readFile("/proc/thread-self/net/snmp", 1U << 20U).value_or(""); });
-    std::vector<std::vector<std::string>> lines;
-    for (const std::string& line : split(text, '\n')) {
-        if (line.starts_with("Tcp: ")) lines.push_back(split(line, ' '));
+    return counterOf(space, "snmp", "Tcp: ", "OutRsts");
+}
+
+void sendDatagram(const std::string& address, std::uint16_t port, const std::string& source) {
+    const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const Endpoint to(address, port);
+    if (!bindTo(fd, source, 0) || ::sendto(fd.get(), "?", 1, 0, to.get(), to.size) < 0) {
+        throw Error::fromErrno(errno, "cannot send a datagram from " + source + " to " + address);
     }
-    const auto name = std::ranges::find(lines.at(0), "OutRsts");
-    return std::stoull(lines.at(1).at(static_cast<std::size_t>(name - lines[0].begin())));
 }
 
 void sendReset(const std::string& address) {

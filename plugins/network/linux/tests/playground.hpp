@@ -40,7 +40,8 @@ private:
 };
 
 /// Plays the guest of a VM: a namespace whose kernel speaks through the VM's tap as a virtual machine's would. Frames
-/// are carried between that tap, opened where and as a VMM opens it, and one in the guest's namespace.
+/// are carried between that tap, opened where and as a VMM opens it, and one in the guest's namespace, "eth0". A
+/// further card is "eth1" and so on, and packets from its address leave by it.
 class Guest {
 public:
     Guest(const NetworkSpec& spec, const NetworkAttachment& wire);
@@ -48,8 +49,12 @@ public:
 
 private:
     NetNamespace space_;
-    UniqueFd outer_, inner_;
-    std::jthread pump_;  // last: ends first
+    void addCard(const std::string& name, const IfName& tap, const MacAddress& mac, const NetworkAttachment& wire,
+                 const NetworkSpec& spec);
+    void useCard(const std::string& name, Ipv4Address address, Ipv4Address gateway, int table);
+
+    std::vector<UniqueFd> ends_;  ///< of every card the VM's tap and then the guest's
+    std::jthread pump_;           // last: ends first
 };
 
 /// A server in a namespace (`space` null: the host) on TCP and UDP alike. It greets every TCP client with "NAME
@@ -101,8 +106,10 @@ private:
 [[nodiscard]] std::string probe(const NetNamespace* space, const std::string& address, std::uint16_t port,
                                 const std::string& source = {}, Protocol protocol = Protocol::Tcp);
 
-/// Sends one packet by `send` in `space` and gives "dropped: COMMENT" as probe() does, or "silence".
-[[nodiscard]] std::string fateOf(const NetNamespace& space, const std::function<void()>& send);
+/// Sends one packet by `send` in `space` and gives "dropped: COMMENT" as probe() does, "dropped: reverse path" if the
+/// namespace `wire` took it for one of a foreign source, or "silence".
+[[nodiscard]] std::string fateOf(const NetNamespace& space, const std::function<void()>& send,
+                                 const NetNamespace* wire = nullptr);
 
 /// An open tap of the calling thread's namespace, as a VMM opens it.
 [[nodiscard]] UniqueFd openTap(const std::string& name);
@@ -110,6 +117,8 @@ private:
 /// How often the kernel of a namespace answered a TCP segment of no connection of its own.
 [[nodiscard]] std::uint64_t resetsSentBy(const NetNamespace& space);
 
+/// Sends a UDP datagram from `source` from the calling thread's namespace.
+void sendDatagram(const std::string& address, std::uint16_t port, const std::string& source);
 /// Sends a TCP reset that belongs to no connection from the calling thread's namespace.
 void sendReset(const std::string& address);
 /// Sends an IPv6 packet (no next header) by `link` of the calling thread's namespace to the Ethernet address `to`.

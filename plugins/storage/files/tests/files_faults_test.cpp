@@ -42,6 +42,11 @@ protected:
 
     Record oldRecord() const { return {id("web"), oldDocuments}; }
     Record newRecord() const { return {id("web"), newDocuments}; }
+    Record oneChanged() const {
+        Record record = oldRecord();
+        record.documents["meta.json"] = "{\"is\": \"changed\"}";
+        return record;
+    }
 
     /// Puts the old record and two entries that are no documents into an empty folder.
     Revision prepare() {
@@ -125,6 +130,37 @@ TEST_F(FilesFaults, ACrashAtAnyStepOfAReplacementLeavesTheWholeOldOrTheWholeNewR
         [&] { return state(/*carried=*/true); });
     EXPECT_GE(seen.size(), 16U) << "failpoints have gone";
     expectOneTurn(seen, "old", "new");
+}
+
+TEST_F(FilesFaults, ACrashWhereOneDocumentChangesLeavesTheOldOrTheNewOneAndTheNextPutClearsUp) {
+    const auto seen = crashEverywhere(
+        [&] {
+            const Revision revision = prepare();
+            return [this, revision] { storage().put(oneChanged(), revision); };
+        },
+        [&] {
+            const auto found = storage().find(id("web"));
+            const std::string what = found->record.documents == oldDocuments ? "old" : "new";
+            EXPECT_THAT(found->record.documents, ::testing::AnyOf(oldDocuments, oneChanged().documents));
+            Record next = oldRecord();
+            next.documents["meta.json"] = "{\"is\": \"next\"}";
+            storage().put(next, found->revision);
+            EXPECT_THAT(listDirectory(root() / "web"),
+                        UnorderedElementsAre("meta.json", "env", "vm.json", "gone", "NOTE", "Folder"));
+            EXPECT_EQ(slurp(root() / "web/NOTE"), "by hand");
+            return what;
+        });
+    EXPECT_GE(seen.size(), 4U) << "failpoints have gone";
+    expectOneTurn(seen, "old", "new");
+}
+
+TEST_F(FilesFaults, WhatAnInterruptedChangeOfOneDocumentLeftIsNotCarriedOver) {
+    const Revision revision = prepare();
+    write(root() / "web/.meta.json.0a1b2c3d.aside", "{");
+    write(root() / "web/.meta.json.swp", "an editor's");
+    storage().put(newRecord(), revision);
+    EXPECT_THAT(listDirectory(root() / "web"),
+                UnorderedElementsAre("meta.json", "env", "vm.json", "come", "NOTE", "Folder", ".meta.json.swp"));
 }
 
 TEST_F(FilesFaults, ACrashAtAnyStepOfANewPutLeavesTheWholeRecordOrNone) {
@@ -231,6 +267,23 @@ TEST_P(FilesErrors, AtAnyStepOfAReplacementKeepTheOldRecordOrComeAfterTheNewOne)
     EXPECT_GE(survived, 5U);
 }
 
+TEST_P(FilesErrors, AtAnyStepWhereOneDocumentChangesKeepTheOldOne) {
+    unsigned refused = 0;
+    for (unsigned passed = 0; passed < 100; ++passed) {
+        SCOPED_TRACE("error after " + std::to_string(passed) + " failpoints");
+        const Revision revision = prepare();
+        armAfter(passed, GetParam());
+        const auto error = errorOf([&] { storage().put(oneChanged(), revision); });
+        failpoint::arm("");
+        if (!error) break;
+        ++refused;
+        EXPECT_EQ(error->kind(), expectedKind());
+        EXPECT_EQ(state(/*carried=*/true), "old");
+    }
+    EXPECT_EQ(refused, 3U);
+    EXPECT_EQ(storage().find(id("web"))->record.documents, oneChanged().documents);
+}
+
 TEST_P(FilesErrors, AtAnyStepOfANewPutLeaveNothing) {
     unsigned refused = 0;
     for (unsigned passed = 0; passed < 100; ++passed) {
@@ -288,6 +341,9 @@ protected:
             for (std::size_t at = call.find("/.web."); at != std::string::npos; at = call.find("/.web.")) {
                 call.replace(at, std::string("/.web.01234567").size(), "/");
             }
+            for (std::size_t at = call.find("/.meta.json."); at != std::string::npos; at = call.find("/.meta.json.")) {
+                call.replace(at, std::string("/.meta.json.01234567").size(), "/");
+            }
         }
         return all;
     }
@@ -322,6 +378,43 @@ TEST_F(FilesCalls, EverythingOfAReplacementIsSyncedBeforeItsRenameAndItsNameBefo
     EXPECT_TRUE(isBefore(all, commit, "fsync ROOT"));
     EXPECT_TRUE(isBefore(all, "fsync ROOT", "renameat2 ROOT/.aside/NOTE ROOT/web/NOTE"));
     EXPECT_TRUE(isBefore(all, "renameat2 ROOT/.aside/NOTE ROOT/web/NOTE", "fsync ROOT/web"));
+}
+
+TEST_F(FilesCalls, OneDocumentThatChangesIsSyncedBeforeItsRenameAndItsFolderAfterwards) {
+    const Revision revision = prepare();
+    spy::reset();
+    storage().put(oneChanged(), revision);
+    EXPECT_THAT(calls(),
+                ElementsAre("fdatasync ROOT/web/env", "fdatasync ROOT/web/gone", "fdatasync ROOT/web/vm.json",
+                            "fsync ROOT/web/.aside", "renameat2 ROOT/web/.aside ROOT/web/meta.json", "fsync ROOT/web"));
+}
+
+TEST_F(FilesCalls, AnyCallThatFailsWhereOneDocumentChangesKeepsTheOldOne) {
+    for (const auto& [function, calls] : {std::pair<std::string, unsigned>{"fsync", 2}, {"renameat2", 1}}) {
+        for (unsigned nth = 1; nth <= calls; ++nth) {
+            for (const int errnum : {EIO, ENOSPC}) {
+                SCOPED_TRACE(function + " number " + std::to_string(nth) + " fails with " + std::to_string(errnum));
+                const Revision revision = prepare();
+                spy::failNth(function, nth, errnum);
+                const auto error = errorOf([&] { storage().put(oneChanged(), revision); });
+                EXPECT_TRUE(spy::failed());
+                spy::reset();
+                ASSERT_TRUE(error);
+                EXPECT_EQ(error->kind(), errnum == ENOSPC ? ErrorKind::ResourceExhausted : ErrorKind::Unavailable);
+                EXPECT_EQ(state(/*carried=*/true), "old");
+                EXPECT_EQ(storage().find(id("web"))->revision, revision);
+            }
+        }
+    }
+}
+
+TEST_F(FilesCalls, ADocumentBesideTheOneThatChangesIsWrittenAnewIfItCannotBeSynced) {
+    const Revision revision = prepare();
+    spy::failNth("fdatasync", 1, EIO);
+    storage().put(oneChanged(), revision);
+    EXPECT_EQ(std::ranges::count(calls(), "renameat2 ROOT/.aside ROOT/web"), 1);
+    EXPECT_EQ(storage().find(id("web"))->record.documents, oneChanged().documents);
+    EXPECT_EQ(slurp(root() / "web/NOTE"), "by hand");
 }
 
 TEST_F(FilesCalls, AnEraseIsSynced) {

@@ -183,6 +183,42 @@ TEST_F(ProcessRecovery, AVmmThatOutlivedItsParentWhileNoServerRanIsKilledByTheNe
     EXPECT_FALSE(ProcessIdentity::of(launched.pid));
 }
 
+TEST_F(ProcessRecovery, NothingInAPidNamespaceOutlivesItsKilledParentWhateverItDid) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root: process-id namespaces";
+    const OwnerTag owner = newOwner();
+    ProcessSpec spec = specOf(owner, {"cling", "descend", "ready", "linger"});
+    spec.pidNamespace = true;
+    const ProcessStatus launched = supervisor().launch(spec);
+    awaitConsole(owner, "ready");
+    const std::vector<pid_t> all = processesOf(owner);
+    EXPECT_EQ(all.size(), 4U) << "parent, init, program, descendant";
+    const pid_t parent = identityIn(owner, "parent").pid;
+    stopServer();  // or it would be the server that ends them
+    ASSERT_EQ(::kill(parent, SIGKILL), 0);
+    for (const pid_t pid : all) EXPECT_TRUE(endsInTime(pid));
+    startServer();
+    EXPECT_EQ(supervisor().waitExit(owner, patience).note, "its parent was killed");
+    EXPECT_FALSE(ProcessIdentity::of(launched.pid));
+}
+
+TEST_F(ProcessRecovery, AKilledInitTakesTheProgramAlongAndTheEndIsKnown) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root: process-id namespaces";
+    const OwnerTag owner = newOwner();
+    ProcessSpec spec = specOf(owner, {"ready", "linger"});
+    spec.pidNamespace = true;
+    const ProcessStatus launched = supervisor().launch(spec);
+    awaitConsole(owner, "ready");
+    const pid_t parent = identityIn(owner, "parent").pid;
+    for (const pid_t pid : processesOf(owner)) {
+        if (pid == parent || pid == launched.pid) continue;
+        ASSERT_EQ(::kill(pid, SIGKILL), 0);
+    }
+    const ProcessStatus ended = supervisor().waitExit(owner, patience);
+    ASSERT_TRUE(ended.exit) << ended.note;
+    EXPECT_TRUE(ended.exit->signalled);
+    EXPECT_EQ(ended.exit->code, SIGKILL);
+}
+
 TEST_F(ProcessRecovery, APidThatIsAnothersNowIsNeverSignalled) {
     const OwnerTag bystander = newOwner();
     const OwnerTag owner = newOwner();

@@ -10,6 +10,7 @@
 #include <mergen/base/file.hpp>
 #include <mergen/sdk/error.hpp>
 
+#include "jail.hpp"
 #include "kernel_image.hpp"
 #include "test_host.hpp"
 #include "version.hpp"
@@ -46,6 +47,52 @@ std::string refusedField(const GuestSpec& spec) {
         return error.field();
     }
     return "";
+}
+
+JailOrder order() {
+    return {.jailer = "/opt/jailer",
+            .program = "/opt/firecracker-1.17",
+            .base = "/data/.jail",
+            .root = "/data/.jail/firecracker-1.17/" + uuid.str() + "/root",
+            .cgroupVersion = 2,
+            .parentCgroup = "mergen-0a1b2c3d",
+            .cgroups = {"memory.max=1", "pids.max=34"},
+            .fileSize = Bytes{4096}};
+}
+
+TEST(JailersCommandLine, IsWhole) {
+    const LaunchPlan plan = jailedCommandLine(guest(), place(), order());
+    EXPECT_THAT(plan.arguments,
+                ElementsAre("/opt/jailer", "--id", uuid.str(), "--exec-file", "/opt/firecracker-1.17", "--uid",
+                            "1900000000", "--gid", "1900000000", "--chroot-base-dir", "/data/.jail", "--cgroup-version",
+                            "2", "--parent-cgroup", "mergen-0a1b2c3d", "--cgroup", "memory.max=1", "--cgroup",
+                            "pids.max=34", "--resource-limit", "no-file=2048", "--resource-limit", "fsize=4096", "--",
+                            "--api-sock", "/run/firecracker.socket", "--level", "Warning"));
+    EXPECT_TRUE(plan.dropsPrivileges);
+    EXPECT_TRUE(plan.pidNamespace) << "or it would outlive its parent, as a change of user clears PR_SET_PDEATHSIG";
+    EXPECT_THAT(plan.groups, IsEmpty()) << "devices in the jail are the VM user's";
+    EXPECT_THAT(plan.environment, IsEmpty());
+}
+
+TEST(JailersCommandLine, SaysNothingOfControlGroupsAndLimitsThatThereAreNot) {
+    JailOrder without = order();
+    without.cgroups.clear();
+    without.fileSize = {};
+    const LaunchPlan plan = jailedCommandLine(guest(), place(), without);
+    for (const std::string& word : plan.arguments) {
+        EXPECT_EQ(word.find("cgroup"), std::string::npos) << word;
+        EXPECT_FALSE(word.starts_with("fsize")) << word;
+    }
+}
+
+TEST(JailersCommandLine, AgainReadsTheJailsConfigurationAfterAllThatWouldHinderIsGone) {
+    const LaunchPlan plan = jailedCommandLine(guest(), place(), order());
+    const std::vector<std::string> added(plan.unattended.begin() + static_cast<std::ptrdiff_t>(plan.arguments.size()),
+                                         plan.unattended.end());
+    EXPECT_THAT(added, ElementsAre("--config-file", "/vm/firecracker.json"));
+    const std::filesystem::path root = order().root;
+    EXPECT_THAT(plan.stale, ElementsAre(root / "dev", root / "run", root / "old_root", root / "firecracker-1.17",
+                                        root / "firecracker-1.17.pid"));
 }
 
 TEST(FirecrackerCommandLine, IsWholeAndInheritsNothing) {
@@ -123,6 +170,29 @@ TEST(FirecrackerVersionTest, WhatIsNewerThanTheProgramIsRefusedWithTheVersionTha
         EXPECT_STREQ(error.what(), "an MTU needs Firecracker >= 1.16; this is 1.15.1");
         EXPECT_EQ(error.field(), "nics[0].mtu");
     }
+}
+
+TEST(FirecrackerVersionTest, DevicesThatAVersionLacksAreRefusedByTheirMember) {
+    const auto expectRefused = [](const GuestSpec& spec, const FirecrackerVersion& version, const std::string& field) {
+        try {
+            requireFeatures(version, spec);
+            ADD_FAILURE() << version.str() << " gives " << field;
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+            EXPECT_EQ(error.field(), field);
+        }
+        EXPECT_NO_THROW(requireFeatures({1, 17, 0}, spec));
+    };
+    GuestSpec spec = guest();
+    EXPECT_NO_THROW(requireFeatures({1, 0, 0}, spec));
+    spec.mmds = MmdsSpec{};
+    expectRefused(spec, {1, 0, 9}, "mmds");
+    spec.mmds->imdsCompatible = true;
+    expectRefused(spec, {1, 12, 0}, "mmds.imdsCompatible");
+    spec.entropy = EntropySpec{};
+    expectRefused(spec, {1, 3, 0}, "entropy");
+    spec.hugePages = HugePages::TwoMiB;
+    expectRefused(spec, {1, 6, 0}, "hugePages");
 }
 
 TEST(FirecrackerExit, EveryCodeOfItsOwnHasAMeaning) {

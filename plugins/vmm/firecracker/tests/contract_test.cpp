@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -40,16 +41,24 @@ const std::filesystem::path& paperImages() {
     return made.folder();
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    FirecrackerFake, VmmContract,
-    ::testing::Values(VmmUnderTest{
-        .keys = FirecrackerVmm::keys,
-        .create = [] { return std::make_unique<FirecrackerVmm>(); },
-        .settings = {{"binary", MERGEN_FAKE_FIRECRACKER}, {"probe", "false"}},
-        .program = MERGEN_FAKE_FIRECRACKER,
-        .libexec = {},
-        .guest = paperImages(),
-        .signs = {.ready = "fake-guest: ready", .shuttingDown = "fake-guest: shutting down", .writesDisks = false}}));
+VmmUnderTest onTheFake(const std::string& jailer) {
+    return {.keys = FirecrackerVmm::keys,
+            .create = [] { return std::make_unique<FirecrackerVmm>(); },
+            .settings = {{"binary", MERGEN_FAKE_FIRECRACKER}, {"probe", "false"}, {"jailer", jailer}},
+            .program = MERGEN_FAKE_FIRECRACKER,
+            .libexec = {},
+            .guest = paperImages(),
+            .signs = {.ready = "fake-guest: ready", .shuttingDown = "fake-guest: shutting down", .writesDisks = false}};
+}
+
+INSTANTIATE_TEST_SUITE_P(FirecrackerFake, VmmContract, ::testing::Values(onTheFake("off")));
+
+/// Only root can make a jail.
+std::vector<VmmUnderTest> jailed() {
+    if (::geteuid() != 0) return {};
+    return {onTheFake(MERGEN_FAKE_JAILER)};
+}
+INSTANTIATE_TEST_SUITE_P(FirecrackerFakeJailed, VmmContract, ::testing::ValuesIn(jailed()));
 
 }  // namespace
 }  // namespace mergen::vmm

@@ -58,6 +58,15 @@ TEST(FirecrackerSettings, ProgramIsAnAbsolutePathOrABareName) {
     EXPECT_EQ(settingsFault({{"kvm_device", "kvm"}}), "kvm_device");
 }
 
+TEST(FirecrackerSettings, JailerAndControlGroupsAreWordsOrPrograms) {
+    for (const char* const good : {"auto", "off", "/opt/jailer", "jailer"})
+        EXPECT_EQ(settingsFault({{"jailer", good}}), "") << good;
+    EXPECT_EQ(settingsFault({{"jailer", "bin/jailer"}}), "jailer");
+    EXPECT_EQ(settingsFault({{"jailer", ""}}), "jailer");
+    EXPECT_EQ(settingsFault({{"cgroup", "off"}}), "");
+    EXPECT_EQ(settingsFault({{"cgroup", "v2"}}), "cgroup");
+}
+
 /// A backend that has been started on a host whose KVM is played by files.
 class FirecrackerHost : public ::testing::Test {
 protected:
@@ -86,6 +95,7 @@ protected:
 private:
     Given with(Given given) {
         given.emplace("binary", MERGEN_FAKE_FIRECRACKER);
+        given.emplace("jailer", "off");  // this host may have one
         given.emplace("kvm_device", file("kvm", "", 0666).string());
         return given;
     }
@@ -175,6 +185,17 @@ TEST_F(FirecrackerHost, ProgramThatIsTooOldIsSaid) {
     EXPECT_FALSE(vmm.fitness().fit);
 }
 
+TEST_F(FirecrackerHost, ProgramWithKnownHolesIsRefusedUnlessThatIsAllowed) {
+    const std::filesystem::path program = file("firecracker", "#!/bin/sh\necho Firecracker v1.14.3\n", 0755);
+    FirecrackerVmm& refusing = start({{"binary", program.string()}});
+    EXPECT_FALSE(refusing.health().ok);
+    EXPECT_THAT(refusing.health().detail, AllOf(HasSubstr("1.14.3 has known holes"), HasSubstr("allow_vulnerable")));
+    EXPECT_FALSE(refusing.fitness().fit);
+    FirecrackerVmm& allowing = start({{"binary", program.string()}, {"allow_vulnerable", "true"}});
+    EXPECT_TRUE(allowing.health().ok) << allowing.health().detail;
+    EXPECT_THAT(allowing.health().detail, HasSubstr("1.14.3, not jailed: jailer = off"));
+}
+
 TEST_F(FirecrackerHost, ProgramThatOthersCouldChangeIsRefused) {
     const std::filesystem::path program = file("firecracker", "#!/bin/sh\necho Firecracker v1.17.0\n", 0777);
     FirecrackerVmm& vmm = start({{"binary", program.string()}});
@@ -219,7 +240,8 @@ protected:
         return Error(ErrorKind::Internal, "no error");
     }
 
-    test::TestHost host_{FirecrackerVmm::keys, Given{{"binary", MERGEN_FAKE_FIRECRACKER}, {"probe", "false"}}};
+    test::TestHost host_{FirecrackerVmm::keys,
+                         Given{{"binary", MERGEN_FAKE_FIRECRACKER}, {"probe", "false"}, {"jailer", "off"}}};
     FirecrackerVmm vmm_;
     const Uuid uuid_ = Uuid::random();
     const std::filesystem::path run_ = host_.paths().runRoot / uuid_.short8();

@@ -182,6 +182,35 @@ TEST(QemuCommandLine, CommaIsWrittenTwice) {
     EXPECT_EQ(optionValue(",a,,b,"), ",,a,,,,b,,");
 }
 
+TEST(QemuCommandLine, WhatOnlyFirecrackerHasIsRefusedByItsMember) {
+    const std::vector<std::pair<std::string, std::function<void(GuestSpec&)>>> members{
+        {"smt", [](GuestSpec& spec) { spec.smt = true; }},
+        {"hugePages", [](GuestSpec& spec) { spec.hugePages = HugePages::TwoMiB; }},
+        {"cpuTemplate", [](GuestSpec& spec) { spec.cpuTemplate = "T2"; }},
+        {"disks[0].limit",
+         [](GuestSpec& spec) {
+             spec.disks[0].limit.bandwidth = TokenBucket{1, 0, {}};
+         }},
+        {"disks[0].engine", [](GuestSpec& spec) { spec.disks[0].engine = IoEngine::Async; }},
+        {"disks[0].cache", [](GuestSpec& spec) { spec.disks[0].cache = DiskCache::Unsafe; }},
+        {"vsock", [](GuestSpec& spec) { spec.vsock = VsockSpec{}; }},
+        {"balloon", [](GuestSpec& spec) { spec.balloon = BalloonSpec{}; }},
+        {"entropy", [](GuestSpec& spec) { spec.entropy = EntropySpec{}; }},
+        {"mmds", [](GuestSpec& spec) { spec.mmds = MmdsSpec{}; }},
+        {"metrics", [](GuestSpec& spec) { spec.metrics = true; }}};
+    for (const auto& [field, change] : members) {
+        GuestSpec spec = guest();
+        change(spec);
+        try {
+            checkGuest(spec);
+            ADD_FAILURE() << field << " is taken";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+            EXPECT_EQ(error.field(), field);
+        }
+    }
+}
+
 TEST(QemuCommandLine, ControlSocketHasAtMost107Bytes) {
     VmmPlace where = place();
     where.controlSocket = "/" + std::string(106, 's');

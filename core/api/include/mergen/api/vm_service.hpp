@@ -31,11 +31,13 @@ public:
     virtual void stop(const std::string& id) = 0;
     virtual void pause(const std::string& id) = 0;
     virtual void resume(const std::string& id) = 0;
+    virtual void change(const std::string& id, const engine::ChangeRequest& request) = 0;
     virtual void remove(const std::string& id, bool retainData) = 0;
     [[nodiscard]] virtual engine::VmView get(const std::string& id) const = 0;
     [[nodiscard]] virtual std::vector<engine::VmView> list() const = 0;
     [[nodiscard]] virtual std::vector<engine::Event> events(const std::string& id) const = 0;
     [[nodiscard]] virtual std::string console(const std::string& id, const engine::ConsoleTail& tail) const = 0;
+    [[nodiscard]] virtual std::string metrics(const std::string& id) const = 0;
     [[nodiscard]] virtual std::string vmConfig(const std::string& id) const = 0;
     [[nodiscard]] virtual std::vector<engine::ComponentHealth> health() const = 0;
     /// The prefix of unit names in the `systemd` block: "fc" of "fc@<id>.service".

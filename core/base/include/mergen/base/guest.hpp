@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -43,13 +44,31 @@ inline constexpr unsigned usualMtu = 1500;
 
 [[nodiscard]] Poco::JSON::Object::Ptr machineConfig(const GuestSpec& guest);
 [[nodiscard]] Poco::JSON::Object::Ptr bootSource(const GuestSpec& guest);
-/// Writable disks get "Writeback": with the default a guest's flush does nothing, and what it believes to be on the
-/// disk is lost with the host's power.
+/// Writable disks get "Writeback" unless they ask for "Unsafe", Firecracker's default: there a guest's flush does
+/// nothing, and what it believes to be on the disk is lost with the host's power.
 [[nodiscard]] Poco::JSON::Object::Ptr drive(const DiskSpec& disk);
 [[nodiscard]] Poco::JSON::Object::Ptr networkInterface(const NicSpec& nic);
 
-/// All of that as `firecracker --config-file` reads it. The root disk comes first, as it is /dev/vda.
-[[nodiscard]] Poco::JSON::Object::Ptr configuration(const GuestSpec& guest);
+/// Absent buckets are left out.
+[[nodiscard]] Poco::JSON::Object::Ptr rateLimiter(const RateLimiter& limit);
+[[nodiscard]] Poco::JSON::Object::Ptr balloon(const BalloonSpec& balloon);
+[[nodiscard]] Poco::JSON::Object::Ptr entropy(const EntropySpec& entropy);
+/// Of version 2, over the guest's first network card.
+[[nodiscard]] Poco::JSON::Object::Ptr mmdsConfig(const GuestSpec& guest);
+
+/// Where Firecracker finds what a guest's devices need on the host, as it sees it.
+struct DevicePaths {
+    std::filesystem::path vsock;    ///< the unix socket that Firecracker makes
+    std::filesystem::path metrics;  ///< the pipe into which it writes
+};
+/// The usual ones below a VM's run directory.
+[[nodiscard]] DevicePaths devicePaths(const std::filesystem::path& runDirectory);
+[[nodiscard]] Poco::JSON::Object::Ptr vsock(const VsockSpec& vsock, const DevicePaths& paths);
+[[nodiscard]] Poco::JSON::Object::Ptr metrics(const DevicePaths& paths);
+
+/// All of that as `firecracker --config-file` reads it; the metadata service's content is not in it (`--metadata`). The
+/// root disk comes first, as it is /dev/vda.
+[[nodiscard]] Poco::JSON::Object::Ptr configuration(const GuestSpec& guest, const DevicePaths& paths);
 
 }  // namespace firecracker
 

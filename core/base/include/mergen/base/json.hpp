@@ -66,6 +66,9 @@ public:
     /// Refuses members that were not asked for, naming the nearest that was.
     void finish() const;
 
+    /// Takes the members that were not asked for as known: for an answer that may have more than is looked at.
+    void passOver();
+
     /// The path of a member, for errors that the caller finds itself.
     [[nodiscard]] std::string pathOf(const std::string& name) const;
 

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <mergen/base/fd.hpp>
+#include <mergen/base/folder_watches.hpp>
 #include <mergen/sdk/types.hpp>
 
 /// Talking over a unix socket to a program that is not trusted, within a deadline.
@@ -65,7 +66,7 @@ private:
 /// gives true, or false where nobody listens yet; again whenever something appears in the socket's folder. `alive`
 /// tells whether the program is still there; once it is not, this ends with Unavailable. Throws Timeout at the
 /// deadline, and what `attempt` throws.
-void awaitSocket(const std::filesystem::path& socket, std::string_view who, SteadyTime deadline,
+void awaitSocket(FolderWatches& watches, const std::filesystem::path& socket, std::string_view who, SteadyTime deadline,
                  const std::function<bool()>& alive, const std::function<bool()>& attempt);
 
 }  // namespace mergen

@@ -98,6 +98,13 @@ public:
     VmView pause(const std::string& id);
     /// Lets a paused guest go on. Does nothing if it runs.
     VmView resume(const std::string& id);
+    /// Changes limits of drives and network cards, the balloon and the content of the metadata service: of a guest that
+    /// runs or is paused at once, else from its next start on. All of it, or nothing. Throws InvalidArgument or NotFound
+    /// about the member that names what the VM has not, FailedPrecondition with the VMM's words if that refuses.
+    VmView change(const std::string& id, const ChangeRequest& request);
+    /// Counters of the VM's VMM since the last call, text of a JSON object. Throws NotSupported if it was made without
+    /// metrics or its VMM has none, FailedPrecondition if it does not run, Conflict while another call reads them.
+    [[nodiscard]] std::string metrics(const std::string& id) const;
     /// Stops it if it runs and removes all that was its own; the data folder stays if `retainData`. Works in any state.
     void remove(const std::string& id, bool retainData);
 

@@ -35,7 +35,8 @@ enum class VmState : std::uint8_t {
 
 /// Who or what ended a run of a VMM.
 enum class EndedBy : std::uint8_t {
-    Guest,   ///< it shut down, rebooted or panicked: the VMM exited with 0
+    Guest,   ///< it shut down or rebooted: the VMM exited with 0
+    Panic,   ///< as Guest, but the last lines of the console are a panic of the guest's kernel
     Vmm,     ///< it failed: another exit status, or a signal of its own fault such as SIGSEGV
     Mergen,  ///< a signal that an operation sent
     Other,   ///< a signal that Mergen did not send: of another program, or of the kernel's OOM killer
@@ -118,6 +119,24 @@ struct CreateRequest {
     std::string hooks;     ///< text of a JSON object; empty: none
 };
 
+/// What is to be changed of a VM; what is absent stays.
+struct ChangeRequest {
+    struct Drive {
+        std::string id;
+        std::optional<std::filesystem::path> path;
+        std::optional<RateLimiter> limit;
+    };
+    struct Nic {
+        std::string id;
+        std::optional<RateLimiter> receive, transmit;
+    };
+    std::vector<Drive> drives;
+    std::vector<Nic> nics;
+    std::optional<MiB> balloonAmount;
+    std::optional<std::chrono::seconds> balloonStatsInterval;
+    std::optional<std::string> mmdsContent;  ///< text of a JSON object, in place of the former one
+};
+
 /// The places of a VM on the host (L22).
 struct VmPaths {
     std::filesystem::path configDir, vmConfig, meta, hooks, env, runDir, socket, lock, dataDir, logsDir;
@@ -128,6 +147,13 @@ struct VmPaths {
 struct ConsoleTail {
     std::size_t bytes = 64U << 10U;
     std::optional<std::size_t> lines{};  ///< so many at most, within those bytes
+};
+
+/// A network card of a VM as it stands on the wire.
+struct VmInterface {
+    std::string id;  ///< "eth0"
+    std::string guestAddress, mac, tapName;
+    bool operator==(const VmInterface&) const = default;
 };
 
 /// An operation in progress: who holds the VM.
@@ -150,13 +176,18 @@ struct VmView {
     std::optional<std::filesystem::path> initrd, dataDisk;
     unsigned vcpus = 0;
     MiB memory{};
+    std::vector<DriveRequest> drives;  ///< as asked for
+    std::vector<NicRequest> nics;      ///< as asked for
+    GuestOptions options;
+    std::filesystem::path vsock;  ///< where the host reaches the guest's vsock; empty: it has none
     std::vector<PortBinding> ports;
     std::uint16_t httpPort = 0;
     bool autoStart = false;
     RestartPolicy restartPolicy = RestartPolicy::No;
     unsigned maxRestarts = 0;
-    unsigned restarts = 0;  ///< by the policy, since it was last started
-    std::string guestAddress, mac, tapName, netns;
+    unsigned restarts = 0;                          ///< by the policy, since it was last started
+    std::string guestAddress, mac, tapName, netns;  // of the first network card
+    std::vector<VmInterface> interfaces;            ///< all network cards; empty if it is Corrupt
     std::map<std::string, std::string> extraEnv, tags;
     std::string metadata;  ///< text of a JSON object, never empty
     std::string hooks;     ///< text of a JSON object, or empty
@@ -173,8 +204,9 @@ struct VmView {
 struct Event {
     std::uint64_t sequence = 0;  ///< grows by one over all VMs of this server process
     SystemTime at{};
-    std::string vm;           ///< id
-    std::string operation;    ///< "create", "start", "stop", "pause", "resume", "delete", "recover", "exit", "restart"
+    std::string vm;  ///< id
+    std::string
+        operation;  ///< "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit", "restart"
     std::string operationId;  ///< the same for all events of one operation
     std::string step;         ///< "" for the operation as a whole
     std::string outcome;      ///< "started", "ok", "failed", "undone", "skipped", "note"

@@ -76,8 +76,9 @@ private:
 class MERGEN_SDK_API MacAddress {
 public:
     [[nodiscard]] static MacAddress parse(std::string_view text);
-    /// "02:FC:xx:xx:xx:01" from the first three bytes of `vm`; locally administered, unicast.
-    [[nodiscard]] static MacAddress of(const Uuid& vm);
+    /// "02:FC:xx:xx:xx:01" from the first three bytes of `vm`; locally administered, unicast. The last byte counts the
+    /// VM's network cards: 01 is that of card 0, 02 that of card 1, up to card 254.
+    [[nodiscard]] static MacAddress of(const Uuid& vm, std::uint8_t card = 0);
     [[nodiscard]] std::string str() const;
     [[nodiscard]] const std::array<std::uint8_t, 6>& bytes() const noexcept { return bytes_; }
     auto operator<=>(const MacAddress&) const = default;
