@@ -201,7 +201,7 @@ class FirecrackersRefusals(OnTheFake):
         vm.start()
         vm.delete()
 
-    def test_a_compressed_kernel_is_refused_with_its_name_and_changes_nothing(self):
+    def test_a_damaged_compressed_kernel_is_refused_with_its_name_and_changes_nothing(self):
         packed = os.path.join(self.server.images, "vmlinuz.gz")
         with open(packed, "wb") as file:
             file.write(b"\x1f\x8b\x08 packed")

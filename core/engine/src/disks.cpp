@@ -130,6 +130,16 @@ void copyImage(const UniqueFd& source, const fs::path& target, mode_t mode, cons
     }
 }
 
+/// `copy` is the VM's own of the kernel that the caller knows as `given`.
+void importKernel(const VmmBackend& vmm, const fs::path& copy, const fs::path& given) {
+    try {
+        vmm.importKernel(copy);
+    } catch (const Error& error) {
+        if (error.field() != "kernel") throw;
+        throw Error(error.kind(), "cannot use the kernel " + given.string() + ": " + error.what()).about("kernel");
+    }
+}
+
 }  // namespace
 
 OpenedImages openImages(const EngineConfig& config, const CreateRequest& request) {
@@ -152,7 +162,8 @@ std::optional<Uuid> ownerOfDisks(const EngineConfig& config, const RecordId& id)
     }
 }
 
-void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images, bool durable) {
+void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images, const VmmBackend& vmm,
+               bool durable) {
     const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
     const fs::path aside = asideFolder(config, record);
     const Credentials& user = record.credentials;
@@ -167,6 +178,7 @@ void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedI
     makeDirectories(aside / "logs", 0750);
     const Credentials ours{::geteuid(), user.gid};
     copyImage(images.kernel, aside / "kernel", 0440, ours, "kernel");
+    importKernel(vmm, aside / "kernel", record.kernel);
     MERGEN_FAILPOINT("engine.disks.kernel_copied");
     if (images.initrd) copyImage(images.initrd, aside / "initrd", 0440, ours, "initrd");
     copyImage(images.rootfs, aside / "rootfs.ext4", 0640, user, "rootfs");

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <mergen/base/fd.hpp>
+#include <mergen/sdk/vmm.hpp>
 
 #include "documents.hpp"
 
@@ -25,8 +26,10 @@ struct OpenedImages {
 /// Makes `<data>/<id>` with the copies and the folder for logs. Throws AlreadyExists if there is such a folder of
 /// another VM, for instance one whose data was retained, and Conflict about the member whose file was changed while it
 /// was copied. `durable`: whether the record survives the server; if not, the folder says so, for it may be all that is
-/// left of the VM.
-void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images, bool durable);
+/// left of the VM. `vmm` makes the copy of the kernel one that it can load; what it says against it names the caller's
+/// path.
+void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedImages& images, const VmmBackend& vmm,
+               bool durable);
 
 /// The UUID of the VM whose data folder `<data>/<id>` is; nothing if there is none or it does not say.
 [[nodiscard]] std::optional<Uuid> ownerOfDisks(const EngineConfig& config, const RecordId& id);

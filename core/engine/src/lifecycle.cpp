@@ -21,7 +21,8 @@ constexpr auto deleteRetainingData = "delete-retaining-data";
 void Engine::Impl::createVm(Operation& op, const OpenedImages& images) {
     op.step("record", [&] { persist(op.vm(), intent(op, op.record(), VmState::Creating)); });
     op.step(
-        "disks", [&] { makeDisks(config_, op.record(), images, backends_.storage.traits().durable); },
+        "disks",
+        [&] { makeDisks(config_, op.record(), images, vmmOf(op.record()), backends_.storage.traits().durable); },
         [&] { removeDisks(config_, op.record()); });
     op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Created)); });
 }

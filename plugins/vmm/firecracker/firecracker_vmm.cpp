@@ -21,6 +21,7 @@
 #include "api_client.hpp"
 #include "command_line.hpp"
 #include "kernel_image.hpp"
+#include "kernel_import.hpp"
 #include "metrics_pipe.hpp"
 
 namespace mergen::vmm {
@@ -238,11 +239,15 @@ std::string FirecrackerVmm::exitMeaning(const ExitStatus& exit) const {
 void FirecrackerVmm::check(const GuestSpec& guest) const {
     checkGuest(guest);
     if (version_) requireFeatures(*version_, guest);
-    checkKernel(guest.kernel, version_);
+    checkKernel(guest.kernel, KernelUse::Given, version_);
+}
+
+void FirecrackerVmm::importKernel(const std::filesystem::path& kernel) const {
+    importKernelImage(kernel, version_);
 }
 
 LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) const {
-    checkKernel(guest.kernel, version_);
+    checkKernel(guest.kernel, KernelUse::Loaded, version_);
     const auto [path, how] = programToStart();
     if (how.jailer) return planJailed(guest, place, *how.jailer, path);
     std::vector<std::uint32_t> groups;
@@ -331,7 +336,7 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
 void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked) {
     const FirecrackerVersion version = api.version();
     requireFeatures(version, asked);
-    checkKernel(asked.kernel, version);
+    checkKernel(asked.kernel, KernelUse::Loaded, version);
     const Seen seenHere = seen(place, asked);
     writeConfiguration(place, seenHere);
     const auto& [jailed, guest, paths] = seenHere;

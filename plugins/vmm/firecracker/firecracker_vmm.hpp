@@ -47,6 +47,8 @@ public:
     [[nodiscard]] VmmFitness fitness() const override;
     [[nodiscard]] std::string exitMeaning(const ExitStatus& exit) const override;
     void check(const GuestSpec& guest) const override;
+    /// Unpacks it. A bzImage whose payload cannot be unpacked stays as it is, if the version can load it.
+    void importKernel(const std::filesystem::path& kernel) const override;
     /// Makes jail and control groups, and the link at the control socket's place.
     void prepare(const GuestSpec& guest, const VmmPlace& place) override;
     [[nodiscard]] LaunchPlan plan(const GuestSpec& guest, const VmmPlace& place) const override;

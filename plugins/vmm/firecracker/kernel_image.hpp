@@ -1,16 +1,39 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <string>
+#include <string_view>
 
 #include "version.hpp"
 
 namespace mergen::vmm {
 
-/// Throws InvalidArgument about "kernel", naming it and what it is, unless Firecracker can load it: an uncompressed ELF
-/// file (vmlinux), or from 1.17 on a bzImage (vmlinuz). `version`: none where it is not known yet; then a bzImage is
-/// taken. Does nothing if there is no such file.
-void checkKernel(const std::filesystem::path& kernel, const std::optional<FirecrackerVersion>& version);
+/// What a kernel begins with, as far as it says what the file is.
+enum class KernelForm : std::uint8_t {
+    Elf,      ///< vmlinux: what Firecracker loads
+    BzImage,  ///< vmlinuz of x86 (Documentation/arch/x86/boot.rst)
+    Packed,   ///< gzip, xz or zstd around one of them
+    Other,
+};
+
+/// Bytes of a kernel's beginning that kernelForm() looks at.
+constexpr std::size_t kernelHeadBytes = 0x250;
+
+[[nodiscard]] KernelForm kernelForm(std::string_view head) noexcept;
+
+/// What begins with `head`, if it is of KernelForm::Other, as the end of a sentence: "compressed by lz4", or "neither".
+[[nodiscard]] std::string_view describeOther(std::string_view head) noexcept;
+
+/// Which kernel is looked at.
+enum class KernelUse : std::uint8_t {
+    Given,   ///< by the request: may have any form that importKernelImage() can turn into an ELF file
+    Loaded,  ///< by Firecracker: ELF, or from 1.17 on a bzImage
+};
+
+/// Throws Error about "kernel", naming it and what it is, unless its form serves the use. `version`: none where it is
+/// not known yet; then a bzImage is taken. Does nothing if there is no such file.
+void checkKernel(const std::filesystem::path& kernel, KernelUse use, const std::optional<FirecrackerVersion>& version);
 
 }  // namespace mergen::vmm

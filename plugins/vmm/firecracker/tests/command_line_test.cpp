@@ -210,9 +210,10 @@ protected:
         writeFileAtomically(path, content, 0600);
         return path;
     }
-    std::string refusal(const std::filesystem::path& path, std::optional<FirecrackerVersion> version = {}) {
+    std::string refusal(const std::filesystem::path& path, std::optional<FirecrackerVersion> version = {},
+                        KernelUse use = KernelUse::Loaded) {
         try {
-            checkKernel(path, version);
+            checkKernel(path, use, version);
         } catch (const Error& error) {
             EXPECT_EQ(error.field(), "kernel");
             return error.what();
@@ -239,14 +240,26 @@ TEST_F(KernelImage, ElfIsTakenAndABzImageFromItsVersionOn) {
                 ::testing::AllOf(HasSubstr("bzImage"), HasSubstr(">= 1.17")));
 }
 
+TEST_F(KernelImage, WhatCanBeUnpackedIsTakenFromARequestAndNotByFirecracker) {
+    const FirecrackerVersion old{1, 16, 1};
+    EXPECT_EQ(refusal(file(bzImage()), old, KernelUse::Given), "");
+    for (const std::string packed : {"\x1f\x8b\x08 packed", "\x28\xb5\x2f\xfd packed"}) {
+        EXPECT_EQ(refusal(file(packed), old, KernelUse::Given), "");
+        EXPECT_THAT(refusal(file(packed), old), HasSubstr("compressed still"));
+    }
+}
+
 TEST_F(KernelImage, AnythingElseIsRefusedWithItsNameAndWhatItIs) {
-    const std::filesystem::path packed = file("\x1f\x8b\x08 packed");
-    EXPECT_THAT(refusal(packed), ::testing::AllOf(HasSubstr(packed.string()), HasSubstr("gzip"), HasSubstr("vmlinux")));
-    EXPECT_THAT(refusal(file("\x28\xb5\x2f\xfd packed")), HasSubstr("zstd"));
-    EXPECT_THAT(refusal(file("#!/bin/sh\n")), HasSubstr("neither"));
-    EXPECT_THAT(refusal(file("")), HasSubstr("neither"));
-    EXPECT_THAT(refusal(host_.root()), HasSubstr("no regular file"));
-    EXPECT_EQ(refusal(host_.root() / "none"), "") << "it need not be there yet";
+    for (const KernelUse use : {KernelUse::Given, KernelUse::Loaded}) {
+        const std::filesystem::path packed = file("BZh9 packed");
+        EXPECT_THAT(refusal(packed, {}, use),
+                    ::testing::AllOf(HasSubstr(packed.string()), HasSubstr("bzip2"), HasSubstr("vmlinux")));
+        EXPECT_THAT(refusal(file("\x02\x21\x4c\x18 packed"), {}, use), HasSubstr("lz4"));
+        EXPECT_THAT(refusal(file("#!/bin/sh\n"), {}, use), HasSubstr("neither"));
+        EXPECT_THAT(refusal(file(""), {}, use), HasSubstr("neither"));
+        EXPECT_THAT(refusal(host_.root(), {}, use), HasSubstr("no regular file"));
+        EXPECT_EQ(refusal(host_.root() / "none", {}, use), "") << "it need not be there yet";
+    }
 }
 
 }  // namespace

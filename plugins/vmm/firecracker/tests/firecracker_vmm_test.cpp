@@ -361,8 +361,8 @@ TEST_F(FirecrackerGuestTest, OneThatIsTooOldIsRefused) {
     EXPECT_THAT(bootError().what(), HasSubstr(">= 1.0"));
 }
 
-TEST_F(FirecrackerGuestTest, CompressedKernelIsRefusedAtCreateAndAtStart) {
-    writeFileAtomically(guest_.kernel, "\x1f\x8b packed", 0600);
+TEST_F(FirecrackerGuestTest, WhatIsNoKernelIsRefusedAtCreateAndAtStart) {
+    writeFileAtomically(guest_.kernel, "BZh9 packed", 0600);
     for (const auto& call : std::vector<std::function<void()>>{[&] { vmm_.check(guest_); },
                                                                [&] { static_cast<void>(vmm_.plan(guest_, place_)); }}) {
         try {
