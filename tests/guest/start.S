@@ -11,7 +11,7 @@ _start:
 1:  hlt
     jmp 1b
 
-// Virtual addresses are physical ones. Only the first GiB (memory) and the fourth one (devices, uncached) are there: who
+// Virtual addresses are physical ones. Only the first GiB (memory) and the fourth one (devices, uncached) are there. Who
 // loads a kernel maps less, and how is a matter of its version.
     .data
     .balign 4096
