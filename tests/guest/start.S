@@ -11,8 +11,8 @@ _start:
 1:  hlt
     jmp 1b
 
-// Virtual addresses are physical ones. Only the first GiB (memory) and the fourth one (devices, uncached) are there. Who
-// loads a kernel maps less, and how is a matter of its version.
+// Virtual addresses are physical ones, of the first GiB (memory) and the fourth one (devices, uncached). What the loader
+// has mapped is less, and differs between its versions.
     .data
     .balign 4096
 pageMap:
