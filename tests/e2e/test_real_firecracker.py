@@ -141,6 +141,29 @@ class Devices(OnARealFirecracker):
             self.assertTrue(file.read(SECTOR).startswith(b"once-more\0"), "it was flushed")
         os.unlink(data)
 
+    def test_a_read_only_disk_takes_nothing(self):
+        data = self.make_disk("data.img", b"as it was")
+        vm = self.create_and_start(dataDisk=data, drives=[{"driveId": "data", "isReadOnly": True}])
+        vm.await_page()
+        self.assertEqual(vm.fetch("/disk/1"), "disk 1: as it was\n")
+        self.assertEqual(vm.fetch("/disk/1/write?other"), "disk 1: failed with status 1\n")
+        self.assertEqual(vm.fetch("/disk/1"), "disk 1: as it was\n")
+        vm.delete()
+        with open(data, "rb") as file:
+            self.assertEqual(file.read(), b"as it was".ljust(DISK_SIZE, b"\0"))
+        os.unlink(data)
+
+    def test_disks_and_cards_work_beside_devices_of_other_kinds_and_within_limits(self):
+        limit = {"bandwidth": {"size": 1 << 20, "refillTime": 100}}
+        vm = self.create_and_start(vsock={"guestCid": 7}, balloon={"amountMib": 16}, entropy={}, metrics=True,
+                                   drives=[{"driveId": "rootfs", "rateLimiter": limit}],
+                                   networkInterfaces=[{"ifaceId": "eth0", "rxRateLimiter": limit,
+                                                       "txRateLimiter": limit}])
+        vm.await_page()
+        self.assertEqual(vm.fetch("/disk/0/write?kept"), "disk 0: written\n")
+        self.assertEqual(vm.fetch("/disk/0"), "disk 0: kept\n")
+        vm.delete()
+
     def test_each_card_has_a_guest_that_answers_on_it(self):
         vm = self.create_and_start(networkInterfaces=[{"ifaceId": "eth0"}, {"ifaceId": "eth1"}, {"ifaceId": "eth2"}])
         vm.await_page()
