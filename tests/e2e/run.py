@@ -9,19 +9,12 @@ results go to FOLDER/e2e_<story>.xml. Exit status 77 if every test was skipped.
 
 import argparse
 import os
-import re
 import sys
 import time
 import unittest
 import xml.etree.ElementTree as xml
 
 import harness
-
-
-def name_of(test):
-    """Its id. A class's own set-up, which unittest calls `setUpClass (module.Class)`, reads as one of its tests."""
-    match = re.fullmatch(r"(\w+) \((.+)\)", test.id())
-    return f"{match[2]}.{match[1]}" if match else test.id()
 
 
 class Result(unittest.TextTestResult):
@@ -49,7 +42,7 @@ class Result(unittest.TextTestResult):
             more = explain()
             text += "\n" + more
             self.stream.writeln("\n" + more)
-        self.cases[name_of(test)] = (0.0, "failed", text)
+        self.cases[test.id()] = (0.0, "failed", text)
 
     def addError(self, test, err):
         super().addError(test, err)
@@ -66,7 +59,7 @@ class Result(unittest.TextTestResult):
 
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
-        self.cases[name_of(test)] = (0.0, "skipped", reason)
+        self.cases[test.id()] = (0.0, "skipped", reason)
 
 
 def write_results(cases, path):
