@@ -139,10 +139,14 @@ class MergenTest(unittest.TestCase):
 
     def setUp(self):
         self.before = self.snapshot()
-        self.server = Server(BUILD, self.backends, self.settings, self.token)
+        self.server = Server(self.build(), self.backends, self.settings, self.token)
         self.addCleanup(self._clean_up)
         self.server.start()
         self.idle = self.snapshot_with_files()
+
+    def build(self):
+        """What the server has: its program, and the kernel and root disk of its VMs."""
+        return BUILD
 
     def snapshot(self):
         return oracle.Snapshot(everything=True).sections

@@ -31,6 +31,7 @@ class Build:
         self.mergend = os.path.join(self.folder, "bin", "mergend")
         self.kernel = os.path.join(self.folder, "guest", "vmlinuz")
         self.rootfs = os.path.join(self.folder, "guest", "rootfs.ext4")
+        self.tiny_guest = os.path.join(self.folder, "guest", "tiny-guest")
 
 
 class Server:

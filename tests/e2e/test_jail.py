@@ -1,6 +1,6 @@
 """Firecracker in its jail: what the jail is, that disks keep what is written, and that nothing of it is left. On the
 fake Firecracker and the fake jailer, which run no guest; once more on the real pair where MERGEN_FIRECRACKER_BIN names
-it, with the freestanding guest that MERGEN_TINY_GUEST names."""
+it, with the tiny guest."""
 
 import concurrent.futures
 import glob
@@ -490,23 +490,23 @@ class Refused(Jailed):
         vm.delete()
 
 
-REAL = {name: os.environ.get(name, "") for name in ("MERGEN_FIRECRACKER_BIN", "MERGEN_TINY_GUEST")}
+REAL = os.environ.get("MERGEN_FIRECRACKER_BIN", "")
 
 
-@unittest.skipUnless(all(REAL.values()), "MERGEN_FIRECRACKER_BIN and MERGEN_TINY_GUEST name no real pair and guest")
+@unittest.skipUnless(REAL, "MERGEN_FIRECRACKER_BIN names no real Firecracker")
 class OnTheRealPair(Jailed):
     """A real Firecracker, started by the real jailer that lies beside it, runs a guest that serves its page."""
 
     @classmethod
     def setUpClass(cls):
-        cls.program = REAL["MERGEN_FIRECRACKER_BIN"]
+        cls.program = REAL
         cls.jailer = os.path.join(os.path.dirname(os.path.realpath(cls.program)), "jailer")
 
     def firecracker_settings(self):
         return {**super().firecracker_settings(), "jailer": "auto"}
 
     def create(self, **members):
-        kernel = shutil.copy(REAL["MERGEN_TINY_GUEST"], os.path.join(self.server.images, "tiny"))
+        kernel = shutil.copy(harness.BUILD.tiny_guest, os.path.join(self.server.images, "tiny"))
         vm = super().create(kernel=kernel, bootArgs="console=ttyS0", memMiB=128, **members)
         os.unlink(kernel)
         return vm

@@ -1,0 +1,65 @@
+"""What the stories on a real Firecracker share: where it is, and guests of the build's tiny kind (tests/guest)."""
+
+import os
+import shutil
+import socket
+
+import harness
+from harness import MergenTest, Vm
+from server import Build
+from waiting import eventually
+
+
+def find_firecracker():
+    """The program, by MERGEN_FIRECRACKER_BIN or from the PATH; nothing if there is none."""
+    return os.environ.get("MERGEN_FIRECRACKER_BIN") or shutil.which("firecracker")
+
+
+class TinyVm(Vm):
+    def await_console(self, text):
+        eventually(lambda: text in self.console(), f"'{text}' on the console of {self.id}", [self.logs()])
+
+    def causes(self):
+        return [event["cause"] for event in self.events() if event["cause"]]
+
+    def echo(self, data, seconds):
+        """What comes back from the guest's UDP, through the published port. Raises TimeoutError if nothing does."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(seconds)
+            client.connect(("127.0.0.1", self.host_port(guest=7)))
+            client.send(data)
+            return client.recv(2048)
+
+
+class OnARealFirecracker(MergenTest):
+    """Servers whose `vmm/firecracker` starts a real one. Its VMs have the tiny guest, which runs wherever KVM opens."""
+
+    backends = {"vmm": "firecracker"}
+    jailer = "off"  # setting of vmm/firecracker; "auto": jailed by the one that lies beside it
+
+    def build(self):
+        build = Build(harness.BUILD.folder)
+        build.kernel = build.tiny_guest
+        return build
+
+    def setUp(self):
+        self.program = find_firecracker()
+        if not self.program:
+            self.skipTest("there is no real Firecracker: neither on the PATH nor by MERGEN_FIRECRACKER_BIN")
+        if not os.path.exists("/dev/kvm"):
+            self.skipTest("there is no /dev/kvm")
+        beside = os.path.join(os.path.dirname(os.path.realpath(self.program)), "jailer")
+        if self.jailer == "auto" and not os.path.exists(beside):
+            self.skipTest(f"there is no jailer beside {self.program}")
+        # KVM is not judged: the tiny guest runs on one that no Linux comes up on.
+        self.settings = {"vmm.firecracker": {"binary": self.program, "probe": "false", "jailer": self.jailer},
+                         "vm": {"stop_grace": "5s", "kill_grace": "5s"}}
+        super().setUp()
+
+    def body(self, words="", **members):
+        """`words`: of the guest's command line."""
+        ports = [{"guest": 80, "host": 0}, {"guest": 7, "host": 0, "protocol": "udp"}]
+        return super().body(**{"memMiB": 128, "ports": ports, "bootArgs": f"console=ttyS0 {words}".strip(), **members})
+
+    def create(self, **members):
+        return TinyVm(self, super().create(**members).id)
