@@ -87,6 +87,13 @@ VmEnd lostEnd(std::string why) {
     return end;
 }
 
+StoppedBy stoppedBy(const ProcessStatus& process) noexcept {
+    if (process.sent && process.sent->signal == SIGTERM) return StoppedBy::Sigterm;
+    if (process.sent && process.sent->signal == SIGKILL) return StoppedBy::Sigkill;
+    const bool obeyed = process.exit && !process.exit->signalled && process.exit->code == 0;
+    return obeyed ? StoppedBy::Guest : StoppedBy::Other;
+}
+
 VmEnd obeyed(VmEnd end, const std::string& operation) {
     end.operation = operation;
     end.detail = "the guest shut down, as '" + operation + "' had asked it to";

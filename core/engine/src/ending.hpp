@@ -28,6 +28,8 @@ namespace mergen::engine {
 [[nodiscard]] VmEnd orPanic(VmEnd end, std::string_view console);
 /// Of one that nobody saw; `why` as a sentence.
 [[nodiscard]] VmEnd lostEnd(std::string why);
+/// Which step of a stop ended this process, which ran when the stop began and is Exited, or gone.
+[[nodiscard]] StoppedBy stoppedBy(const ProcessStatus& process) noexcept;
 /// Of a guest that did what `operation` asked of it.
 [[nodiscard]] VmEnd obeyed(VmEnd end, const std::string& operation);
 

@@ -20,8 +20,9 @@
 namespace mergen::engine {
 
 /// The engine's parts in one place. engine.cpp has how an operation runs and what is asked from outside, create.cpp
-/// what a create looks at and claims, change.cpp what can be changed of a VM, lifecycle.cpp the steps of every operation, reconcile.cpp what happens after a
-/// restart of the server and after the end of a VMM, views.cpp what is said of it all.
+/// what a create looks at and claims, change.cpp what can be changed of a VM, lifecycle.cpp the steps of every
+/// operation, reconcile.cpp what happens after a restart of the server and after the end of a VMM, views.cpp what is
+/// said of it all.
 class Engine::Impl final : public ExitListener {
 public:
     Impl(EngineConfig config, Backends backends, Log& log);
@@ -42,10 +43,10 @@ public:
     // engine.cpp
     bool drain(std::chrono::milliseconds limit);
     VmView start(const std::string& id);
-    VmView stop(const std::string& id);
+    Stopped stop(const std::string& id);
     VmView pause(const std::string& id);
     VmView resume(const std::string& id);
-    void remove(const std::string& id, bool retainData);
+    StoppedBy remove(const std::string& id, bool retainData);
     [[nodiscard]] std::shared_ptr<Vm> need(const std::string& id) const;
     [[nodiscard]] const EngineConfig& config() const noexcept { return config_; }
     void reconfigure(const EngineConfig& next) noexcept;
@@ -140,20 +141,21 @@ private:
     ProcessStatus launch(Operation& op, const VmRecord& record, const LaunchPlan& plan, const NetworkAttachment& wire);
     /// Throws NotSupported about "restartPolicy" if it cannot be kept with this plan.
     static void refuseUnattended(const VmRecord& record, const LaunchPlan& plan);
-    void stopVm(Operation& op);
+    StoppedBy stopVm(Operation& op);
     void pauseVm(Operation& op);
     void resumeVm(Operation& op);
     /// pause and resume: from the one state to the other.
     void freeze(Operation& op, VmState from, VmState to);
     /// All of a stop after its intent; leaves the VM in `final`. `lost`: what is said of its end if the supervisor
     /// knows nothing of it.
-    void completeStop(Operation& op, VmState final, const std::string& failure, const std::optional<VmEnd>& lost = {});
+    StoppedBy completeStop(Operation& op, VmState final, const std::string& failure,
+                           const std::optional<VmEnd>& lost = {});
     /// Takes over how a process that is Exited ended.
     void noteEnd(VmRecord& record, const ProcessStatus& process) const;
-    void removeVm(Operation& op, bool retainData);
-    /// Ends the VMM if it runs, and its restarts: asks the guest, then SIGTERM, then SIGKILL. Throws Timeout if it
-    /// outlives all three.
-    void endGuest(Operation& op, const VmRecord& record);
+    StoppedBy removeVm(Operation& op, bool retainData);
+    /// Ends the VMM if it runs, and its restarts: asks the guest, then SIGTERM, then SIGKILL, each with a deadline of
+    /// its own. Throws Timeout if it outlives all three.
+    StoppedBy endGuest(Operation& op, const VmRecord& record);
     /// Ends it by SIGKILL, which `by` sends, and forgets it.
     void killVmm(const VmRecord& record, const std::string& by);
     /// How the VMM ended, if it did, and what it printed last: "; ..." to be added to an error's text.

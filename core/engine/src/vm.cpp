@@ -48,6 +48,22 @@ std::optional<EndedBy> parseEndedBy(std::string_view text) noexcept {
     return found->first;
 }
 
+std::string_view toString(StoppedBy by) noexcept {
+    switch (by) {
+        case StoppedBy::Nothing:
+            return "none";
+        case StoppedBy::Guest:
+            return "guest";
+        case StoppedBy::Sigterm:
+            return "SIGTERM";
+        case StoppedBy::Sigkill:
+            return "SIGKILL";
+        case StoppedBy::Other:
+            return "other";
+    }
+    return "unknown";
+}
+
 std::optional<VmState> parseVmState(std::string_view text) noexcept {
     const auto* found = std::ranges::find(names, text, &decltype(names)::value_type::second);
     if (found == names.end()) return std::nullopt;

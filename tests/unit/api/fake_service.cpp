@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <utility>
 
 #include <mergen/base/text.hpp>
 #include <mergen/engine/asked_by.hpp>
@@ -110,10 +111,11 @@ void FakeService::start(const std::string& id) {
     if (during) during();
 }
 
-void FakeService::stop(const std::string& id) {
+engine::StoppedBy FakeService::stop(const std::string& id) {
     const std::lock_guard lock(state_->mutex);
     enter("stop " + id);
-    need(id).state = engine::VmState::Stopped;
+    const engine::VmState before = std::exchange(need(id).state, engine::VmState::Stopped);
+    return before == engine::VmState::Running ? engine::StoppedBy::Sigterm : engine::StoppedBy::Nothing;
 }
 
 void FakeService::pause(const std::string& id) {
@@ -142,11 +144,12 @@ std::string FakeService::metrics(const std::string& id) const {
     return R"({"vmm":{"panic_count":0}})";
 }
 
-void FakeService::remove(const std::string& id, bool retainData) {
+engine::StoppedBy FakeService::remove(const std::string& id, bool retainData) {
     const std::lock_guard lock(state_->mutex);
     enter("delete " + id + (retainData ? " retain" : ""));
-    static_cast<void>(need(id));
+    const engine::VmState before = need(id).state;
     state_->vms.erase(id);
+    return before == engine::VmState::Running ? engine::StoppedBy::Sigkill : engine::StoppedBy::Nothing;
 }
 
 engine::VmView FakeService::get(const std::string& id) const {

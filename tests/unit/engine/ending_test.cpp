@@ -33,7 +33,7 @@ TEST(Ending, OfAStopIsTheGuestsIfItObeyedAndMergensIfNot) {
         world.guestObeys = obeys;
         const auto engine = world.boot();
         static_cast<void>(world.runWeb(*engine));
-        const VmView vm = engine->stop("web");
+        const VmView vm = engine->stop("web").vm;
         ASSERT_TRUE(vm.lastEnd);
         EXPECT_EQ(vm.lastEnd->by, obeys ? EndedBy::Guest : EndedBy::Mergen);
         EXPECT_EQ(vm.lastEnd->operation, "stop");
@@ -150,7 +150,7 @@ TEST(Ending, IsNoPanicIfAStopWasObeyedOrTheVmmFailed) {
     const auto engine = world.boot();
     Uuid uuid = Uuid::parse(world.runWeb(*engine).uuid);
     print(world, *engine, panic);
-    EXPECT_EQ(engine->stop("web").lastEnd->by, EndedBy::Guest);
+    EXPECT_EQ(engine->stop("web").vm.lastEnd->by, EndedBy::Guest);
     static_cast<void>(engine->start("web"));
     world.end(uuid, ExitStatus{false, 1, std::chrono::system_clock::now()});
     ASSERT_TRUE(eventually([&] { return engine->get("web").state == VmState::Failed; }));

@@ -77,7 +77,7 @@ TEST(Reconfigure, MayComeWhileOperationsRun) {
     const VmView vm = engine->create(world.request()).vm;
     for (int i = 0; i < 10; ++i) {
         EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
-        EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
+        EXPECT_EQ(engine->stop(vm.id).vm.state, VmState::Stopped);
     }
     EXPECT_EQ(world.contradictions(*engine), "");
 }

@@ -125,7 +125,10 @@ public:
         });
         return sent;
     }
-    ProcessStatus waitExit(const OwnerTag& owner, std::chrono::milliseconds) const override { return status(owner); }
+    ProcessStatus waitExit(const OwnerTag& owner, std::chrono::milliseconds limit) const override {
+        world_.noteWait("exit", limit);
+        return status(owner);
+    }
     void forget(const OwnerTag& owner) override {
         world_.effect("supervisor.forget", [&] {
             const auto found = world_.processes.find(owner.vm);
@@ -218,14 +221,16 @@ public:
             world_.guests[place.owner.vm] = GuestState::Running;
         });
     }
-    GuestState query(const VmmPlace& place, std::chrono::milliseconds) const override {
+    GuestState query(const VmmPlace& place, std::chrono::milliseconds limit) const override {
+        world_.noteWait("query", limit);
         if (world_.onQuery) world_.onQuery(place.owner.vm);
         const std::lock_guard lock(world_.mutex_);
         const auto found = world_.guests.find(place.owner.vm);
         if (found == world_.guests.end()) throw Error(ErrorKind::Unavailable, "nobody listens");
         return found->second;
     }
-    void requestStop(const VmmPlace& place, std::chrono::milliseconds) override {
+    void requestStop(const VmmPlace& place, std::chrono::milliseconds limit) override {
+        world_.noteWait("requestStop", limit);
         world_.effect("vmm.requestStop", [&] {
             if (world_.guestObeys) world_.end(place.owner.vm, ExitStatus{false, 0, {}});
         });
@@ -233,7 +238,8 @@ public:
     void pause(const VmmPlace& place, std::chrono::milliseconds) override {
         world_.effect("vmm.pause", [&] { set(place, GuestState::Paused); });
     }
-    void resume(const VmmPlace& place, std::chrono::milliseconds) override {
+    void resume(const VmmPlace& place, std::chrono::milliseconds limit) override {
+        world_.noteWait("resume", limit);
         world_.effect("vmm.resume", [&] { set(place, GuestState::Running); });
     }
     void prepare(const GuestSpec&, const VmmPlace& place) override {
@@ -310,6 +316,21 @@ VmView World::runWeb(Engine& engine, std::optional<CreateRequest> wanted) const 
     asked.id = RecordId::parse("web");
     static_cast<void>(engine.create(asked));
     return engine.start("web");
+}
+
+std::vector<std::pair<std::string, std::chrono::milliseconds>> World::waits() const {
+    const std::lock_guard lock(mutex_);
+    return waits_;
+}
+
+void World::clearWaits() {
+    const std::lock_guard lock(mutex_);
+    waits_.clear();
+}
+
+void World::noteWait(const std::string& what, std::chrono::milliseconds limit) const {
+    const std::lock_guard lock(mutex_);
+    waits_.emplace_back(what, limit);
 }
 
 void World::effect(const std::string& name, const std::function<void()>& action) {

@@ -54,6 +54,16 @@ struct VmEnd {
     std::string detail;              ///< all of this as a sentence
 };
 
+/// Which step of a stop or a delete ended a VM: they come in this order, each after its own deadline.
+enum class StoppedBy : std::uint8_t {
+    Nothing,  ///< it did not run
+    Guest,    ///< it shut down when asked to (Ctrl-Alt-Del)
+    Sigterm,  ///< the VMM ended on that
+    Sigkill,  ///< it had to
+    Other,    ///< none of them: in that moment it failed, or another program ended it; VmView::lastEnd says how
+};
+[[nodiscard]] std::string_view toString(StoppedBy by) noexcept;  ///< "none", "guest", "SIGTERM", "SIGKILL", "other"
+
 struct PortRequest {
     std::uint16_t guest = 0;
     std::uint16_t host = 0;  ///< 0: the first free one of the range
