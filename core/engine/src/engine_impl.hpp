@@ -162,8 +162,6 @@ private:
     [[nodiscard]] std::string lastWords(const VmRecord& record) const;
     /// What it printed last, as lastWords(); empty if it printed nothing.
     [[nodiscard]] std::string lastOutput(const VmRecord& record) const;
-    /// The end of a VMM that no operation has ended, told apart by its exit and by what its console says of a panic.
-    [[nodiscard]] VmEnd ownEnd(const VmRecord& record, const ProcessStatus& process) const;
     /// Every step of taking a VM off the host but its end, each run whatever the ones before did. A data disk that is
     /// back is no longer noted as lent.
     void tearDown(Operation& op, VmRecord& record);

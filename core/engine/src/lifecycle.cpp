@@ -273,10 +273,11 @@ void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) const
     if (process.exit && process.exit == record.lastExit) return;  // noted before the server was killed
     record.restarts = process.restarts;
     if (process.exit) record.lastExit = process.exit;
+    record.lastEnd = endOf(process, findVmm(record));
+    // A guest that was asked to end has obeyed, whatever its kernel said of it.
     const bool asked = record.state == VmState::Stopping || record.state == VmState::Deleting;
-    // A guest that was asked to end has obeyed, whatever it printed before.
-    record.lastEnd = asked ? endOf(process, findVmm(record)) : ownEnd(record, process);
-    if (asked && record.lastEnd->by == EndedBy::Guest) record.lastEnd = obeyed(*record.lastEnd, record.operation);
+    const bool byItself = record.lastEnd->by == EndedBy::Guest || record.lastEnd->by == EndedBy::Panic;
+    if (asked && byItself) record.lastEnd = obeyed(*record.lastEnd, record.operation);
 }
 
 StoppedBy Engine::Impl::removeVm(Operation& op, bool retainData) {
@@ -355,12 +356,6 @@ StoppedBy Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
         }
     }
     throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
-}
-
-VmEnd Engine::Impl::ownEnd(const VmRecord& record, const ProcessStatus& process) const {
-    constexpr std::size_t withTrace = 8192;  // a panic's trace and registers follow its line
-    return orPanic(endOf(process, findVmm(record)),
-                   readConsole(pathsOf(config_, record.id, record.uuid).console(), {.bytes = withTrace}));
 }
 
 std::string Engine::Impl::lastWords(const VmRecord& record) const {

@@ -275,7 +275,7 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
     const VmRecord record = op.record();
     tellRestarts(op.vm(), process);
     if (process.exit) {
-        const VmEnd end = ownEnd(record, process);
+        const VmEnd end = endOf(process, findVmm(record));
         std::string cause = end.detail;
         if (end.by == EndedBy::Vmm) cause += lastOutput(record);
         if (process.exhausted) {
@@ -315,7 +315,7 @@ void Engine::Impl::tellRestarts(Vm& vm, const ProcessStatus& process) {
         vm.timeline.append(std::move(event));
     };
     for (const PastRun& run : runs) {
-        const VmEnd end = endOf(run.exit, run.sent, run.note, vmm);
+        const VmEnd end = endOf(run, vmm);
         bool ended = false;
         bool restarted = false;
         {

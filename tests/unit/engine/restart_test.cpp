@@ -111,6 +111,20 @@ TEST(Restart, IsToldAndCountedWhileTheVmRuns) {
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
+TEST(Restart, AfterAPanicIsToldWithWhatTheKernelSaid) {
+    World world;
+    const auto engine = world.boot();
+    const Uuid uuid = Uuid::parse(launched(world, *engine, RestartPolicy::OnFailure).uuid);
+    world.end(uuid, ExitStatus{false, 0, std::chrono::system_clock::now()}, {},
+              "Kernel panic - not syncing: Fatal exception");
+    world.startAgain(uuid);
+    ASSERT_TRUE(eventually([&] { return engine->get("web").restarts == 1; }));
+    EXPECT_EQ(engine->get("web").state, VmState::Running);
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Panic);
+    EXPECT_NE(causes(*engine, "restart").front().find("Fatal exception"), std::string::npos);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Restart, ThoseOfADeadServersTimeAreToldByTheNext) {
     World world;
     Uuid uuid;

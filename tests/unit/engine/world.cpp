@@ -341,18 +341,19 @@ void World::effect(const std::string& name, const std::function<void()>& action)
     onEffect(name, "after");
 }
 
-void World::end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent) {
+void World::end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent, const std::string& panic) {
     const std::lock_guard lock(mutex_);
     ProcessStatus& status = processes.at(vm);
     guests.erase(vm);
     const RestartPlan& plan = plans[vm];
-    const bool wanted = plan.policy == RestartPolicy::Always ||
-                        (plan.policy == RestartPolicy::OnFailure && (exit.signalled || exit.code != 0));
+    const bool wanted = plan.policy == RestartPolicy::Always || (plan.policy == RestartPolicy::OnFailure &&
+                                                                 (exit.signalled || exit.code != 0 || !panic.empty()));
     if (wanted && restartable.contains(vm)) {
         std::vector<PastRun>& past = pastRuns[vm];
         if (plan.maxRestarts == 0 || past.size() < plan.maxRestarts) {
             const auto number = static_cast<unsigned>(past.size() + 1);
-            past.push_back(PastRun{number, exit, sent, {}, number, std::chrono::milliseconds(number), std::nullopt});
+            past.push_back(
+                PastRun{number, exit, sent, {}, number, std::chrono::milliseconds(number), std::nullopt, panic});
             status.pid = 0;
             if (listener_ != nullptr) listener_->onRestart(status.owner);
             return;
@@ -363,6 +364,7 @@ void World::end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent)
     status.pid = 0;
     status.exit = exit;
     status.sent = sent;
+    status.panic = panic;
     if (listener_ != nullptr) listener_->onExit(status);
 }
 

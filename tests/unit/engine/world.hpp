@@ -100,8 +100,9 @@ public:
     std::function<void(const std::string& effect)> onBegin;
     /// Called by every question to a VMM, under no lock of this host's: may keep it waiting.
     std::function<void(const Uuid& vm)> onQuery;
-    /// A run of the VMM of this VM ends; by its policy it waits then for startAgain().
-    void end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent = {});
+    /// A run of the VMM of this VM ends, with what its parent found of a panic; by its policy it waits then for
+    /// startAgain().
+    void end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent = {}, const std::string& panic = {});
     void startAgain(const Uuid& vm);
 
     /// Compares records, host and files: a text for each contradiction, empty if all is well. Everything on the host
