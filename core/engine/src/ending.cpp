@@ -47,6 +47,7 @@ VmEnd endOf(const ExitStatus& exit, const std::optional<SentSignal>& sent, const
         end.by = EndedBy::Mergen;
         end.operation = sent->by;
         end.detail = how + ", after '" + sent->by + "' had sent it signal " + std::to_string(sent->signal);
+        if (sent->by == probeOperation) end.detail += ": it had not answered any more";
     } else if (!exit.signalled && exit.code == 0) {
         end.by = EndedBy::Guest;
         end.detail = "the guest ended by itself";

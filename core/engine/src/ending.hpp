@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include <mergen/engine/vm.hpp>
 #include <mergen/sdk/supervisor.hpp>
@@ -25,6 +26,9 @@ namespace mergen::engine {
 [[nodiscard]] VmEnd lostEnd(std::string why);
 /// Which step of a stop ended this process, which ran when the stop began and is Exited, or gone.
 [[nodiscard]] StoppedBy stoppedBy(const ProcessStatus& process) noexcept;
+/// What ends a VMM that does not answer calls itself.
+inline constexpr std::string_view probeOperation = "probe";
+
 /// Of a guest that did what `operation` asked of it.
 [[nodiscard]] VmEnd obeyed(VmEnd end, const std::string& operation);
 

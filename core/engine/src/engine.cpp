@@ -35,6 +35,7 @@ Engine::Impl::~Impl() {
         const std::lock_guard lock(drainMutex_);
         draining_ = true;  // workers of a recovery leave what they have not begun to the next server
     }
+    monitor_.reset();
     workers_.clear();
     exitWatcher_ = {};
 }
@@ -62,7 +63,11 @@ void Engine::Impl::reconfigure(const EngineConfig& next) noexcept {
     config_.stopGrace = next.stopGrace;
     config_.killGrace = next.killGrace;
     config_.controlTimeout = next.controlTimeout;
+    config_.probeInterval = next.probeInterval;
+    config_.probeTimeout = next.probeTimeout;
+    config_.probeFailures = next.probeFailures;
     config_.consoleLimit = next.consoleLimit;
+    if (monitor_) monitor_->wake();
 }
 
 bool Engine::Impl::drain(std::chrono::milliseconds limit) {

@@ -5,15 +5,18 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <mergen/engine/engine.hpp>
 
 #include "disk_owners.hpp"
 #include "disks.hpp"
 #include "identity.hpp"
+#include "monitor.hpp"
 #include "operation.hpp"
 #include "registry.hpp"
 
@@ -21,8 +24,8 @@ namespace mergen::engine {
 
 /// The engine's parts in one place. engine.cpp has how an operation runs and what is asked from outside, create.cpp
 /// what a create looks at and claims, change.cpp what can be changed of a VM, lifecycle.cpp the steps of every
-/// operation, reconcile.cpp what happens after a restart of the server and after the end of a VMM, views.cpp what is
-/// said of it all.
+/// operation, reconcile.cpp what happens after a restart of the server and after the end of a VMM, probe.cpp what
+/// follows if one does not answer, views.cpp what is said of it all.
 class Engine::Impl final : public ExitListener {
 public:
     Impl(EngineConfig config, Backends backends, Log& log);
@@ -167,6 +170,19 @@ private:
     void tearDown(Operation& op, VmRecord& record);
     void forgetVm(Operation& op);
 
+    // probe.cpp
+    /// Whether it runs, or is paused, and nobody has it in hand.
+    [[nodiscard]] static bool isToBeProbed(const Vm& vm);
+    [[nodiscard]] std::vector<std::shared_ptr<Vm>> vmsToProbe() const;
+    /// Asks its VMM, notes what comes of it, and does what the VM's policy says.
+    void probe(const std::shared_ptr<Vm>& vm) noexcept;
+    /// Notes an answer (`cause` empty) or the lack of one of the run with this pid; true if it is unresponsive now.
+    bool noteProbe(Vm& vm, int pid, const std::string& cause);
+    /// endUnresponsive() as an operation; does nothing if another one holds the VM.
+    void enforce(const std::shared_ptr<Vm>& vm, int pid);
+    /// Kills the VMM, if it is still that one, and starts the VM again if its policy says so.
+    void endUnresponsive(Operation& op, int pid);
+
     // reconcile.cpp
     void loadRecords();
     void addRecord(const StoredRecord& stored);
@@ -220,6 +236,7 @@ private:
     // Last: they end before what they use.
     std::jthread exitWatcher_;
     std::vector<std::jthread> workers_;  // of recover() and drain()
+    std::optional<Monitor> monitor_;     // from recover() on
 };
 
 }  // namespace mergen::engine

@@ -400,6 +400,7 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
     });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
+    op.vm().probe = {};
 }
 
 void Engine::Impl::forgetVm(Operation& op) {

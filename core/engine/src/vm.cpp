@@ -48,6 +48,25 @@ std::optional<EndedBy> parseEndedBy(std::string_view text) noexcept {
     return found->first;
 }
 
+std::string_view toString(OnUnresponsive policy) noexcept {
+    switch (policy) {
+        case OnUnresponsive::Nothing:
+            return "none";
+        case OnUnresponsive::Restart:
+            return "restart";
+        case OnUnresponsive::Stop:
+            return "stop";
+    }
+    return "unknown";
+}
+
+std::optional<OnUnresponsive> parseOnUnresponsive(std::string_view text) noexcept {
+    for (const auto policy : {OnUnresponsive::Nothing, OnUnresponsive::Restart, OnUnresponsive::Stop}) {
+        if (toString(policy) == text) return policy;
+    }
+    return std::nullopt;
+}
+
 std::string_view toString(StoppedBy by) noexcept {
     switch (by) {
         case StoppedBy::Nothing:

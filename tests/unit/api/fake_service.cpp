@@ -67,6 +67,8 @@ engine::VmView sampleVm(const std::string& id) {
     vm.lastEnd = engine::VmEnd{engine::EndedBy::Mergen, vm.lastExit, "stop", vm.lastExit->at, "ended by stop"};
     vm.restartPolicy = RestartPolicy::OnFailure;
     vm.maxRestarts = 5;
+    vm.onUnresponsive = engine::OnUnresponsive::Restart;
+    vm.unresponsive = engine::Unresponsive{parseRfc3339("2026-11-22T04:58:00Z"), "no answer within 2000 ms"};
     vm.restarts = 2;
     vm.holder = engine::Holder{"start", "op-1", parseRfc3339("2026-11-22T05:00:01Z")};
     vm.socketPresent = true;

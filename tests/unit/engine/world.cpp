@@ -288,6 +288,7 @@ World::World()
     config.runRoot = root / "run";
     config.imageRoots = {images};
     config.vmm = "fake";
+    config.probeInterval = std::chrono::milliseconds(0);  // but in the tests that are of it
 }
 
 World::~World() {

@@ -38,6 +38,9 @@ struct EngineConfig {
     Duration stopGrace{std::chrono::seconds(10)};      ///< Ctrl-Alt-Del to SIGTERM
     Duration killGrace{std::chrono::seconds(2)};       ///< SIGTERM to SIGKILL, and SIGKILL to giving up
     Duration controlTimeout{std::chrono::seconds(5)};  ///< one question to a VMM
+    Duration probeInterval{std::chrono::seconds(10)};  ///< between two questions whether a VMM still answers; 0: none
+    Duration probeTimeout{std::chrono::seconds(2)};    ///< such a question
+    Adjustable<unsigned> probeFailures{3U};            ///< so many without an answer in a row are "unresponsive"
     Adjustable<Bytes> consoleLimit{Bytes{1U << 20U}};  ///< of VMs that start from now on
     std::chrono::milliseconds recoverLimit{5000};      ///< how long recover() may keep the server from serving
     std::size_t eventsPerVm = 256;

@@ -64,6 +64,21 @@ enum class StoppedBy : std::uint8_t {
 };
 [[nodiscard]] std::string_view toString(StoppedBy by) noexcept;  ///< "none", "guest", "SIGTERM", "SIGKILL", "other"
 
+/// What is done with a VM whose VMM does not answer any more.
+enum class OnUnresponsive : std::uint8_t {
+    Nothing,  ///< it is only said
+    Restart,  ///< the VMM is killed and the VM started again
+    Stop,     ///< the VMM is killed, and the VM is failed
+};
+[[nodiscard]] std::string_view toString(OnUnresponsive policy) noexcept;  ///< "none", "restart", "stop"
+[[nodiscard]] std::optional<OnUnresponsive> parseOnUnresponsive(std::string_view text) noexcept;
+
+/// A VMM that lives and does not answer.
+struct Unresponsive {
+    SystemTime since{};
+    std::string cause;
+};
+
 struct PortRequest {
     std::uint16_t guest = 0;
     std::uint16_t host = 0;  ///< 0: the first free one of the range
@@ -121,7 +136,8 @@ struct CreateRequest {
     std::uint16_t httpPort = 0;  ///< 0: none
     bool autoStart = false;
     RestartPolicy restartPolicy = RestartPolicy::No;
-    unsigned maxRestarts = 0;                  ///< in a row; 0: without end
+    unsigned maxRestarts = 0;  ///< in a row; 0: without end
+    OnUnresponsive onUnresponsive = OnUnresponsive::Nothing;
     std::optional<std::string> bootArguments;  ///< none: the default ones
     std::map<std::string, std::string> extraEnv;
     std::map<std::string, std::string> tags;
@@ -195,6 +211,8 @@ struct VmView {
     bool autoStart = false;
     RestartPolicy restartPolicy = RestartPolicy::No;
     unsigned maxRestarts = 0;
+    OnUnresponsive onUnresponsive = OnUnresponsive::Nothing;
+    std::optional<Unresponsive> unresponsive{};     ///< while it runs or is paused, and its VMM does not answer
     unsigned restarts = 0;                          ///< by the policy, since it was last started
     std::string guestAddress, mac, tapName, netns;  // of the first network card
     std::vector<VmInterface> interfaces;            ///< all network cards; empty if it is Corrupt
@@ -214,9 +232,9 @@ struct VmView {
 struct Event {
     std::uint64_t sequence = 0;  ///< grows by one over all VMs of this server process
     SystemTime at{};
-    std::string vm;  ///< id
-    std::string
-        operation;  ///< "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit", "restart"
+    std::string vm;           ///< id
+    std::string operation;    ///< "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit",
+                              ///< "restart", "probe"
     std::string operationId;  ///< the same for all events of one operation
     std::string step;         ///< "" for the operation as a whole
     std::string outcome;      ///< "started", "ok", "failed", "undone", "skipped", "note"
