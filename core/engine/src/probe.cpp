@@ -27,15 +27,19 @@ void Engine::Impl::probe(const std::shared_ptr<Vm>& vm) noexcept {
             const std::lock_guard lock(vm->mutex);
             return std::pair(vm->record, vm->pid);
         }();
+        const VmmBackend* const vmm = findVmm(record);
+        if (vmm == nullptr) return;  // it can neither answer nor be started again
         std::string cause;
         try {
-            static_cast<void>(vmmOf(record).query(vmmPlace(config_, record), config_.probeTimeout));
+            static_cast<void>(vmm->query(vmmPlace(config_, record), config_.probeTimeout));
         } catch (const Error& error) {
+            // A server that is out of descriptors or memory must not take its VMs for dead.
+            if (error.kind() != ErrorKind::Timeout && error.kind() != ErrorKind::Unavailable) throw;
             cause = error.what();
         }
         if (noteProbe(*vm, pid, cause) && record.onUnresponsive != OnUnresponsive::Nothing) enforce(vm, pid);
-    } catch (const std::exception& error) {  // for lack of memory: it is asked again
-        log_.error("vm.probe.failed", {{"vm", vm->id.str()}, {"cause", error.what()}});
+    } catch (const std::exception& error) {  // says nothing of the VMM: it is asked again
+        log_.warning("vm.probe.failed", {{"vm", vm->id.str()}, {"cause", error.what()}});
     }
 }
 

@@ -1,6 +1,7 @@
 #include <atomic>
 #include <chrono>
 #include <signal.h>
+#include <thread>
 
 #include "world.hpp"
 
@@ -73,6 +74,48 @@ TEST(Probe, OnlyFailuresInARowCount) {
     static_cast<void>(world.runWeb(*engine));
     ASSERT_TRUE(eventually([&] { return asked > 30; }));
     EXPECT_TRUE(causes(*engine).empty());
+}
+
+TEST(Probe, WhatTheServerItselfLacksIsNoFailureOfTheVmm) {
+    ProbedWorld world;
+    std::atomic<unsigned> asked{0};
+    world.onQuery = [&](const Uuid&) {
+        ++asked;
+        throw Error(ErrorKind::ResourceExhausted, "too many open files");
+    };
+    const auto engine = world.boot();
+    static_cast<void>(world.runWebWith(*engine, OnUnresponsive::Stop));
+    ASSERT_TRUE(eventually([&] { return asked > 30; }));
+    EXPECT_TRUE(causes(*engine).empty());
+    EXPECT_EQ(engine->get("web").state, VmState::Running);
+}
+
+TEST(Probe, LeavesAVmAloneThatAnOperationHolds) {
+    ProbedWorld world;
+    std::atomic<bool> hold{true};
+    std::atomic<bool> held{false};
+    world.onBegin = [&](const std::string& effect) {
+        if (effect != "vmm.pause") return;
+        held = true;
+        while (hold) std::this_thread::yield();
+    };
+    const auto engine = world.boot();
+    static_cast<void>(world.runWebWith(*engine, OnUnresponsive::Stop));
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("other");
+    static_cast<void>(engine->create(request));
+    static_cast<void>(engine->start("other"));
+    std::jthread pausing([&] { static_cast<void>(engine->pause("web")); });
+    EXPECT_TRUE(eventually([&] { return held.load(); }));
+    world.frozen = true;
+    EXPECT_TRUE(eventually([&] { return engine->get("other").unresponsive.has_value(); }));
+    EXPECT_EQ(engine->get("web").state, VmState::Running);
+    world.frozen = false;
+    hold = false;
+    pausing.join();
+    EXPECT_EQ(engine->get("web").state, VmState::Paused);
+    EXPECT_TRUE(causes(*engine).empty());
+    EXPECT_EQ(world.contradictions(*engine), "");
 }
 
 TEST(Probe, APausedVmIsAskedToo) {
