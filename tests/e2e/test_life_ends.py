@@ -18,7 +18,7 @@ class LifeEnds(OnTheFake):
 
     def create_ready(self, **members):
         vm = self.create_and_start(**members)
-        self.await_console(vm, "fake-guest: ready")
+        eventually(lambda: "fake-guest: ready" in vm.console(), f"the guest of {vm.id}", [vm.logs()])
         return vm
 
     def end_guest(self, vm):
