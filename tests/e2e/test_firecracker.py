@@ -24,13 +24,14 @@ class OnTheFake(MergenTest):
     backends = {"vmm": "firecracker"}
     network = {}  # settings of network/linux
     jailer = "off"  # test_jail runs some of these stories with one
+    vm_settings = {"stop_grace": "5s", "kill_grace": "5s"}
 
     def firecracker_settings(self):
         return {"binary": self.program, "probe": "false", "jailer": self.jailer}
 
     def setUp(self):
         self.settings = {"vmm.firecracker": self.firecracker_settings(), "network.linux": self.network,
-                         "vm": {"stop_grace": "5s", "kill_grace": "5s"}}
+                         "vm": self.vm_settings}
         super().setUp()
 
     def assert_start_fails(self, vm, status):

@@ -27,11 +27,11 @@ class FirstLight(MergenTest):
         self.assertTrue(view["firecracker"]["socketPresent"])
         vm.await_console("mergen-guest: ready")
 
-        self.assertEqual(vm.stop(), {"id": vm.id, "status": "stopped"})
+        self.assertEqual(vm.stop(), {"id": vm.id, "status": "stopped", "endedBy": "guest"})
         self.assertEqual(vm.state(), "stopped")
         with self.assertRaises(OSError):
             vm.fetch(timeout=2)
-        self.assertEqual(vm.delete(), {"id": vm.id, "status": "deleted"})
+        self.assertEqual(vm.delete(), {"id": vm.id, "status": "deleted", "endedBy": "none"})
         self.assert_status(404, "GET", vm.path)
         self.assert_status(404, "DELETE", vm.path)
         self.assertEqual(self.server.api.list(), [])

@@ -108,6 +108,9 @@ start_timeout = 1h
 stop_grace = 0ms
 kill_grace = 100ms
 control_timeout = 1s
+probe_interval = 0s
+probe_timeout = 10ms
+probe_failures = 1000
 console_limit = 2GiB
 events_per_vm = 20
 unit_prefix = vmd
@@ -156,6 +159,9 @@ TEST(Config, EveryKeyReachesItsField) {
     EXPECT_EQ(config.vm.stopGrace, 0ms);
     EXPECT_EQ(config.vm.killGrace, 100ms);
     EXPECT_EQ(config.vm.controlTimeout, 1s);
+    EXPECT_EQ(config.vm.probeInterval, 0s);
+    EXPECT_EQ(config.vm.probeTimeout, 10ms);
+    EXPECT_EQ(config.vm.probeFailures, 1000U);
     EXPECT_EQ(config.vm.consoleLimit, Bytes{1U << 30U});
     EXPECT_EQ(config.vm.eventsPerVm, 20U);
     EXPECT_EQ(config.vm.unitPrefix, "vmd");

@@ -27,10 +27,13 @@ Answer json200(const Poco::JSON::Object& body) {
 }
 
 /// mergen-fire's answer to whatever changes a VM.
-Answer changed(int status, const std::string& id, const std::string& what) {
+/// `by`: where it was to end the VM.
+Answer changed(int status, const std::string& id, const std::string& what,
+               const std::optional<engine::StoppedBy>& by = {}) {
     auto body = json::object();
     body->set("id", id);
     body->set("status", what);
+    if (by) body->set("endedBy", std::string(engine::toString(*by)));
     return {status, "application/json", json::render(*body), {}};
 }
 
@@ -160,19 +163,28 @@ bool Api::knows(const std::string& id) const {
 }
 
 Result Api::change(const std::string& id, const std::string& done, const std::function<void()>& operation) const {
-    try {
+    return end(id, done, [&]() -> std::optional<engine::StoppedBy> {
         operation();
+        return std::nullopt;
+    });
+}
+
+Result Api::end(const std::string& id, const std::string& done,
+                const std::function<std::optional<engine::StoppedBy>()>& operation) const {
+    std::optional<engine::StoppedBy> by;
+    try {
+        by = operation();
     } catch (const Error& error) {
         if (!knows(id)) throw;
         return problemOf(error, Names::Host);
     }
-    return changed(200, id, done);
+    return changed(200, id, done, by);
 }
 
 Result Api::remove(const Call& call) const {
     const auto given = call.query.find("retainData");
     const bool retainData = given != call.query.end() && parseBool(given->first, given->second);
-    return change(call.id, "deleted", [&] { service_.remove(call.id, retainData); });
+    return end(call.id, "deleted", [&] { return service_.remove(call.id, retainData); });
 }
 
 Result Api::changeVm(const Call& call) const {
@@ -189,7 +201,7 @@ Result Api::start(const Call& call) const {
 }
 
 Result Api::stop(const Call& call) const {
-    return change(call.id, "stopped", [&] { service_.stop(call.id); });
+    return end(call.id, "stopped", [&] { return service_.stop(call.id); });
 }
 
 Result Api::pause(const Call& call) const {

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -75,6 +76,9 @@ private:
     /// Runs an operation on a VM, and tells a VM that is not there from something of the host that is not there.
     [[nodiscard]] Result change(const std::string& id, const std::string& done,
                                 const std::function<void()>& operation) const;
+    /// change() by an operation that says what ended the VM.
+    [[nodiscard]] Result end(const std::string& id, const std::string& done,
+                             const std::function<std::optional<engine::StoppedBy>()>& operation) const;
     [[nodiscard]] bool knows(const std::string& id) const;
 
     VmService& service_;

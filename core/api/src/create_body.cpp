@@ -34,34 +34,12 @@ constexpr std::int64_t minMemory = 128, maxMemory = 1048576;  // MiB
 /// Less than json::Limits allows: the record made of a body has members of its own, and must be read back.
 constexpr json::Limits limits{.bytes = 1U << 20U, .depth = 24, .members = 4096, .stringBytes = maxDocument};
 
-constexpr std::array members{"id",
-                             "name",
-                             "rootfs",
-                             "kernel",
-                             "initrd",
-                             "dataDisk",
-                             "vcpu",
-                             "memMiB",
-                             "ports",
-                             "httpPort",
-                             "metadata",
-                             "autoStart",
-                             "bootArgs",
-                             "extraEnv",
-                             "tags",
-                             "hooks",
-                             "vmm",
-                             "restartPolicy",
-                             "maxRestarts",
-                             "machineConfig",
-                             "bootSource",
-                             "drives",
-                             "networkInterfaces",
-                             "vsock",
-                             "balloon",
-                             "entropy",
-                             "mmds",
-                             "metrics"};
+constexpr std::array members{
+    "id",          "name",           "rootfs",        "kernel",     "initrd",   "dataDisk",
+    "vcpu",        "memMiB",         "ports",         "httpPort",   "metadata", "autoStart",
+    "bootArgs",    "extraEnv",       "tags",          "hooks",      "vmm",      "restartPolicy",
+    "maxRestarts", "onUnresponsive", "machineConfig", "bootSource", "drives",   "networkInterfaces",
+    "vsock",       "balloon",        "entropy",       "mmds",       "metrics"};
 
 [[noreturn]] void refuse(const std::string& field, const std::string& text) {
     throw Error(ErrorKind::InvalidArgument, field + ": " + text).about(field);
@@ -190,6 +168,13 @@ unsigned maxRestartsOf(json::Reader& body, RestartPolicy policy) {
     const auto number = body.integer("maxRestarts", 0, maxRestarts);
     if (number && policy == RestartPolicy::No) refuse("maxRestarts", "has no meaning without a restartPolicy");
     return static_cast<unsigned>(number.value_or(0));
+}
+
+engine::OnUnresponsive onUnresponsiveOf(json::Reader& body) {
+    const std::string text = body.string("onUnresponsive", maxNameBytes).value_or("none");
+    const auto policy = engine::parseOnUnresponsive(text);
+    if (!policy) refuse("onUnresponsive", inQuotes(text) + " is none of none, restart, stop");
+    return *policy;
 }
 
 std::optional<std::string> bootArgumentsOf(json::Reader& body, const std::string& name) {
@@ -358,6 +343,7 @@ CreateRequest parseCreateBody(std::string_view text) {
     request.autoStart = body.boolean("autoStart").value_or(false);
     request.restartPolicy = restartPolicyOf(body);
     request.maxRestarts = maxRestartsOf(body, request.restartPolicy);
+    request.onUnresponsive = onUnresponsiveOf(body);
     request.extraEnv = environmentOf(body);
     request.tags = tagsOf(body);
     request.hooks = hooksOf(body);

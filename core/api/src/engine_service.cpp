@@ -18,8 +18,8 @@ VmService::Created EngineService::create(const engine::CreateRequest& request) {
 void EngineService::start(const std::string& id) {
     engine_.start(id);
 }
-void EngineService::stop(const std::string& id) {
-    engine_.stop(id);
+engine::StoppedBy EngineService::stop(const std::string& id) {
+    return engine_.stop(id).by;
 }
 void EngineService::pause(const std::string& id) {
     engine_.pause(id);
@@ -33,8 +33,8 @@ void EngineService::change(const std::string& id, const engine::ChangeRequest& r
 std::string EngineService::metrics(const std::string& id) const {
     return engine_.metrics(id);
 }
-void EngineService::remove(const std::string& id, bool retainData) {
-    engine_.remove(id, retainData);
+engine::StoppedBy EngineService::remove(const std::string& id, bool retainData) {
+    return engine_.remove(id, retainData);
 }
 engine::VmView EngineService::get(const std::string& id) const {
     return engine_.get(id);

@@ -13,11 +13,11 @@ public:
 
     Created create(const engine::CreateRequest& request) override;
     void start(const std::string& id) override;
-    void stop(const std::string& id) override;
+    engine::StoppedBy stop(const std::string& id) override;
     void pause(const std::string& id) override;
     void resume(const std::string& id) override;
     void change(const std::string& id, const engine::ChangeRequest& request) override;
-    void remove(const std::string& id, bool retainData) override;
+    engine::StoppedBy remove(const std::string& id, bool retainData) override;
     [[nodiscard]] engine::VmView get(const std::string& id) const override;
     [[nodiscard]] std::vector<engine::VmView> list() const override;
     [[nodiscard]] std::vector<engine::Event> events(const std::string& id) const override;

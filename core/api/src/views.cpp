@@ -118,6 +118,14 @@ Var endBlock(const std::optional<engine::VmEnd>& end) {
     return block;
 }
 
+Var unresponsiveBlock(const std::optional<engine::Unresponsive>& unresponsive) {
+    if (!unresponsive) return {};
+    auto block = json::object();
+    block->set("since", rfc3339(unresponsive->since));
+    block->set("cause", unresponsive->cause);
+    return block;
+}
+
 Var holderBlock(const std::optional<engine::Holder>& holder) {
     if (!holder) return {};
     auto block = json::object();
@@ -181,6 +189,7 @@ std::string summary(const engine::VmView& vm, const std::string& unitPrefix) {
     body->set("failure", orNull(vm.failure));
     body->set("lastExit", exitBlock(vm.lastExit));
     body->set("lastEnd", endBlock(vm.lastEnd));
+    body->set("unresponsive", unresponsiveBlock(vm.unresponsive));
     body->set("restarts", vm.restarts);
     body->set("operation", holderBlock(vm.holder));
     body->set("vmm", vm.vmm);
@@ -195,6 +204,7 @@ std::string summary(const engine::VmView& vm, const std::string& unitPrefix) {
     body->set("autoStart", vm.autoStart);
     body->set("restartPolicy", std::string(toString(vm.restartPolicy)));
     body->set("maxRestarts", vm.maxRestarts);
+    body->set("onUnresponsive", std::string(engine::toString(vm.onUnresponsive)));
     setDevices(*body, vm);
     body->set("systemd", systemdBlock(vm, unitPrefix));
     body->set("firecracker", firecracker);

@@ -61,6 +61,7 @@ Created Engine::Impl::create(const CreateRequest& request) {
     record.autoStart = request.autoStart;
     record.restartPolicy = request.restartPolicy;
     record.maxRestarts = request.maxRestarts;
+    record.onUnresponsive = request.onUnresponsive;
     record.bootArguments = request.bootArguments;
     record.extraEnv = request.extraEnv;
     record.tags = request.tags;

@@ -125,6 +125,7 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     meta->set("autoStart", vm.autoStart);
     meta->set("restartPolicy", std::string(toString(vm.restartPolicy)));
     meta->set("maxRestarts", vm.maxRestarts);
+    meta->set("onUnresponsive", std::string(toString(vm.onUnresponsive)));
     if (vm.bootArguments) meta->set("bootArgs", *vm.bootArguments);
     meta->set("extraEnv", stringMap(vm.extraEnv));
     meta->set("network", vm.network.str());
@@ -503,6 +504,12 @@ VmRecord fromDocuments(const Record& documents) {
     }
     vm.restartPolicy = *knownPolicy;
     vm.maxRestarts = static_cast<unsigned>(meta.integer("maxRestarts", 0, maxRestartsLimit).value_or(0));
+    const std::string answer = meta.string("onUnresponsive", 20).value_or("none");
+    const auto knownAnswer = parseOnUnresponsive(answer);
+    if (!knownAnswer) {
+        throw Error(ErrorKind::InvalidArgument, "onUnresponsive: '" + printable(answer) + "' is not known");
+    }
+    vm.onUnresponsive = *knownAnswer;
     vm.bootArguments = meta.string("bootArgs", longText);
     vm.extraEnv = meta.stringMap("extraEnv", 1000, longText);
     vm.tags = meta.stringMap("tags", 1000, longText);

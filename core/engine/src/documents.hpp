@@ -49,6 +49,7 @@ struct VmRecord {
     bool autoStart = false;
     RestartPolicy restartPolicy = RestartPolicy::No;
     unsigned maxRestarts = 0;
+    OnUnresponsive onUnresponsive = OnUnresponsive::Nothing;
     std::optional<std::string> bootArguments;  // as given
     std::map<std::string, std::string> extraEnv, tags;
     std::string metadata;  // text of a JSON object; empty: none

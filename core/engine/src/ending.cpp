@@ -6,8 +6,6 @@
 #include <string.h>
 #include <utility>
 
-#include <mergen/base/text.hpp>
-
 namespace mergen::engine {
 
 namespace {
@@ -16,6 +14,14 @@ namespace {
 bool isFault(int signal) {
     constexpr std::array faults{SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
     return std::ranges::find(faults, signal) != faults.end();
+}
+
+/// `end`, or, if it is the guest's own and its kernel panicked, an end by that.
+VmEnd orPanic(VmEnd end, const std::string& panic) {
+    if (end.by != EndedBy::Guest || panic.empty()) return end;
+    end.by = EndedBy::Panic;
+    end.detail = "the guest panicked: " + panic;
+    return end;
 }
 
 }  // namespace
@@ -41,6 +47,7 @@ VmEnd endOf(const ExitStatus& exit, const std::optional<SentSignal>& sent, const
         end.by = EndedBy::Mergen;
         end.operation = sent->by;
         end.detail = how + ", after '" + sent->by + "' had sent it signal " + std::to_string(sent->signal);
+        if (sent->by == probeOperation) end.detail += ": it had not answered any more";
     } else if (!exit.signalled && exit.code == 0) {
         end.by = EndedBy::Guest;
         end.detail = "the guest ended by itself";
@@ -55,29 +62,12 @@ VmEnd endOf(const ExitStatus& exit, const std::optional<SentSignal>& sent, const
 }
 
 VmEnd endOf(const ProcessStatus& process, const VmmBackend* vmm) {
-    return process.exit ? endOf(*process.exit, process.sent, process.note, vmm) : lostEnd(process.note);
+    if (!process.exit) return lostEnd(process.note);
+    return orPanic(endOf(*process.exit, process.sent, process.note, vmm), process.panic);
 }
 
-std::optional<std::string> panicOf(std::string_view console) {
-    constexpr std::string_view said = "Kernel panic - not syncing";
-    constexpr std::string_view boots = "Linux version ";  // the first line of a kernel
-    constexpr std::size_t longest = 200;
-    // The kernel says it twice: what is wrong before the trace, and "---[ end Kernel panic ..." after it.
-    std::size_t begin = console.rfind(boots);
-    begin = begin == std::string_view::npos ? 0 : begin + boots.size();
-    const std::size_t found = console.find(said, begin);
-    if (found == std::string_view::npos) return std::nullopt;
-    const std::string_view line = console.substr(found, console.find_first_of("\r\n", found) - found);
-    return printable(line, longest);
-}
-
-VmEnd orPanic(VmEnd end, std::string_view console) {
-    if (end.by != EndedBy::Guest) return end;
-    if (const auto line = panicOf(console)) {
-        end.by = EndedBy::Panic;
-        end.detail = "the guest panicked: " + *line;
-    }
-    return end;
+VmEnd endOf(const PastRun& run, const VmmBackend* vmm) {
+    return orPanic(endOf(run.exit, run.sent, run.note, vmm), run.panic);
 }
 
 VmEnd lostEnd(std::string why) {
@@ -87,7 +77,15 @@ VmEnd lostEnd(std::string why) {
     return end;
 }
 
+StoppedBy stoppedBy(const ProcessStatus& process) noexcept {
+    if (process.sent && process.sent->signal == SIGTERM) return StoppedBy::Sigterm;
+    if (process.sent && process.sent->signal == SIGKILL) return StoppedBy::Sigkill;
+    const bool obeyed = process.exit && !process.exit->signalled && process.exit->code == 0;
+    return obeyed ? StoppedBy::Guest : StoppedBy::Other;
+}
+
 VmEnd obeyed(VmEnd end, const std::string& operation) {
+    end.by = EndedBy::Guest;
     end.operation = operation;
     end.detail = "the guest shut down, as '" + operation + "' had asked it to";
     return end;

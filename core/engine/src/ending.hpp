@@ -20,14 +20,15 @@ namespace mergen::engine {
                           const VmmBackend* vmm);
 /// Of the last run of a process that is Exited.
 [[nodiscard]] VmEnd endOf(const ProcessStatus& process, const VmmBackend* vmm);
-/// The line of `console`, the end of what a VM printed, with which the guest's kernel says that it panicked: printable
-/// and bounded. Nothing if there is none, or if a kernel has begun to boot since. What a guest prints is the guest's
-/// word: it can only speak of itself.
-[[nodiscard]] std::optional<std::string> panicOf(std::string_view console);
-/// `end`, or, if it is the guest's own and `console` ends with a panic, an end by that panic.
-[[nodiscard]] VmEnd orPanic(VmEnd end, std::string_view console);
+/// Of a run that another one has followed, or is about to.
+[[nodiscard]] VmEnd endOf(const PastRun& run, const VmmBackend* vmm);
 /// Of one that nobody saw; `why` as a sentence.
 [[nodiscard]] VmEnd lostEnd(std::string why);
+/// Which step of a stop ended this process, which ran when the stop began and is Exited, or gone.
+[[nodiscard]] StoppedBy stoppedBy(const ProcessStatus& process) noexcept;
+/// What ends a VMM that does not answer calls itself.
+inline constexpr std::string_view probeOperation = "probe";
+
 /// Of a guest that did what `operation` asked of it.
 [[nodiscard]] VmEnd obeyed(VmEnd end, const std::string& operation);
 

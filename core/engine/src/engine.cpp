@@ -35,6 +35,7 @@ Engine::Impl::~Impl() {
         const std::lock_guard lock(drainMutex_);
         draining_ = true;  // workers of a recovery leave what they have not begun to the next server
     }
+    monitor_.reset();
     workers_.clear();
     exitWatcher_ = {};
 }
@@ -62,7 +63,11 @@ void Engine::Impl::reconfigure(const EngineConfig& next) noexcept {
     config_.stopGrace = next.stopGrace;
     config_.killGrace = next.killGrace;
     config_.controlTimeout = next.controlTimeout;
+    config_.probeInterval = next.probeInterval;
+    config_.probeTimeout = next.probeTimeout;
+    config_.probeFailures = next.probeFailures;
     config_.consoleLimit = next.consoleLimit;
+    if (monitor_) monitor_->wake();
 }
 
 bool Engine::Impl::drain(std::chrono::milliseconds limit) {
@@ -259,18 +264,19 @@ VmView Engine::Impl::start(const std::string& id) {
     return view(*vm);
 }
 
-VmView Engine::Impl::stop(const std::string& id) {
+Stopped Engine::Impl::stop(const std::string& id) {
     const Guard guard(*this);
     const auto vm = need(id);
+    StoppedBy by = StoppedBy::Nothing;
     try {
-        run(vm, "stop", [&](Operation& op) { stopVm(op); });
+        run(vm, "stop", [&](Operation& op) { by = stopVm(op); });
     } catch (const Error& error) {
         if (error.kind() != ErrorKind::Conflict && error.kind() != ErrorKind::FailedPrecondition) {
             noteFailure(*vm, error.what());
         }
         throw;
     }
-    return view(*vm);
+    return {view(*vm), by};
 }
 
 VmView Engine::Impl::pause(const std::string& id) {
@@ -287,15 +293,17 @@ VmView Engine::Impl::resume(const std::string& id) {
     return view(*vm);
 }
 
-void Engine::Impl::remove(const std::string& id, bool retainData) {
+StoppedBy Engine::Impl::remove(const std::string& id, bool retainData) {
     const Guard guard(*this);
     const auto vm = need(id);
+    StoppedBy by = StoppedBy::Nothing;
     try {
-        run(vm, "delete", [&](Operation& op) { removeVm(op, retainData); });
+        run(vm, "delete", [&](Operation& op) { by = removeVm(op, retainData); });
     } catch (const Error& error) {
         if (error.kind() != ErrorKind::Conflict) noteFailure(*vm, error.what());
         throw;
     }
+    return by;
 }
 
 void Engine::recover() {
@@ -310,7 +318,7 @@ Created Engine::create(const CreateRequest& request) {
 VmView Engine::start(const std::string& id) {
     return impl_->start(id);
 }
-VmView Engine::stop(const std::string& id) {
+Stopped Engine::stop(const std::string& id) {
     return impl_->stop(id);
 }
 VmView Engine::pause(const std::string& id) {
@@ -319,8 +327,8 @@ VmView Engine::pause(const std::string& id) {
 VmView Engine::resume(const std::string& id) {
     return impl_->resume(id);
 }
-void Engine::remove(const std::string& id, bool retainData) {
-    impl_->remove(id, retainData);
+StoppedBy Engine::remove(const std::string& id, bool retainData) {
+    return impl_->remove(id, retainData);
 }
 VmView Engine::change(const std::string& id, const ChangeRequest& request) {
     return impl_->change(id, request);

@@ -5,23 +5,27 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <mergen/engine/engine.hpp>
 
 #include "disk_owners.hpp"
 #include "disks.hpp"
 #include "identity.hpp"
+#include "monitor.hpp"
 #include "operation.hpp"
 #include "registry.hpp"
 
 namespace mergen::engine {
 
 /// The engine's parts in one place. engine.cpp has how an operation runs and what is asked from outside, create.cpp
-/// what a create looks at and claims, change.cpp what can be changed of a VM, lifecycle.cpp the steps of every operation, reconcile.cpp what happens after a
-/// restart of the server and after the end of a VMM, views.cpp what is said of it all.
+/// what a create looks at and claims, change.cpp what can be changed of a VM, lifecycle.cpp the steps of every
+/// operation, reconcile.cpp what happens after a restart of the server and after the end of a VMM, probe.cpp what
+/// follows if one does not answer, views.cpp what is said of it all.
 class Engine::Impl final : public ExitListener {
 public:
     Impl(EngineConfig config, Backends backends, Log& log);
@@ -42,10 +46,10 @@ public:
     // engine.cpp
     bool drain(std::chrono::milliseconds limit);
     VmView start(const std::string& id);
-    VmView stop(const std::string& id);
+    Stopped stop(const std::string& id);
     VmView pause(const std::string& id);
     VmView resume(const std::string& id);
-    void remove(const std::string& id, bool retainData);
+    StoppedBy remove(const std::string& id, bool retainData);
     [[nodiscard]] std::shared_ptr<Vm> need(const std::string& id) const;
     [[nodiscard]] const EngineConfig& config() const noexcept { return config_; }
     void reconfigure(const EngineConfig& next) noexcept;
@@ -140,32 +144,44 @@ private:
     ProcessStatus launch(Operation& op, const VmRecord& record, const LaunchPlan& plan, const NetworkAttachment& wire);
     /// Throws NotSupported about "restartPolicy" if it cannot be kept with this plan.
     static void refuseUnattended(const VmRecord& record, const LaunchPlan& plan);
-    void stopVm(Operation& op);
+    StoppedBy stopVm(Operation& op);
     void pauseVm(Operation& op);
     void resumeVm(Operation& op);
     /// pause and resume: from the one state to the other.
     void freeze(Operation& op, VmState from, VmState to);
     /// All of a stop after its intent; leaves the VM in `final`. `lost`: what is said of its end if the supervisor
     /// knows nothing of it.
-    void completeStop(Operation& op, VmState final, const std::string& failure, const std::optional<VmEnd>& lost = {});
+    StoppedBy completeStop(Operation& op, VmState final, const std::string& failure,
+                           const std::optional<VmEnd>& lost = {});
     /// Takes over how a process that is Exited ended.
     void noteEnd(VmRecord& record, const ProcessStatus& process) const;
-    void removeVm(Operation& op, bool retainData);
-    /// Ends the VMM if it runs, and its restarts: asks the guest, then SIGTERM, then SIGKILL. Throws Timeout if it
-    /// outlives all three.
-    void endGuest(Operation& op, const VmRecord& record);
+    StoppedBy removeVm(Operation& op, bool retainData);
+    /// Ends the VMM if it runs, and its restarts: asks the guest, then SIGTERM, then SIGKILL, each with a deadline of
+    /// its own. Throws Timeout if it outlives all three.
+    StoppedBy endGuest(Operation& op, const VmRecord& record);
     /// Ends it by SIGKILL, which `by` sends, and forgets it.
     void killVmm(const VmRecord& record, const std::string& by);
     /// How the VMM ended, if it did, and what it printed last: "; ..." to be added to an error's text.
     [[nodiscard]] std::string lastWords(const VmRecord& record) const;
     /// What it printed last, as lastWords(); empty if it printed nothing.
     [[nodiscard]] std::string lastOutput(const VmRecord& record) const;
-    /// The end of a VMM that no operation has ended, told apart by its exit and by what its console says of a panic.
-    [[nodiscard]] VmEnd ownEnd(const VmRecord& record, const ProcessStatus& process) const;
     /// Every step of taking a VM off the host but its end, each run whatever the ones before did. A data disk that is
     /// back is no longer noted as lent.
     void tearDown(Operation& op, VmRecord& record);
     void forgetVm(Operation& op);
+
+    // probe.cpp
+    /// Whether it runs, or is paused, and nobody has it in hand.
+    [[nodiscard]] static bool isToBeProbed(const Vm& vm);
+    [[nodiscard]] std::vector<std::shared_ptr<Vm>> vmsToProbe() const;
+    /// Asks its VMM, notes what comes of it, and does what the VM's policy says.
+    void probe(const std::shared_ptr<Vm>& vm) noexcept;
+    /// Notes an answer (`cause` empty) or the lack of one of the run with this pid; true if it is unresponsive now.
+    bool noteProbe(Vm& vm, int pid, const std::string& cause);
+    /// endUnresponsive() as an operation; does nothing if another one holds the VM.
+    void enforce(const std::shared_ptr<Vm>& vm, int pid);
+    /// Kills the VMM, if it is still that one, and starts the VM again if its policy says so.
+    void endUnresponsive(Operation& op, int pid);
 
     // reconcile.cpp
     void loadRecords();
@@ -220,6 +236,7 @@ private:
     // Last: they end before what they use.
     std::jthread exitWatcher_;
     std::vector<std::jthread> workers_;  // of recover() and drain()
+    std::optional<Monitor> monitor_;     // from recover() on
 };
 
 }  // namespace mergen::engine

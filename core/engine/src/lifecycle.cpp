@@ -180,13 +180,13 @@ void Engine::Impl::refuseBusyPorts(const VmRecord& record) {
     }
 }
 
-void Engine::Impl::stopVm(Operation& op) {
+StoppedBy Engine::Impl::stopVm(Operation& op) {
     VmRecord record = op.record();
     switch (record.state) {
         case VmState::Created:
         case VmState::Stopped:
             op.note("skipped", "it does not run");
-            return;
+            return StoppedBy::Nothing;
         case VmState::Running:
         case VmState::Paused:
         case VmState::Stopping:
@@ -198,7 +198,7 @@ void Engine::Impl::stopVm(Operation& op) {
                 "VM '" + record.id.str() + "' is " + std::string(toString(record.state)) + " and cannot be stopped");
     }
     op.step("intent", [&] { static_cast<void>(persistIfRoom(op, intent(op, record, VmState::Stopping))); });
-    completeStop(op, VmState::Stopped, {});
+    return completeStop(op, VmState::Stopped, {});
 }
 
 void Engine::Impl::pauseVm(Operation& op) {
@@ -250,11 +250,12 @@ void Engine::Impl::freeze(Operation& op, VmState from, VmState to) {
     op.vm().restarts.whenPaused = process.restarts;
 }
 
-void Engine::Impl::completeStop(Operation& op, VmState final, const std::string& failure,
-                                const std::optional<VmEnd>& lost) {
+StoppedBy Engine::Impl::completeStop(Operation& op, VmState final, const std::string& failure,
+                                     const std::optional<VmEnd>& lost) {
     VmRecord record = op.record();
+    StoppedBy by = StoppedBy::Nothing;
     // Until the VMM has ended, its wire and its files must stay: only then is anything taken away (T10).
-    op.step("guest", [&] { endGuest(op, record); });
+    op.step("guest", [&] { by = endGuest(op, record); });
     const ProcessStatus process = backends_.supervisor.status(tagOf(record));
     noteEnd(record, process);
     if (lost && process.state == ProcessState::Absent) record.lastEnd = lost;
@@ -265,6 +266,7 @@ void Engine::Impl::completeStop(Operation& op, VmState final, const std::string&
     // Only once the record has it: until then the supervisor alone knows how the VMM ended. The next start forgets,
     // too.
     if (written) op.attempt("forget", [&] { backends_.supervisor.forget(process.owner); });
+    return by;
 }
 
 void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) const {
@@ -272,14 +274,16 @@ void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) const
     if (process.exit && process.exit == record.lastExit) return;  // noted before the server was killed
     record.restarts = process.restarts;
     if (process.exit) record.lastExit = process.exit;
+    record.lastEnd = endOf(process, findVmm(record));
+    // A guest that was asked to end has obeyed, whatever its kernel said of it.
     const bool asked = record.state == VmState::Stopping || record.state == VmState::Deleting;
-    // A guest that was asked to end has obeyed, whatever it printed before.
-    record.lastEnd = asked ? endOf(process, findVmm(record)) : ownEnd(record, process);
-    if (asked && record.lastEnd->by == EndedBy::Guest) record.lastEnd = obeyed(*record.lastEnd, record.operation);
+    const bool byItself = record.lastEnd->by == EndedBy::Guest || record.lastEnd->by == EndedBy::Panic;
+    if (asked && byItself) record.lastEnd = obeyed(*record.lastEnd, record.operation);
 }
 
-void Engine::Impl::removeVm(Operation& op, bool retainData) {
+StoppedBy Engine::Impl::removeVm(Operation& op, bool retainData) {
     VmRecord record = op.record();
+    StoppedBy by = StoppedBy::Nothing;
     if (record.state != VmState::Corrupt) {
         // The point of no return: from here on recover() completes the delete. What was promised to be kept is kept,
         // also if the delete that is asked for again does not say so.
@@ -290,14 +294,18 @@ void Engine::Impl::removeVm(Operation& op, bool retainData) {
         } else {
             retainData = retainData || record.operation == deleteRetainingData;
         }
-        op.step("guest", [&] { endGuest(op, record); });
+        op.step("guest", [&] { by = endGuest(op, record); });
         tearDown(op, record);
         op.attempt("forget", [&] { backends_.supervisor.forget(tagOf(record)); });
         op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
         op.rethrowFirst();
     } else if (!op.vm().nameless) {
         // Nothing of the record can be relied on but whose it is: all that bears its tag goes.
-        op.attempt("guest", [&] { killVmm(record, op.name()); });
+        op.attempt("guest", [&] {
+            const bool runs = backends_.supervisor.status(tagOf(record)).state == ProcessState::Running;
+            killVmm(record, op.name());
+            if (runs) by = StoppedBy::Sigkill;
+        });
         op.attempt("network", [&] { backends_.network.removeStray(tagOf(record)); });
         for (const auto& [name, vmm] : backends_.vmms) {
             op.attempt("vmm", [&] { vmm->removeStray(record.uuid); });
@@ -308,19 +316,22 @@ void Engine::Impl::removeVm(Operation& op, bool retainData) {
     }
     op.step("record", [&] { static_cast<void>(backends_.storage.erase(record.id)); });
     forgetVm(op);
+    return by;
 }
 
-void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
+StoppedBy Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
     const OwnerTag owner = tagOf(record);
-    if (backends_.supervisor.status(owner).state != ProcessState::Running) return;
+    if (backends_.supervisor.status(owner).state != ProcessState::Running) return StoppedBy::Nothing;
+    ProcessStatus last;
     const auto ended = [&](std::chrono::milliseconds limit) {
-        return backends_.supervisor.waitExit(owner, limit).state != ProcessState::Running;
+        last = backends_.supervisor.waitExit(owner, limit);
+        return last.state != ProcessState::Running;
     };
     // First of all: whatever ends it from here on must not be taken for a failure to be repaired.
     backends_.supervisor.permitRestarts(owner, false);
     if (backends_.supervisor.status(owner).pid == 0 && ended(config_.killGrace)) {
         op.note("note", "nothing of it was running");
-        return;
+        return StoppedBy::Nothing;
     }
     try {
         VmmBackend& vmm = vmmOf(record);
@@ -329,8 +340,9 @@ void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
         if (vmm.query(place, config_.controlTimeout) == GuestState::Paused) vmm.resume(place, config_.controlTimeout);
         vmm.requestStop(place, config_.controlTimeout);
         if (ended(config_.stopGrace)) {
-            op.note("note", "the guest shut down");
-            return;
+            const StoppedBy by = stoppedBy(last);
+            op.note("note", by == StoppedBy::Guest ? "the guest shut down" : "the VMM ended otherwise in that moment");
+            return by;
         }
         op.note("note", "the guest did not shut down in time");
     } catch (const Error& error) {
@@ -339,17 +351,12 @@ void Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
     for (const int signal : {SIGTERM, SIGKILL}) {
         static_cast<void>(backends_.supervisor.signal(owner, signal, op.name()));
         if (ended(config_.killGrace)) {
-            op.note("note", std::string("ended by ") + (signal == SIGTERM ? "SIGTERM" : "SIGKILL"));
-            return;
+            const StoppedBy by = stoppedBy(last);
+            op.note("note", "ended by " + std::string(toString(by)));
+            return by;
         }
     }
     throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
-}
-
-VmEnd Engine::Impl::ownEnd(const VmRecord& record, const ProcessStatus& process) const {
-    constexpr std::size_t withTrace = 8192;  // a panic's trace and registers follow its line
-    return orPanic(endOf(process, findVmm(record)),
-                   readConsole(pathsOf(config_, record.id, record.uuid).console(), {.bytes = withTrace}));
 }
 
 std::string Engine::Impl::lastWords(const VmRecord& record) const {
@@ -394,6 +401,7 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
     });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
+    op.vm().probe = {};
 }
 
 void Engine::Impl::forgetVm(Operation& op) {

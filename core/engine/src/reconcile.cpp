@@ -72,6 +72,8 @@ void Engine::Impl::recover() {
     removeStrayLocks(config_.runRoot, config_.instance,
                      [&](const std::string& id) { return registry_.find(id) != nullptr; });
     exitWatcher_ = std::jthread([this](const std::stop_token& stop) { watchExits(stop); });
+    monitor_.emplace(
+        config_.probeInterval, [this] { return vmsToProbe(); }, [this](const std::shared_ptr<Vm>& vm) { probe(vm); });
     // A VMM that ended between list() and here has sent its event already, and the queue has it.
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
     log_.write(pending == 0 ? LogLevel::Info : LogLevel::Warning, "engine.recovered",
@@ -275,7 +277,7 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
     const VmRecord record = op.record();
     tellRestarts(op.vm(), process);
     if (process.exit) {
-        const VmEnd end = ownEnd(record, process);
+        const VmEnd end = endOf(process, findVmm(record));
         std::string cause = end.detail;
         if (end.by == EndedBy::Vmm) cause += lastOutput(record);
         if (process.exhausted) {
@@ -315,7 +317,7 @@ void Engine::Impl::tellRestarts(Vm& vm, const ProcessStatus& process) {
         vm.timeline.append(std::move(event));
     };
     for (const PastRun& run : runs) {
-        const VmEnd end = endOf(run.exit, run.sent, run.note, vmm);
+        const VmEnd end = endOf(run, vmm);
         bool ended = false;
         bool restarted = false;
         {

@@ -42,6 +42,13 @@ struct Vm {
         unsigned whenPaused = 0;  // `count` at the last pause: a later run is not paused
         std::optional<VmEnd> lastEnd;
     } restarts;
+
+    /// Whether its VMM answers, as last asked. Only of the run whose pid it names.
+    struct Probe {
+        int pid = 0;
+        unsigned failures = 0;  // in a row
+        std::optional<Unresponsive> unresponsive{};
+    } probe;
 };
 
 /// All VMs by id. Threads: any.

@@ -26,6 +26,7 @@ VmView Engine::Impl::view(const Vm& vm) const {
         view.holder = vm.holder;
         view.pid = vm.pid;
         restarts = vm.restarts;
+        if (vm.pid != 0 && vm.probe.pid == vm.pid) view.unresponsive = vm.probe.unresponsive;
         return vm.record;
     }();
     view.id = record.id.str();
@@ -65,6 +66,7 @@ VmView Engine::Impl::view(const Vm& vm) const {
     view.lastExit = record.lastExit;
     view.restartPolicy = record.restartPolicy;
     view.maxRestarts = record.maxRestarts;
+    view.onUnresponsive = record.onUnresponsive;
     // The record is behind while the VM runs, and ahead when it has ended.
     view.restarts = std::max(record.restarts, restarts.count);
     view.lastEnd = record.lastEnd;

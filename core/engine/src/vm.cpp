@@ -48,6 +48,41 @@ std::optional<EndedBy> parseEndedBy(std::string_view text) noexcept {
     return found->first;
 }
 
+std::string_view toString(OnUnresponsive policy) noexcept {
+    switch (policy) {
+        case OnUnresponsive::Nothing:
+            return "none";
+        case OnUnresponsive::Restart:
+            return "restart";
+        case OnUnresponsive::Stop:
+            return "stop";
+    }
+    return "unknown";
+}
+
+std::optional<OnUnresponsive> parseOnUnresponsive(std::string_view text) noexcept {
+    for (const auto policy : {OnUnresponsive::Nothing, OnUnresponsive::Restart, OnUnresponsive::Stop}) {
+        if (toString(policy) == text) return policy;
+    }
+    return std::nullopt;
+}
+
+std::string_view toString(StoppedBy by) noexcept {
+    switch (by) {
+        case StoppedBy::Nothing:
+            return "none";
+        case StoppedBy::Guest:
+            return "guest";
+        case StoppedBy::Sigterm:
+            return "SIGTERM";
+        case StoppedBy::Sigkill:
+            return "SIGKILL";
+        case StoppedBy::Other:
+            return "other";
+    }
+    return "unknown";
+}
+
 std::optional<VmState> parseVmState(std::string_view text) noexcept {
     const auto* found = std::ranges::find(names, text, &decltype(names)::value_type::second);
     if (found == names.end()) return std::nullopt;

@@ -40,7 +40,8 @@ std::string render(const PastRun& run) {
     if (run.sent) line += " sent " + std::to_string(run.sent->signal) + " by " + run.sent->by;
     line += " attempt " + std::to_string(run.attempt) + " delay " + std::to_string(run.delay.count());
     if (run.restartedAt) line += " restarted " + rfc3339(*run.restartedAt);
-    if (!run.note.empty()) line += " note " + run.note;
+    if (!run.note.empty()) line += " note " + run.note;  // never with a panic: each takes the rest of the line
+    if (!run.panic.empty()) line += " panic " + run.panic;
     return line + "\n";
 }
 
@@ -74,7 +75,7 @@ bool Restarts::permitted() const noexcept {
 
 std::optional<std::chrono::milliseconds> Restarts::plan(const End& end, std::chrono::milliseconds ranFor) {
     ++run_;
-    const bool failed = end.exit.signalled || end.exit.code != 0;
+    const bool failed = end.exit.signalled || end.exit.code != 0 || !end.panic.empty();
     if (!permitted() || (policy_.policy == RestartPolicy::OnFailure && !failed)) return std::nullopt;
     if (ranFor >= backoff_.lasting) attempts_ = 0;
     exhausted_ = policy_.maxRestarts != 0 && attempts_ >= policy_.maxRestarts;
@@ -83,7 +84,7 @@ std::optional<std::chrono::milliseconds> Restarts::plan(const End& end, std::chr
     for (unsigned i = 0; i < attempts_ && delay < backoff_.most; ++i) delay *= 2;
     delay = std::min(delay, backoff_.most);
     ++attempts_;
-    runs_.push_back(PastRun{run_, end.exit, end.sent, end.note, attempts_, delay, std::nullopt});
+    runs_.push_back(PastRun{run_, end.exit, end.sent, end.note, attempts_, delay, std::nullopt, end.panic});
     if (runs_.size() > keptRuns) runs_.pop_front();
     write();
     return delay;

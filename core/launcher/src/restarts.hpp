@@ -16,7 +16,8 @@ namespace mergen::launcher {
 struct End {
     ExitStatus exit;
     std::optional<SentSignal> sent;
-    std::string note;  // why it could not be executed; `exit` has code 127 then, as a shell says it
+    std::string note;     // why it could not be executed; `exit` has code 127 then, as a shell says it
+    std::string panic{};  // what the guest's kernel said of its panic, where the VMM ended with 0
 };
 
 /// What this run ended with, told by its status as of waitpid(2); `signals` in `directory` names what was sent to it.

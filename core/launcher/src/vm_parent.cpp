@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string>
+#include <string_view>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include <mergen/base/file.hpp>
+#include <mergen/base/panic.hpp>
 #include <mergen/base/process.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/launcher/console_log.hpp>
@@ -27,6 +29,7 @@
 #include <mergen/sdk/failpoint.hpp>
 
 #include "child.hpp"
+#include "output_tail.hpp"
 #include "restarts.hpp"
 
 namespace mergen::launcher {
@@ -71,24 +74,28 @@ constexpr int consolePause = 5;
 /// What became of a look at the console.
 enum class Pumped : std::uint8_t { Little, Much, Closed };
 
-/// Moves what is there to read into the log.
-Pumped pump(int console, ConsoleLog& log) {
+/// Moves what is there to read into the log, and into the tail of this run.
+Pumped pump(int console, ConsoleLog& log, OutputTail& tail) {
     constexpr ssize_t much = 4096;
     std::array<char, 65536> buffer;  // NOLINT: read fills it
     const ssize_t got = ::read(console, buffer.data(), buffer.size());
-    if (got > 0) log.write({buffer.data(), static_cast<std::size_t>(got)});
+    if (got > 0) {
+        const std::string_view printed(buffer.data(), static_cast<std::size_t>(got));
+        log.write(printed);
+        tail.add(printed);
+    }
     if (got > 0) return got < much ? Pumped::Little : Pumped::Much;
     return got < 0 && (errno == EAGAIN || errno == EINTR) ? Pumped::Little : Pumped::Closed;
 }
 
-void drain(int console, ConsoleLog& log) {
+void drain(int console, ConsoleLog& log, OutputTail& tail) {
     // Bounded by what the pipe holds: nobody of ours can write any more, and a stranger who was passed the descriptor
     // cannot keep us here.
     const int capacity = ::fcntl(console, F_GETPIPE_SZ);
     for (int read = 0; read <= capacity;) {
         int waiting = 0;
         if (::ioctl(console, FIONREAD, &waiting) != 0 || waiting <= 0) return;
-        if (pump(console, log) == Pumped::Closed) return;
+        if (pump(console, log, tail) == Pumped::Closed) return;
         read += waiting;
     }
 }
@@ -144,6 +151,7 @@ struct Run {
     std::unique_ptr<PidNamespace> space;  // none where it has ours
     UniqueFd console;
     Clock::time_point begin;
+    OutputTail tail{};
 };
 
 /// One VM: what stays the same over the runs of its VMM.
@@ -223,7 +231,7 @@ End Parent::awaitEnd(Run& run) {
             throw Error::fromErrno(errno, "cannot wait for the VMM");
         }
         if (polled[1].revents != 0) {
-            const Pumped pumped = pump(run.console.get(), log_);
+            const Pumped pumped = pump(run.console.get(), log_, run.tail);
             // It may close its output and live on; poll(2) passes over a descriptor that is gone.
             if (pumped == Pumped::Closed) run.console.reset();
             // A serial port writes byte by byte. To be woken by each, while the guest boots, costs the guest more than
@@ -236,8 +244,11 @@ End Parent::awaitEnd(Run& run) {
     }
     const SystemTime at = std::chrono::system_clock::now();
     const int status = endLeftovers(run.identity.pid, std::move(run.space));
-    if (run.console) drain(run.console.get(), log_);
-    return describe(command_.directory, run.identity, status, at);
+    if (run.console) drain(run.console.get(), log_, run.tail);
+    End end = describe(command_.directory, run.identity, status, at);
+    // A VMM ends with 0 also when the guest's kernel panics: only the console tells the two apart.
+    if (!end.exit.signalled && end.exit.code == 0) end.panic = panicOf(run.tail.str()).value_or("");
+    return end;
 }
 
 bool Parent::waitOut(std::chrono::milliseconds delay) {
@@ -287,6 +298,7 @@ void Parent::writeDown(const End& end) const {
                        rfc3339(end.exit.at) + "\ndropped " + std::to_string(log_.dropped()) + "\n";
     if (end.sent) text += "sent " + std::to_string(end.sent->signal) + " by " + end.sent->by + "\n";
     if (!end.note.empty()) text += "note " + end.note + "\n";
+    if (!end.panic.empty()) text += "panic " + end.panic + "\n";
     if (restarts_.count() > 0) text += "restarts " + std::to_string(restarts_.count()) + "\n";
     if (restarts_.exhausted()) text += "exhausted yes\n";
     writeFileAtomically(command_.directory / "exit", text, stateFileMode);

@@ -35,6 +35,7 @@ struct EndRecord {
     std::string note;
     unsigned restarts = 0;
     bool exhausted = false;
+    std::string panic;
 };
 
 template <typename Number>
@@ -78,6 +79,8 @@ std::optional<EndRecord> readEnd(const std::filesystem::path& folder) {
             record.sent = readSignal(value);
         } else if (key == "note") {
             record.note = value;
+        } else if (key == "panic") {
+            record.panic = value;
         } else if (key == "restarts") {
             record.restarts = number<unsigned>(value).value_or(0);
         } else if (key == "exhausted") {
@@ -112,7 +115,7 @@ bool isHeld(const std::filesystem::path& lock) {
     return query.l_type != F_UNLCK;
 }
 
-/// One line of `runs`: pairs of a word and its value; `note` takes the rest.
+/// One line of `runs`: pairs of a word and its value; `note` and `panic` take the rest.
 std::optional<PastRun> readPastRun(std::string_view line) {
     PastRun run;
     bool complete = false;
@@ -126,6 +129,10 @@ std::optional<PastRun> readPastRun(std::string_view line) {
         const std::string_view key = next();
         if (key == "note") {
             run.note = line;
+            break;
+        }
+        if (key == "panic") {
+            run.panic = line;
             break;
         }
         const std::string_view value = next();
@@ -259,6 +266,7 @@ Observation observe(const std::filesystem::path& folder) {
             seen.status.note = end->note;
             seen.status.restarts = end->restarts;
             seen.status.exhausted = end->exhausted;
+            seen.status.panic = end->panic;
             seen.consoleDropped = end->dropped;
         } else {
             seen.status.note = explainLoss(folder, seen.parent, vmm);

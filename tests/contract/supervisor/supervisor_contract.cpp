@@ -704,6 +704,39 @@ TEST_P(SupervisorContract, ASuccessIsFollowedByARestartOnlyIfThePolicyIsAlways) 
     EXPECT_THAT(consoleText(always), HasSubstr("again"));
 }
 
+TEST_P(SupervisorContract, AnEndOfTheGuestsOwnAfterAPanicIsAFailure) {
+    const std::string said = "Kernel panic - not syncing: Attempted to kill init!";
+    const OwnerTag owner = newOwner();
+    // SIGTERM of ours, not sent through the backend: to that the probe ends by itself.
+    const pid_t first = launchRestarting(owner, {.policy = RestartPolicy::OnFailure},
+                                         {"say", "[    1.1] " + said, "obey"}, {"obey", "say", "again", "linger"})
+                            .pid;
+    ASSERT_EQ(::kill(first, SIGTERM), 0);
+    exits().awaitRestart(owner, [&] { return supervisor().status(owner).restarts == 1; });
+    ASSERT_THAT(supervisor().pastRuns(owner), SizeIs(1));
+    const PastRun run = supervisor().pastRuns(owner).front();
+    EXPECT_EQ(run.exit.code, 0);
+    EXPECT_FALSE(run.exit.signalled);
+    EXPECT_EQ(run.panic, said);
+    awaitConsole(owner, "again");
+    // What an earlier run printed says nothing of this one.
+    ASSERT_EQ(::kill(supervisor().status(owner).pid, SIGTERM), 0);
+    const ProcessStatus ended = supervisor().waitExit(owner, patience);
+    EXPECT_EQ(ended.exit->code, 0);
+    EXPECT_EQ(ended.panic, "");
+    EXPECT_EQ(ended.restarts, 1U);
+}
+
+TEST_P(SupervisorContract, APanicIsToldOfAnEndThatNothingFollows) {
+    const ProcessStatus panicked =
+        launchToEnd(specOf(newOwner(), {"say", "Kernel panic - not syncing: Oops", "exit", "0"}));
+    EXPECT_EQ(panicked.panic, "Kernel panic - not syncing: Oops");
+    const ProcessStatus failed =
+        launchToEnd(specOf(newOwner(), {"say", "Kernel panic - not syncing: Oops", "exit", "1"}));
+    EXPECT_EQ(failed.panic, "") << "the VMM's own failure says more";
+    EXPECT_EQ(launchToEnd(specOf(newOwner(), {"say", "fine", "exit", "0"})).panic, "");
+}
+
 TEST_P(SupervisorContract, RestartsInARowComeEverMoreSlowlyAndEndWhenTheyAreUsedUp) {
     const OwnerTag owner = newOwner();
     launchRestarting(owner, {.policy = RestartPolicy::OnFailure, .maxRestarts = 4}, {}, {"exit", "1"});

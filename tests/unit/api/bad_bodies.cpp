@@ -198,13 +198,16 @@ void addText(Table& table) {
 
 void addStructure(Table& table) {
     // Every member twice; every level of it.
-    const Pairs values{{"id", "\"a\""},      {"name", "\"a\""},    {"rootfs", "\"/r\""},
-                       {"kernel", "\"/k\""}, {"initrd", "\"/i\""}, {"dataDisk", "\"/d\""},
-                       {"vcpu", "1"},        {"memMiB", "256"},    {"ports", "[]"},
-                       {"httpPort", "80"},   {"metadata", "{}"},   {"autoStart", "true"},
-                       {"bootArgs", "\"\""}, {"extraEnv", "{}"},   {"tags", "{}"},
-                       {"hooks", "{}"},      {"vmm", "\"qemu\""},  {"restartPolicy", "\"always\""},
-                       {"maxRestarts", "3"}};
+    const Pairs values{{"id", "\"a\""},      {"name", "\"a\""},
+                       {"rootfs", "\"/r\""}, {"kernel", "\"/k\""},
+                       {"initrd", "\"/i\""}, {"dataDisk", "\"/d\""},
+                       {"vcpu", "1"},        {"memMiB", "256"},
+                       {"ports", "[]"},      {"httpPort", "80"},
+                       {"metadata", "{}"},   {"autoStart", "true"},
+                       {"bootArgs", "\"\""}, {"extraEnv", "{}"},
+                       {"tags", "{}"},       {"hooks", "{}"},
+                       {"vmm", "\"qemu\""},  {"restartPolicy", "\"always\""},
+                       {"maxRestarts", "3"}, {"onUnresponsive", "\"stop\""}};
     for (const auto& [name, value] : values) {
         const std::string one = quoted(name) + ":" + value;
         table.add(name + " twice", name, "duplicate", "{" + one + "," + one + "}");
@@ -445,6 +448,9 @@ void addRules(Table& table) {
     for (const char* policy : {"never", "", "ON-FAILURE", "on_failure", "always ", "unless-stopped"})
         table.members("restartPolicy", "none of no, on-failure, always",
                       R"("restartPolicy":")" + std::string(policy) + "\"");
+    for (const char* policy : {"", "Restart", "kill", "no"})
+        table.members("onUnresponsive", "none of none, restart, stop",
+                      R"("onUnresponsive":")" + std::string(policy) + "\"");
     table.members("maxRestarts", "no meaning without", R"("maxRestarts":3)");
     table.members("maxRestarts", "no meaning without", R"("restartPolicy":"no","maxRestarts":3)");
     table.members("bootArgs", "at most 1500", R"("bootArgs":")" + lots(1501) + "\"");

@@ -39,6 +39,7 @@ TEST(ApiCreateBody, TakesTheLeastWithMergenFiresDefaults) {
     EXPECT_FALSE(request.autoStart);
     EXPECT_EQ(request.restartPolicy, RestartPolicy::No);
     EXPECT_EQ(request.maxRestarts, 0U);
+    EXPECT_EQ(request.onUnresponsive, engine::OnUnresponsive::Nothing);
     EXPECT_EQ(request.bootArguments, std::nullopt);
     EXPECT_TRUE(request.extraEnv.empty());
     EXPECT_TRUE(request.tags.empty());
@@ -51,7 +52,7 @@ TEST(ApiCreateBody, TakesEveryMember) {
         R"("id":"web-1","name":"Web 1.a_b","initrd":"/srv/i","dataDisk":"/srv/d","vcpu":32,"memMiB":128,)"
         R"("ports":[{"guest":80,"host":0},{"guest":80,"host":8080,"protocol":"tcp"},{"guest":80,"host":8080,"protocol":"udp"}],)"
         R"("httpPort":80,"metadata":{"z":[1,2.5],"a":null},"autoStart":true,"bootArgs":"quiet ip=off",)"
-        R"("restartPolicy":"on-failure","maxRestarts":5,)"
+        R"("restartPolicy":"on-failure","maxRestarts":5,"onUnresponsive":"stop",)"
         R"("extraEnv":{"_A1":"it's $(x) \t","B":""},"tags":{"app":"web"},)"
         R"("hooks":{"onStart":[{"type":"exec","cmd":["/bin/true"]}],"onStop":[]})"));
     EXPECT_EQ(request.id->str(), "web-1");
@@ -69,6 +70,7 @@ TEST(ApiCreateBody, TakesEveryMember) {
     EXPECT_TRUE(request.autoStart);
     EXPECT_EQ(request.restartPolicy, RestartPolicy::OnFailure);
     EXPECT_EQ(request.maxRestarts, 5U);
+    EXPECT_EQ(request.onUnresponsive, engine::OnUnresponsive::Stop);
     EXPECT_EQ(request.bootArguments, "quiet ip=off");
     EXPECT_EQ(request.extraEnv, (std::map<std::string, std::string>{{"_A1", "it's $(x) \t"}, {"B", ""}}));
     EXPECT_EQ(request.tags, (std::map<std::string, std::string>{{"app", "web"}}));

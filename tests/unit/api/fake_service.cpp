@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <utility>
 
 #include <mergen/base/text.hpp>
 #include <mergen/engine/asked_by.hpp>
@@ -66,6 +67,8 @@ engine::VmView sampleVm(const std::string& id) {
     vm.lastEnd = engine::VmEnd{engine::EndedBy::Mergen, vm.lastExit, "stop", vm.lastExit->at, "ended by stop"};
     vm.restartPolicy = RestartPolicy::OnFailure;
     vm.maxRestarts = 5;
+    vm.onUnresponsive = engine::OnUnresponsive::Restart;
+    vm.unresponsive = engine::Unresponsive{parseRfc3339("2026-11-22T04:58:00Z"), "no answer within 2000 ms"};
     vm.restarts = 2;
     vm.holder = engine::Holder{"start", "op-1", parseRfc3339("2026-11-22T05:00:01Z")};
     vm.socketPresent = true;
@@ -110,10 +113,11 @@ void FakeService::start(const std::string& id) {
     if (during) during();
 }
 
-void FakeService::stop(const std::string& id) {
+engine::StoppedBy FakeService::stop(const std::string& id) {
     const std::lock_guard lock(state_->mutex);
     enter("stop " + id);
-    need(id).state = engine::VmState::Stopped;
+    const engine::VmState before = std::exchange(need(id).state, engine::VmState::Stopped);
+    return before == engine::VmState::Running ? engine::StoppedBy::Sigterm : engine::StoppedBy::Nothing;
 }
 
 void FakeService::pause(const std::string& id) {
@@ -142,11 +146,12 @@ std::string FakeService::metrics(const std::string& id) const {
     return R"({"vmm":{"panic_count":0}})";
 }
 
-void FakeService::remove(const std::string& id, bool retainData) {
+engine::StoppedBy FakeService::remove(const std::string& id, bool retainData) {
     const std::lock_guard lock(state_->mutex);
     enter("delete " + id + (retainData ? " retain" : ""));
-    static_cast<void>(need(id));
+    const engine::VmState before = need(id).state;
     state_->vms.erase(id);
+    return before == engine::VmState::Running ? engine::StoppedBy::Sigkill : engine::StoppedBy::Nothing;
 }
 
 engine::VmView FakeService::get(const std::string& id) const {

@@ -114,34 +114,13 @@ TEST(OpenApi, EverySchemaHasTheMembersThatRepliesHave) {
 }
 
 TEST(OpenApi, EveryMemberOfCreateIsDescribed) {
-    EXPECT_EQ(readDocument().schemas["CreateVm"], (std::set<std::string>{"id",
-                                                                         "name",
-                                                                         "rootfs",
-                                                                         "kernel",
-                                                                         "initrd",
-                                                                         "dataDisk",
-                                                                         "vcpu",
-                                                                         "memMiB",
-                                                                         "ports",
-                                                                         "httpPort",
-                                                                         "metadata",
-                                                                         "autoStart",
-                                                                         "bootArgs",
-                                                                         "extraEnv",
-                                                                         "tags",
-                                                                         "hooks",
-                                                                         "vmm",
-                                                                         "restartPolicy",
-                                                                         "maxRestarts",
-                                                                         "machineConfig",
-                                                                         "bootSource",
-                                                                         "drives",
-                                                                         "networkInterfaces",
-                                                                         "vsock",
-                                                                         "balloon",
-                                                                         "entropy",
-                                                                         "mmds",
-                                                                         "metrics"}));
+    EXPECT_EQ(readDocument().schemas["CreateVm"],
+              (std::set<std::string>{
+                  "id",          "name",           "rootfs",        "kernel",     "initrd",   "dataDisk",
+                  "vcpu",        "memMiB",         "ports",         "httpPort",   "metadata", "autoStart",
+                  "bootArgs",    "extraEnv",       "tags",          "hooks",      "vmm",      "restartPolicy",
+                  "maxRestarts", "onUnresponsive", "machineConfig", "bootSource", "drives",   "networkInterfaces",
+                  "vsock",       "balloon",        "entropy",       "mmds",       "metrics"}));
 }
 
 }  // namespace

@@ -70,14 +70,14 @@ TEST(ApiRoutes, StartStopAndDeleteAnswerAsMergenFireDoes) {
         EXPECT_EQ(started.status, 200);
         EXPECT_EQ(started.body, R"({"id":"a","status":"started"})");
     }
-    for (int i = 0; i < 2; ++i) {
+    for (const std::string by : {"SIGTERM", "none"}) {
         const Reply stopped = fixture.request("POST", "/v1/vms/a/stop");
         EXPECT_EQ(stopped.status, 200);
-        EXPECT_EQ(stopped.body, R"({"id":"a","status":"stopped"})");
+        EXPECT_EQ(stopped.body, R"({"id":"a","status":"stopped","endedBy":")" + by + R"("})");
     }
     const Reply deleted = fixture.request("DELETE", "/v1/vms/a");
     EXPECT_EQ(deleted.status, 200);
-    EXPECT_EQ(deleted.body, R"({"id":"a","status":"deleted"})");
+    EXPECT_EQ(deleted.body, R"({"id":"a","status":"deleted","endedBy":"none"})");
     const Reply gone = fixture.request("DELETE", "/v1/vms/a");
     EXPECT_EQ(gone.status, 404);
     EXPECT_EQ(gone.text("error"), "not_found");

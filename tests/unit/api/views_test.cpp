@@ -34,6 +34,10 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
     "at": "2026-11-22T05:00:00.000Z",
     "detail": "ended by stop"
   },
+  "unresponsive": {
+    "since": "2026-11-22T04:58:00.000Z",
+    "cause": "no answer within 2000 ms"
+  },
   "restarts": 2,
   "operation": {
     "name": "start",
@@ -52,6 +56,7 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
   "autoStart": true,
   "restartPolicy": "on-failure",
   "maxRestarts": 5,
+  "onUnresponsive": "restart",
   "machineConfig": {
     "vcpuCount": 2,
     "memSizeMib": 256,
@@ -166,7 +171,8 @@ TEST(ApiViews, ASummaryHasEveryMemberOfMergenFireAndOurs) {
 
 TEST(ApiViews, WhatAVmDoesNotHaveIsNullOrEmptyAndNeverMissing) {
     const auto body = summaryOf(engine::VmView{}, "fc");
-    for (const char* member : {"failure", "lastExit", "lastEnd", "operation", "dataDisk", "vsock", "balloon", "entropy", "mmds"})
+    for (const char* member : {"failure", "lastExit", "lastEnd", "unresponsive", "operation", "dataDisk", "vsock",
+                               "balloon", "entropy", "mmds"})
         EXPECT_TRUE(body->isNull(member)) << member;
     EXPECT_EQ(json::render(*body->getObject("metadata")), "{}");
     EXPECT_EQ(json::render(*body->getObject("tags")), "{}");

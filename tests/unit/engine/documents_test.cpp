@@ -45,6 +45,7 @@ VmRecord sample() {
     vm.lastEnd = VmEnd{EndedBy::Mergen, vm.lastExit, "stop", vm.createdAt, "ended by stop"};
     vm.restartPolicy = RestartPolicy::OnFailure;
     vm.maxRestarts = 5;
+    vm.onUnresponsive = OnUnresponsive::Restart;
     vm.restarts = 2;
     const RateLimiter limit{.bandwidth = TokenBucket{1000, 10, std::chrono::milliseconds(100)},
                             .operations = TokenBucket{5, 0, std::chrono::milliseconds(1)}};
@@ -102,19 +103,21 @@ TEST(Documents, RecordReadsBackAsItWasWritten) {
     EXPECT_EQ(after.lastEnd->exit, before.lastEnd->exit);
     EXPECT_EQ(after.restartPolicy, RestartPolicy::OnFailure);
     EXPECT_EQ(after.maxRestarts, 5U);
+    EXPECT_EQ(after.onUnresponsive, OnUnresponsive::Restart);
     EXPECT_EQ(after.restarts, 2U);
 }
 
 TEST(Documents, ARecordOfATimeBeforeRestartPoliciesHasNone) {
     Record documents = toDocuments(config(), sample());
     std::string& meta = documents.documents.at("meta.json");
-    for (const std::string member : {"restartPolicy", "maxRestarts", "restarts"}) {
+    for (const std::string member : {"restartPolicy", "maxRestarts", "onUnresponsive", "restarts"}) {
         const std::size_t at = meta.find("  \"" + member + "\"");
         ASSERT_NE(at, std::string::npos) << member;
         meta.erase(at, meta.find('\n', at) - at + 1);
     }
     const VmRecord record = fromDocuments(documents);
     EXPECT_EQ(record.restartPolicy, RestartPolicy::No);
+    EXPECT_EQ(record.onUnresponsive, OnUnresponsive::Nothing);
     EXPECT_EQ(record.restarts, 0U);
 }
 

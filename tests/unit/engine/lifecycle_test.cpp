@@ -31,7 +31,7 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     const std::string after = "boot:ok publish:ok commit:ok ";
     EXPECT_THAT(stepsOf(*engine, vm.id, "start"),
                 ::testing::AnyOf(before + "network:ok launch:ok " + after, before + "launch:ok network:ok " + after));
-    EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
+    EXPECT_EQ(engine->stop(vm.id).vm.state, VmState::Stopped);
     EXPECT_EQ(engine->get(vm.id).pid, 0);
     EXPECT_EQ(world.contradictions(*engine), "");
     const VmView again = engine->start(vm.id);
@@ -49,7 +49,7 @@ TEST(Lifecycle, StartAndStopAreIdempotent) {
     World world;
     const auto engine = world.boot();
     const VmView vm = engine->create(world.request()).vm;
-    EXPECT_EQ(engine->stop(vm.id).state, VmState::Created);
+    EXPECT_EQ(engine->stop(vm.id).vm.state, VmState::Created);
     static_cast<void>(engine->start(vm.id));
     int effects = 0;
     world.onEffect = [&](const std::string&, const std::string&) { ++effects; };
@@ -57,7 +57,7 @@ TEST(Lifecycle, StartAndStopAreIdempotent) {
     EXPECT_EQ(effects, 0);
     world.onEffect = {};
     static_cast<void>(engine->stop(vm.id));
-    EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
+    EXPECT_EQ(engine->stop(vm.id).vm.state, VmState::Stopped);
 }
 
 TEST(Lifecycle, UnknownVmIsNotFoundForEveryOperation) {
@@ -223,7 +223,7 @@ TEST(Lifecycle, GuestThatIgnoresTheRequestIsKilled) {
         const auto engine = world.boot();
         const VmView vm = engine->create(world.request()).vm;
         static_cast<void>(engine->start(vm.id));
-        const VmView stopped = engine->stop(vm.id);
+        const VmView stopped = engine->stop(vm.id).vm;
         EXPECT_EQ(stopped.state, VmState::Stopped);
         ASSERT_TRUE(stopped.lastExit.has_value());
         EXPECT_EQ(stopped.lastExit->code, diesOnTerm ? 15 : 9);
@@ -250,7 +250,7 @@ TEST(Lifecycle, TeardownGoesOnAfterAStepThatFailsAndStopCanBeAskedAgain) {
     EXPECT_FALSE(std::filesystem::exists(vm.paths.runDir)) << "the steps after the failed one did not run";
     EXPECT_NE(engine->get(vm.id).failure.find("netlink is busy"), std::string::npos);
     armed = false;
-    whenFree([&] { EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped); });
+    whenFree([&] { EXPECT_EQ(engine->stop(vm.id).vm.state, VmState::Stopped); });
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
@@ -365,7 +365,7 @@ TEST(Lifecycle, FullDiskKeepsNobodyFromStoppingAndDeleting) {
     };
     EXPECT_THROW(static_cast<void>(engine->start(idle.id)), Error);
     EXPECT_EQ(engine->get(idle.id).state, VmState::Created);
-    EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
+    EXPECT_EQ(engine->stop(vm.id).vm.state, VmState::Stopped);
     EXPECT_EQ(world.contradictions(*engine), "the process of " + vm.id + " is not forgotten\n")
         << "how it ended is written nowhere else";
     whenFree([&] { engine->remove(vm.id, false); });

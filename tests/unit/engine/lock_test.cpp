@@ -244,7 +244,7 @@ TEST(LockedVm, EveryChangeIsRefusedAndChangesNothingUntilItIsFree) {
     refused([&] { engine->stop("web"); });
     EXPECT_EQ(engine->get("web").state, VmState::Running);
     refused([&] { engine->remove("web", false); });
-    EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
+    EXPECT_EQ(engine->stop("web").vm.state, VmState::Stopped);
     engine->remove("web", false);
     EXPECT_FALSE(fs::exists(vm.paths.lock));
     EXPECT_EQ(world.contradictions(*engine), "");

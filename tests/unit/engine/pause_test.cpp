@@ -91,7 +91,7 @@ TEST(Pause, IsNoHindranceToAStopOrADelete) {
         const auto engine = world.boot();
         static_cast<void>(world.runWeb(*engine));
         static_cast<void>(engine->pause("web"));
-        EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
+        EXPECT_EQ(engine->stop("web").vm.state, VmState::Stopped);
         EXPECT_EQ(world.contradictions(*engine), "");
         static_cast<void>(engine->start("web"));
         static_cast<void>(engine->pause("web"));

@@ -43,6 +43,9 @@ TEST(Reconfigure, TakesOverWhatIsAdjustableAndNothingElse) {
     next.stopGrace = 2s;
     next.killGrace = 3s;
     next.controlTimeout = 4s;
+    next.probeInterval = 5h;
+    next.probeTimeout = 6s;
+    next.probeFailures = 8U;
     next.consoleLimit = Bytes{5000};
     next.portStart = 1;
     next.eventsPerVm = 16;
@@ -55,6 +58,9 @@ TEST(Reconfigure, TakesOverWhatIsAdjustableAndNothingElse) {
     EXPECT_EQ(std::chrono::milliseconds{now.stopGrace}, 2s);
     EXPECT_EQ(std::chrono::milliseconds{now.killGrace}, 3s);
     EXPECT_EQ(std::chrono::milliseconds{now.controlTimeout}, 4s);
+    EXPECT_EQ(std::chrono::milliseconds{now.probeInterval}, 5h);
+    EXPECT_EQ(std::chrono::milliseconds{now.probeTimeout}, 6s);
+    EXPECT_EQ(unsigned{now.probeFailures}, 8U);
     EXPECT_EQ(static_cast<Bytes>(now.consoleLimit), Bytes{5000});
     EXPECT_EQ(now.portStart, world.config.portStart);
     EXPECT_EQ(now.eventsPerVm, world.config.eventsPerVm);
@@ -77,7 +83,7 @@ TEST(Reconfigure, MayComeWhileOperationsRun) {
     const VmView vm = engine->create(world.request()).vm;
     for (int i = 0; i < 10; ++i) {
         EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
-        EXPECT_EQ(engine->stop(vm.id).state, VmState::Stopped);
+        EXPECT_EQ(engine->stop(vm.id).vm.state, VmState::Stopped);
     }
     EXPECT_EQ(world.contradictions(*engine), "");
 }

@@ -28,7 +28,7 @@ TEST(Recover, RunningVmIsAdoptedUntouched) {
     EXPECT_EQ(after.guestAddress, before.guestAddress);
     EXPECT_EQ(effects, std::vector<std::string>{"network.publish"}) << "only what is a no-op on a whole host";
     EXPECT_EQ(world.contradictions(*engine), "");
-    EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
+    EXPECT_EQ(engine->stop("web").vm.state, VmState::Stopped);
 }
 
 TEST(Recover, WireThatSomebodyRemovedIsMadeAgain) {
@@ -232,7 +232,7 @@ TEST(Recover, AStartWhoseVmmFallsSilentWhileItIsAdoptedIsRunning) {
     EXPECT_EQ(asked, 2) << "once for what became of the start, once for the adoption";
     EXPECT_EQ(engine->get("web").state, VmState::Running);
     world.onQuery = {};
-    EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
+    EXPECT_EQ(engine->stop("web").vm.state, VmState::Stopped);
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
@@ -253,7 +253,7 @@ TEST(Recover, AVmThatIsStuckKeepsNobodyWaitingAndIsHeldUntilItIsThrough) {
         if (vm == Uuid::parse(stuck.uuid)) released.wait();
     };
     const auto engine = world.boot();  // returns although it is stuck
-    whenFree([&] { EXPECT_EQ(engine->stop("web").state, VmState::Stopped); });
+    whenFree([&] { EXPECT_EQ(engine->stop("web").vm.state, VmState::Stopped); });
     ASSERT_TRUE(engine->get("stuck").holder);
     EXPECT_EQ(engine->get("stuck").holder->operation, "recover");
     try {
@@ -263,7 +263,7 @@ TEST(Recover, AVmThatIsStuckKeepsNobodyWaitingAndIsHeldUntilItIsThrough) {
         EXPECT_EQ(error.kind(), ErrorKind::Conflict);
     }
     release.set_value();
-    whenFree([&] { EXPECT_EQ(engine->stop("stuck").state, VmState::Stopped); });
+    whenFree([&] { EXPECT_EQ(engine->stop("stuck").vm.state, VmState::Stopped); });
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
@@ -273,7 +273,7 @@ TEST(Recover, PausedGuestIsSeenAsPausedAndIsResumedToBeStopped) {
     world.guests[Uuid::parse(vm.uuid)] = GuestState::Paused;
     const auto engine = world.boot();
     EXPECT_EQ(engine->get("web").state, VmState::Paused);
-    EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
+    EXPECT_EQ(engine->stop("web").vm.state, VmState::Stopped);
     EXPECT_EQ(engine->get("web").lastExit->code, 0);
 }
 

@@ -111,6 +111,20 @@ TEST(Restart, IsToldAndCountedWhileTheVmRuns) {
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
+TEST(Restart, AfterAPanicIsToldWithWhatTheKernelSaid) {
+    World world;
+    const auto engine = world.boot();
+    const Uuid uuid = Uuid::parse(launched(world, *engine, RestartPolicy::OnFailure).uuid);
+    world.end(uuid, ExitStatus{false, 0, std::chrono::system_clock::now()}, {},
+              "Kernel panic - not syncing: Fatal exception");
+    world.startAgain(uuid);
+    ASSERT_TRUE(eventually([&] { return engine->get("web").restarts == 1; }));
+    EXPECT_EQ(engine->get("web").state, VmState::Running);
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Panic);
+    EXPECT_NE(causes(*engine, "restart").front().find("Fatal exception"), std::string::npos);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Restart, ThoseOfADeadServersTimeAreToldByTheNext) {
     World world;
     Uuid uuid;
@@ -160,7 +174,7 @@ TEST(Restart, StopOfAVmThatWaitsToBeStartedAgainEndsIt) {
     const auto engine = world.boot();
     const Uuid uuid = Uuid::parse(launched(world, *engine, RestartPolicy::OnFailure).uuid);
     world.end(uuid, ExitStatus{true, SIGKILL, std::chrono::system_clock::now()});
-    whenFree([&] { EXPECT_EQ(engine->stop("web").state, VmState::Stopped); });
+    whenFree([&] { EXPECT_EQ(engine->stop("web").vm.state, VmState::Stopped); });
     EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Other);
     EXPECT_EQ(world.contradictions(*engine), "");
 }
@@ -171,7 +185,7 @@ TEST(Restart, StopForbidsItBeforeItAsksTheGuest) {
         world.guestObeys = obeys;
         const auto engine = world.boot();
         static_cast<void>(launched(world, *engine, RestartPolicy::Always));
-        EXPECT_EQ(engine->stop("web").state, VmState::Stopped);
+        EXPECT_EQ(engine->stop("web").vm.state, VmState::Stopped);
         EXPECT_TRUE(causes(*engine, "restart").empty());
         EXPECT_EQ(world.contradictions(*engine), "");
         static_cast<void>(engine->start("web"));

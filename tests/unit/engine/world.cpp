@@ -125,7 +125,10 @@ public:
         });
         return sent;
     }
-    ProcessStatus waitExit(const OwnerTag& owner, std::chrono::milliseconds) const override { return status(owner); }
+    ProcessStatus waitExit(const OwnerTag& owner, std::chrono::milliseconds limit) const override {
+        world_.noteWait("exit", limit);
+        return status(owner);
+    }
     void forget(const OwnerTag& owner) override {
         world_.effect("supervisor.forget", [&] {
             const auto found = world_.processes.find(owner.vm);
@@ -218,14 +221,16 @@ public:
             world_.guests[place.owner.vm] = GuestState::Running;
         });
     }
-    GuestState query(const VmmPlace& place, std::chrono::milliseconds) const override {
+    GuestState query(const VmmPlace& place, std::chrono::milliseconds limit) const override {
+        world_.noteWait("query", limit);
         if (world_.onQuery) world_.onQuery(place.owner.vm);
         const std::lock_guard lock(world_.mutex_);
         const auto found = world_.guests.find(place.owner.vm);
         if (found == world_.guests.end()) throw Error(ErrorKind::Unavailable, "nobody listens");
         return found->second;
     }
-    void requestStop(const VmmPlace& place, std::chrono::milliseconds) override {
+    void requestStop(const VmmPlace& place, std::chrono::milliseconds limit) override {
+        world_.noteWait("requestStop", limit);
         world_.effect("vmm.requestStop", [&] {
             if (world_.guestObeys) world_.end(place.owner.vm, ExitStatus{false, 0, {}});
         });
@@ -233,7 +238,8 @@ public:
     void pause(const VmmPlace& place, std::chrono::milliseconds) override {
         world_.effect("vmm.pause", [&] { set(place, GuestState::Paused); });
     }
-    void resume(const VmmPlace& place, std::chrono::milliseconds) override {
+    void resume(const VmmPlace& place, std::chrono::milliseconds limit) override {
+        world_.noteWait("resume", limit);
         world_.effect("vmm.resume", [&] { set(place, GuestState::Running); });
     }
     void prepare(const GuestSpec&, const VmmPlace& place) override {
@@ -282,6 +288,7 @@ World::World()
     config.runRoot = root / "run";
     config.imageRoots = {images};
     config.vmm = "fake";
+    config.probeInterval = std::chrono::milliseconds(0);  // but in the tests that are of it
 }
 
 World::~World() {
@@ -312,6 +319,21 @@ VmView World::runWeb(Engine& engine, std::optional<CreateRequest> wanted) const 
     return engine.start("web");
 }
 
+std::vector<std::pair<std::string, std::chrono::milliseconds>> World::waits() const {
+    const std::lock_guard lock(mutex_);
+    return waits_;
+}
+
+void World::clearWaits() {
+    const std::lock_guard lock(mutex_);
+    waits_.clear();
+}
+
+void World::noteWait(const std::string& what, std::chrono::milliseconds limit) const {
+    const std::lock_guard lock(mutex_);
+    waits_.emplace_back(what, limit);
+}
+
 void World::effect(const std::string& name, const std::function<void()>& action) {
     if (onBegin) onBegin(name);
     const std::lock_guard lock(mutex_);
@@ -320,18 +342,19 @@ void World::effect(const std::string& name, const std::function<void()>& action)
     onEffect(name, "after");
 }
 
-void World::end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent) {
+void World::end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent, const std::string& panic) {
     const std::lock_guard lock(mutex_);
     ProcessStatus& status = processes.at(vm);
     guests.erase(vm);
     const RestartPlan& plan = plans[vm];
-    const bool wanted = plan.policy == RestartPolicy::Always ||
-                        (plan.policy == RestartPolicy::OnFailure && (exit.signalled || exit.code != 0));
+    const bool wanted = plan.policy == RestartPolicy::Always || (plan.policy == RestartPolicy::OnFailure &&
+                                                                 (exit.signalled || exit.code != 0 || !panic.empty()));
     if (wanted && restartable.contains(vm)) {
         std::vector<PastRun>& past = pastRuns[vm];
         if (plan.maxRestarts == 0 || past.size() < plan.maxRestarts) {
             const auto number = static_cast<unsigned>(past.size() + 1);
-            past.push_back(PastRun{number, exit, sent, {}, number, std::chrono::milliseconds(number), std::nullopt});
+            past.push_back(
+                PastRun{number, exit, sent, {}, number, std::chrono::milliseconds(number), std::nullopt, panic});
             status.pid = 0;
             if (listener_ != nullptr) listener_->onRestart(status.owner);
             return;
@@ -342,6 +365,7 @@ void World::end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent)
     status.pid = 0;
     status.exit = exit;
     status.sent = sent;
+    status.panic = panic;
     if (listener_ != nullptr) listener_->onExit(status);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -89,12 +91,18 @@ public:
     /// Called with the name of each effect before and after it happens ("network.attach", "after"): throws to make it
     /// fail. Every call of the engine into a backend that changes something goes through here.
     Hook onEffect{mutex_};
+    /// How long the engine was ready to wait for what, in the order in which it waited: "query", "resume",
+    /// "requestStop", "exit". Clear it before the operation that is to be looked at.
+    [[nodiscard]] std::vector<std::pair<std::string, std::chrono::milliseconds>> waits() const;
+    void clearWaits();
+
     /// Called with the name of each effect before it, under no lock of this host's: may keep it waiting.
     std::function<void(const std::string& effect)> onBegin;
     /// Called by every question to a VMM, under no lock of this host's: may keep it waiting.
     std::function<void(const Uuid& vm)> onQuery;
-    /// A run of the VMM of this VM ends; by its policy it waits then for startAgain().
-    void end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent = {});
+    /// A run of the VMM of this VM ends, with what its parent found of a panic; by its policy it waits then for
+    /// startAgain().
+    void end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent = {}, const std::string& panic = {});
     void startAgain(const Uuid& vm);
 
     /// Compares records, host and files: a text for each contradiction, empty if all is well. Everything on the host
@@ -108,7 +116,10 @@ private:
     friend class FakeVmm;
     void effect(const std::string& name, const std::function<void()>& action);
 
+    void noteWait(const std::string& what, std::chrono::milliseconds limit) const;
+
     mutable std::recursive_mutex mutex_;
+    mutable std::vector<std::pair<std::string, std::chrono::milliseconds>> waits_;  // guarded by mutex_
     std::uint64_t revision_ = 0;
     ExitListener* listener_ = nullptr;
     std::unique_ptr<StorageBackend> storage_;

@@ -69,6 +69,24 @@ TEST_F(ProcessObservation, LinesThatANewerParentAddsArePassedOver) {
     EXPECT_EQ(seen.consoleDropped, 42U);
 }
 
+TEST_F(ProcessObservation, WhatAGuestSaidOfItsPanicIsNoWordOfTheParent) {
+    putOwner();
+    putGone();
+    const std::string said = "Kernel panic - not syncing: sent 9 by nobody exited 5 note none";
+    put("exit", "exited 0\nat 2026-11-22T04:52:00.123Z\npanic " + said + "\n");
+    put("runs", "run 1 exited 0 at 2026-11-22T04:51:00.123Z attempt 1 delay 100 panic " + said + "\n");
+    const Observation seen = observe(folder_);
+    EXPECT_EQ(seen.status.panic, said);
+    EXPECT_EQ(seen.status.exit->code, 0);
+    EXPECT_EQ(seen.status.sent, std::nullopt);
+    EXPECT_EQ(seen.status.note, "");
+    const std::vector<PastRun> runs = readPastRuns(folder_);
+    ASSERT_EQ(runs.size(), 1U);
+    EXPECT_EQ(runs.front().panic, said);
+    EXPECT_EQ(runs.front().exit.code, 0);
+    EXPECT_EQ(runs.front().sent, std::nullopt);
+}
+
 TEST_F(ProcessObservation, AnEndWithoutStatusIsAnError) {
     putOwner();
     putGone();

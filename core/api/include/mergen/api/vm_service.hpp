@@ -28,11 +28,11 @@ public:
 
     virtual Created create(const engine::CreateRequest& request) = 0;
     virtual void start(const std::string& id) = 0;
-    virtual void stop(const std::string& id) = 0;
+    virtual engine::StoppedBy stop(const std::string& id) = 0;
     virtual void pause(const std::string& id) = 0;
     virtual void resume(const std::string& id) = 0;
     virtual void change(const std::string& id, const engine::ChangeRequest& request) = 0;
-    virtual void remove(const std::string& id, bool retainData) = 0;
+    virtual engine::StoppedBy remove(const std::string& id, bool retainData) = 0;
     [[nodiscard]] virtual engine::VmView get(const std::string& id) const = 0;
     [[nodiscard]] virtual std::vector<engine::VmView> list() const = 0;
     [[nodiscard]] virtual std::vector<engine::Event> events(const std::string& id) const = 0;

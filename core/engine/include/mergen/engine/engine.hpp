@@ -38,6 +38,9 @@ struct EngineConfig {
     Duration stopGrace{std::chrono::seconds(10)};      ///< Ctrl-Alt-Del to SIGTERM
     Duration killGrace{std::chrono::seconds(2)};       ///< SIGTERM to SIGKILL, and SIGKILL to giving up
     Duration controlTimeout{std::chrono::seconds(5)};  ///< one question to a VMM
+    Duration probeInterval{std::chrono::seconds(10)};  ///< between two questions whether a VMM still answers; 0: none
+    Duration probeTimeout{std::chrono::seconds(2)};    ///< such a question
+    Adjustable<unsigned> probeFailures{3U};            ///< so many without an answer in a row are "unresponsive"
     Adjustable<Bytes> consoleLimit{Bytes{1U << 20U}};  ///< of VMs that start from now on
     std::chrono::milliseconds recoverLimit{5000};      ///< how long recover() may keep the server from serving
     std::size_t eventsPerVm = 256;
@@ -61,6 +64,12 @@ struct Backends {
 struct Created {
     VmView vm;
     std::optional<Error> startFailure;  ///< why it does not run although `autoStart` was asked for
+};
+
+/// What stop() found and did.
+struct Stopped {
+    VmView vm;
+    StoppedBy by = StoppedBy::Nothing;
 };
 
 /// The life of VMs: the one room that knows what a VM is.
@@ -92,21 +101,22 @@ public:
     /// Does nothing if it runs already.
     VmView start(const std::string& id);
     /// Does nothing if it does not run.
-    VmView stop(const std::string& id);
+    Stopped stop(const std::string& id);
     /// Freezes the guest. Does nothing if it is paused. Throws FailedPrecondition if it does not run, NotSupported if
     /// its VMM cannot.
     VmView pause(const std::string& id);
     /// Lets a paused guest go on. Does nothing if it runs.
     VmView resume(const std::string& id);
     /// Changes limits of drives and network cards, the balloon and the content of the metadata service: of a guest that
-    /// runs or is paused at once, else from its next start on. All of it, or nothing. Throws InvalidArgument or NotFound
-    /// about the member that names what the VM has not, FailedPrecondition with the VMM's words if that refuses.
+    /// runs or is paused at once, else from its next start on. All of it, or nothing. Throws InvalidArgument or
+    /// NotFound about the member that names what the VM has not, FailedPrecondition with the VMM's words if that
+    /// refuses.
     VmView change(const std::string& id, const ChangeRequest& request);
     /// Counters of the VM's VMM since the last call, text of a JSON object. Throws NotSupported if it was made without
     /// metrics or its VMM has none, FailedPrecondition if it does not run, Conflict while another call reads them.
     [[nodiscard]] std::string metrics(const std::string& id) const;
     /// Stops it if it runs and removes all that was its own; the data folder stays if `retainData`. Works in any state.
-    void remove(const std::string& id, bool retainData);
+    StoppedBy remove(const std::string& id, bool retainData);
 
     [[nodiscard]] VmView get(const std::string& id) const;
     /// Newest first.

@@ -54,6 +54,31 @@ struct VmEnd {
     std::string detail;              ///< all of this as a sentence
 };
 
+/// Which step of a stop or a delete ended a VM: they come in this order, each after its own deadline.
+enum class StoppedBy : std::uint8_t {
+    Nothing,  ///< it did not run
+    Guest,    ///< it shut down when asked to (Ctrl-Alt-Del)
+    Sigterm,  ///< the VMM ended on that
+    Sigkill,  ///< it had to
+    Other,    ///< none of them: in that moment it failed, or another program ended it; VmView::lastEnd says how
+};
+[[nodiscard]] std::string_view toString(StoppedBy by) noexcept;  ///< "none", "guest", "SIGTERM", "SIGKILL", "other"
+
+/// What is done with a VM whose VMM does not answer any more.
+enum class OnUnresponsive : std::uint8_t {
+    Nothing,  ///< it is only said
+    Restart,  ///< the VMM is killed and the VM started again
+    Stop,     ///< the VMM is killed, and the VM is failed
+};
+[[nodiscard]] std::string_view toString(OnUnresponsive policy) noexcept;  ///< "none", "restart", "stop"
+[[nodiscard]] std::optional<OnUnresponsive> parseOnUnresponsive(std::string_view text) noexcept;
+
+/// A VMM that lives and does not answer.
+struct Unresponsive {
+    SystemTime since{};
+    std::string cause;
+};
+
 struct PortRequest {
     std::uint16_t guest = 0;
     std::uint16_t host = 0;  ///< 0: the first free one of the range
@@ -111,7 +136,8 @@ struct CreateRequest {
     std::uint16_t httpPort = 0;  ///< 0: none
     bool autoStart = false;
     RestartPolicy restartPolicy = RestartPolicy::No;
-    unsigned maxRestarts = 0;                  ///< in a row; 0: without end
+    unsigned maxRestarts = 0;  ///< in a row; 0: without end
+    OnUnresponsive onUnresponsive = OnUnresponsive::Nothing;
     std::optional<std::string> bootArguments;  ///< none: the default ones
     std::map<std::string, std::string> extraEnv;
     std::map<std::string, std::string> tags;
@@ -185,6 +211,8 @@ struct VmView {
     bool autoStart = false;
     RestartPolicy restartPolicy = RestartPolicy::No;
     unsigned maxRestarts = 0;
+    OnUnresponsive onUnresponsive = OnUnresponsive::Nothing;
+    std::optional<Unresponsive> unresponsive{};     ///< while it runs or is paused, and its VMM does not answer
     unsigned restarts = 0;                          ///< by the policy, since it was last started
     std::string guestAddress, mac, tapName, netns;  // of the first network card
     std::vector<VmInterface> interfaces;            ///< all network cards; empty if it is Corrupt
@@ -205,7 +233,8 @@ struct Event {
     std::uint64_t sequence = 0;  ///< grows by one over all VMs of this server process
     SystemTime at{};
     std::string vm;  ///< id
-    /// "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit", "restart"
+    /// "create", "start", "stop", "pause", "resume", "change", "delete", "recover", "exit",
+    /// "restart", "probe"
     std::string operation;
     std::string operationId;  ///< the same for all events of one operation
     std::string step;         ///< "" for the operation as a whole

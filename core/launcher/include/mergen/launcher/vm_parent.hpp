@@ -16,7 +16,7 @@ namespace mergen::launcher {
 ///     runs          the newest runs that another one follows, a line each, with when and why (`Restarts`)
 ///     exit          how the last run ended, when nothing of it is left: the lines "exited CODE" or "signalled NUMBER",
 ///                   "at TIME" (RFC 3339), "dropped BYTES" (of the console); where they apply "sent SIGNAL by WHO",
-///                   "note TEXT", "restarts COUNT", "exhausted yes"
+///                   "note TEXT", "panic TEXT", "restarts COUNT", "exhausted yes"
 ///
 /// and reads
 ///

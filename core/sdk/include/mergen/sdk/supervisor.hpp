@@ -21,7 +21,7 @@ struct InheritedTap {
 /// Which ends are followed by another run.
 enum class RestartPolicy : std::uint8_t {
     No,
-    OnFailure,  ///< those with an exit status other than 0 or by a signal
+    OnFailure,  ///< those with an exit status other than 0, by a signal, or after a panic of the guest's kernel
     Always,
 };
 [[nodiscard]] MERGEN_SDK_API std::string_view toString(
@@ -78,6 +78,7 @@ struct PastRun {
     unsigned attempt = 1;                   ///< of the restart that follows, counted from 1 after every run that lasted
     std::chrono::milliseconds delay{};      ///< from its end to that restart
     std::optional<SystemTime> restartedAt;  ///< none while that is still to come
+    std::string panic{};                    ///< as ProcessStatus::panic
     auto operator<=>(const PastRun&) const = default;
 };
 
@@ -97,6 +98,9 @@ struct ProcessStatus {
     std::optional<SentSignal> sent{};  ///< while Exited: what ended the last run, if that was sent through signal()
     unsigned restarts = 0;             ///< how often it was started again since launch()
     bool exhausted = false;            ///< while Exited: its policy asked for one restart more than `maxRestarts`
+    /// While Exited with status 0: the line with which the guest's kernel said at the end of the console that it
+    /// panicked, printable and at most some hundred bytes; else empty. The guest's word, and only of itself.
+    std::string panic{};
 };
 
 /// Told when a process ended. Called on a thread of the backend, which does nothing else meanwhile: return soon, and do

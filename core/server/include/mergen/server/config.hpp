@@ -67,6 +67,8 @@ struct VmSection {
     std::size_t maxVms = 0;
     std::uint32_t uidStart = 0, uidCount = 0;
     std::chrono::milliseconds startTimeout{}, stopGrace{}, killGrace{}, controlTimeout{};
+    std::chrono::milliseconds probeInterval{}, probeTimeout{};
+    unsigned probeFailures = 0;
     Bytes consoleLimit;
     std::size_t eventsPerVm = 0;
     std::string unitPrefix;

@@ -1,0 +1,109 @@
+// Whether a VMM still answers, and what follows if it does not.
+#include <array>
+#include <signal.h>
+#include <utility>
+
+#include "ending.hpp"
+#include "engine_impl.hpp"
+
+namespace mergen::engine {
+
+bool Engine::Impl::isToBeProbed(const Vm& vm) {
+    const std::lock_guard lock(vm.mutex);
+    const bool up = vm.record.state == VmState::Running || vm.record.state == VmState::Paused;
+    return up && vm.pid != 0 && !vm.holder && !vm.postponed && !vm.erased;
+}
+
+std::vector<std::shared_ptr<Vm>> Engine::Impl::vmsToProbe() const {
+    std::vector<std::shared_ptr<Vm>> vms = registry_.all();
+    std::erase_if(vms, [](const std::shared_ptr<Vm>& vm) { return !isToBeProbed(*vm); });
+    return vms;
+}
+
+void Engine::Impl::probe(const std::shared_ptr<Vm>& vm) noexcept {
+    try {
+        if (!isToBeProbed(*vm)) return;
+        const auto [record, pid] = [&] {
+            const std::lock_guard lock(vm->mutex);
+            return std::pair(vm->record, vm->pid);
+        }();
+        const VmmBackend* const vmm = findVmm(record);
+        if (vmm == nullptr) return;  // it can neither answer nor be started again
+        std::string cause;
+        try {
+            static_cast<void>(vmm->query(vmmPlace(config_, record), config_.probeTimeout));
+        } catch (const Error& error) {
+            // A server that is out of descriptors or memory must not take its VMs for dead.
+            if (error.kind() != ErrorKind::Timeout && error.kind() != ErrorKind::Unavailable) throw;
+            cause = error.what();
+        }
+        if (noteProbe(*vm, pid, cause) && record.onUnresponsive != OnUnresponsive::Nothing) enforce(vm, pid);
+    } catch (const std::exception& error) {  // says nothing of the VMM: it is asked again
+        log_.warning("vm.probe.failed", {{"vm", vm->id.str()}, {"cause", error.what()}});
+    }
+}
+
+bool Engine::Impl::noteProbe(Vm& vm, int pid, const std::string& cause) {
+    std::string news;
+    bool unresponsive = false;
+    {
+        const std::lock_guard lock(vm.mutex);
+        // An operation has begun or another run: what was asked was not asked of this one.
+        if (vm.holder || vm.pid != pid) return false;
+        Vm::Probe& probe = vm.probe;
+        if (probe.pid != pid) probe = {.pid = pid};
+        if (cause.empty()) {
+            if (probe.unresponsive) news = "the VMM answers again";
+            probe = {.pid = pid};
+        } else if (++probe.failures >= config_.probeFailures && !probe.unresponsive) {
+            probe.unresponsive = Unresponsive{std::chrono::system_clock::now(), cause};
+            news = "the VMM does not answer: " + cause;
+        }
+        unresponsive = probe.unresponsive.has_value();
+    }
+    if (news.empty()) return unresponsive;
+    log_.write(unresponsive ? LogLevel::Warning : LogLevel::Info, "vm.probe",
+               std::array<LogField, 2>{LogField{"vm", vm.id.str()}, {"cause", news}});
+    Event event;
+    event.at = std::chrono::system_clock::now();
+    event.vm = vm.id.str();
+    event.operation = probeOperation;
+    event.operationId = Uuid::random().str();
+    event.outcome = "note";
+    event.cause = news;
+    vm.timeline.append(std::move(event));
+    return unresponsive;
+}
+
+void Engine::Impl::enforce(const std::shared_ptr<Vm>& vm, int pid) {
+    try {
+        const Guard guard(*this);
+        run(vm, std::string(probeOperation), [&](Operation& op) { endUnresponsive(op, pid); });
+    } catch (const Error& error) {
+        // Held by another operation, or the server stops: asked again if the VMM still does not answer then. What
+        // failed of this one is in its events and in the log.
+        log_.debug("vm.probe.left", {{"vm", vm->id.str()}, {"cause", error.what()}});
+    }
+}
+
+void Engine::Impl::endUnresponsive(Operation& op, int pid) {
+    const VmRecord record = op.record();
+    const OwnerTag owner = tagOf(record);
+    const bool up = record.state == VmState::Running || record.state == VmState::Paused;
+    if (!up || backends_.supervisor.status(owner).pid != pid) {
+        op.note("skipped", "its VMM is another one by now");
+        return;
+    }
+    // There is no intent to write first: a server that dies in between leaves a VM whose end names this operation, and
+    // its successor settles that as any end.
+    op.step("kill", [&] {
+        backends_.supervisor.permitRestarts(owner, false);
+        static_cast<void>(backends_.supervisor.signal(owner, SIGKILL, probeOperation));
+        if (backends_.supervisor.waitExit(owner, config_.killGrace).state == ProcessState::Running)
+            throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
+    });
+    settleEnded(op, backends_.supervisor.status(owner));
+    if (record.onUnresponsive == OnUnresponsive::Restart) startVm(op);
+}
+
+}  // namespace mergen::engine

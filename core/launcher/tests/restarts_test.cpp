@@ -1,0 +1,60 @@
+#include "restarts.hpp"
+
+#include <filesystem>
+#include <stdlib.h>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include <mergen/base/file.hpp>
+
+namespace mergen::launcher {
+namespace {
+
+/// The folder of a VM whose restarts are permitted.
+class RestartsOfAVm : public ::testing::Test {
+protected:
+    RestartsOfAVm() {
+        std::string name = (std::filesystem::temp_directory_path() / "mergen-restarts-XXXXXX").string();
+        command_.directory = ::mkdtemp(name.data());
+        writeFileAtomically(command_.directory / "restart", "", 0600);
+    }
+    ~RestartsOfAVm() override { removeTree(command_.directory); }
+
+    /// Whether an end is followed by a restart under `policy`.
+    bool follows(RestartPolicy policy, const End& end) {
+        command_.spec.restart.policy = policy;
+        return Restarts(command_).plan(end, std::chrono::milliseconds(1)).has_value();
+    }
+    static End ended(int status, std::string panic = {}) {
+        End end;
+        end.exit = ExitStatus{false, status, std::chrono::system_clock::now()};
+        end.panic = std::move(panic);
+        return end;
+    }
+
+    Command command_;
+};
+
+TEST_F(RestartsOfAVm, OnFailureFollowAPanicAndNotACleanEnd) {
+    EXPECT_TRUE(follows(RestartPolicy::OnFailure, ended(0, "Kernel panic - not syncing: Fatal exception")));
+    EXPECT_FALSE(follows(RestartPolicy::OnFailure, ended(0)));
+    EXPECT_TRUE(follows(RestartPolicy::OnFailure, ended(1)));
+    EXPECT_TRUE(follows(RestartPolicy::Always, ended(0)));
+    EXPECT_FALSE(follows(RestartPolicy::No, ended(0, "Kernel panic - not syncing: Fatal exception")));
+}
+
+TEST_F(RestartsOfAVm, AreWrittenWithThePanicAsTheRestOfTheLine) {
+    EXPECT_TRUE(follows(RestartPolicy::OnFailure, ended(0, "Kernel panic - not syncing: sent 9 by nobody")));
+    const std::string runs = readFile(command_.directory / "runs", 4096).value_or("");
+    EXPECT_TRUE(runs.starts_with("run 1 exited 0 at ")) << runs;
+    EXPECT_TRUE(runs.ends_with(" panic Kernel panic - not syncing: sent 9 by nobody\n")) << runs;
+}
+
+TEST_F(RestartsOfAVm, DoNotFollowAPanicOnceTheyAreForbidden) {
+    std::filesystem::remove(command_.directory / "restart");
+    EXPECT_FALSE(follows(RestartPolicy::OnFailure, ended(0, "Kernel panic - not syncing: Fatal exception")));
+}
+
+}  // namespace
+}  // namespace mergen::launcher
