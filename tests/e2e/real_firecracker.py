@@ -16,9 +16,6 @@ def find_firecracker():
 
 
 class TinyVm(Vm):
-    def await_console(self, text):
-        eventually(lambda: text in self.console(), f"'{text}' on the console of {self.id}", [self.logs()])
-
     def causes(self):
         return [event["cause"] for event in self.events() if event["cause"]]
 

@@ -58,7 +58,7 @@ class Kernels(FakeFirecracker):
                 vm = self.create(kernel=path)
                 self.assertTrue(self.own_kernel(vm) == ELF)
                 vm.start()
-                self.await_console(vm, "fake-guest: ready")
+                vm.await_console("fake-guest: ready")
                 vm.stop()
                 vm.delete()
                 with open(path, "rb") as file:

@@ -373,7 +373,7 @@ std::string Engine::Impl::lastOutput(const VmRecord& record) const {
     constexpr std::size_t enough = 400;
     const std::string console = readConsole(pathsOf(config_, record.id, record.uuid).console(), {.bytes = enough});
     const std::string_view words = trim(console);
-    return words.empty() ? "" : "; its last output: " + printable(words, enough);
+    return words.empty() ? "" : "; its last output: " + printable(words, 4 * enough);  // the last word counts most
 }
 
 void Engine::Impl::killVmm(const VmRecord& record, const std::string& by) {
