@@ -72,7 +72,7 @@ class DataDisk(CrashTest):
         self.make_disk()
         vm = self.create(dataDisk=self.disk)
         for point, method, path in (("engine.disks.lending", "POST", f"{vm.path}/start"),
-                                    ("engine.start.data-disk.after", "POST", f"{vm.path}/start"),
+                                    ("engine.start.lend-disks.after", "POST", f"{vm.path}/start"),
                                     ("engine.start.launch.after", "POST", f"{vm.path}/start"),
                                     ("engine.disks.taking_back", "POST", f"{vm.path}/stop"),
                                     ("engine.disks.taking_back", "DELETE", vm.path)):

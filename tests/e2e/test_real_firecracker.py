@@ -114,12 +114,23 @@ class EndsInAJail(Ends):
 
 
 class Devices(OnARealFirecracker):
+    def setUp(self):
+        super().setUp()
+        self.made = []
+
+    def tearDown(self):
+        for vm in self.server.api.list():
+            self.server.api.expect(200, "DELETE", f"/v1/vms/{vm['id']}")
+        for path in self.made:  # before the oracle looks
+            os.unlink(path)
+        super().tearDown()
+
     def make_disk(self, name, content=b""):
         path = os.path.join(self.server.images, name)
         with open(path, "wb") as file:
             file.write(content)
             file.truncate(DISK_SIZE)
-        self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
+        self.made.append(path)
         return path
 
     def test_disks_keep_what_is_written_over_a_stop_and_a_kill(self):
@@ -139,7 +150,6 @@ class Devices(OnARealFirecracker):
         vm.delete()
         with open(data, "rb") as file:
             self.assertTrue(file.read(SECTOR).startswith(b"once-more\0"), "it was flushed")
-        os.unlink(data)
 
     def test_a_read_only_disk_takes_nothing(self):
         data = self.make_disk("data.img", b"as it was")
@@ -151,7 +161,24 @@ class Devices(OnARealFirecracker):
         vm.delete()
         with open(data, "rb") as file:
             self.assertEqual(file.read(), b"as it was".ljust(DISK_SIZE, b"\0"))
-        os.unlink(data)
+
+    def test_further_drives_keep_what_is_written_and_take_nothing_if_read_only(self):
+        logs, tools = self.make_disk("logs.img"), self.make_disk("tools.img", b"tools")
+        vm = self.create_and_start(dataDisk=self.make_disk("data.img", b"data"),
+                                   drives=[{"driveId": "logs", "pathOnHost": logs, "ioEngine": "Sync"},
+                                           {"driveId": "tools", "pathOnHost": tools, "isReadOnly": True}])
+        vm.await_page()
+        self.assertEqual(vm.fetch("/disk/1"), "disk 1: data\n")
+        self.assertEqual(vm.fetch("/disk/2/write?a-line"), "disk 2: written\n")
+        self.assertEqual(vm.fetch("/disk/3"), "disk 3: tools\n")
+        self.assertEqual(vm.fetch("/disk/3/write?other"), "disk 3: failed with status 1\n")
+        vm.stop()
+        vm.start()
+        vm.await_page()
+        self.assertEqual(vm.fetch("/disk/2"), "disk 2: a-line\n")
+        vm.delete()
+        with open(logs, "rb") as file:
+            self.assertTrue(file.read(SECTOR).startswith(b"a-line\0"))
 
     def test_disks_and_cards_work_beside_devices_of_other_kinds_and_within_limits(self):
         limit = {"bandwidth": {"size": 1 << 20, "refillTime": 100}}

@@ -21,20 +21,18 @@ void refuseUuid(const RecordId& id) {
         .about("id");
 }
 
-/// Further drives are not made yet.
-void refuseFurther(const CreateRequest& request) {
-    for (std::size_t i = 0; i < request.drives.size(); ++i) {
-        if (request.drives[i].id == rootDriveId || request.drives[i].id == dataDriveId) continue;
-        throw Error(ErrorKind::NotSupported, "a VM has the drives \"rootfs\" and \"data\" only")
-            .about("drives[" + std::to_string(i) + "].driveId");
-    }
+void refuseTooManyDisks(const CreateRequest& request) {
+    if (givenDisks(request.dataDisk, request.drives).size() < maxDrives) return;  // and the root disk
+    throw Error(ErrorKind::InvalidArgument,
+                "a VM has at most " + std::to_string(maxDrives) + " disks, the root disk and the data disk among them")
+        .about("drives");
 }
 
 }  // namespace
 
 Created Engine::Impl::create(const CreateRequest& request) {
     const Guard guard(*this);
-    refuseFurther(request);
+    refuseTooManyDisks(request);
     const OpenedImages images = openImages(config_, request);
 
     VmRecord record(request.id.value_or(RecordId::parse("unnamed")), Uuid{});  // reserve() gives it what is missing
@@ -171,9 +169,9 @@ void Engine::Impl::noteHooks(Vm& vm) {
 
 namespace {
 
-struct stat inspect(const UniqueFd& fd, const std::string& what) {
+struct stat inspect(const UniqueFd& fd, const std::filesystem::path& path) {
     struct stat status {};
-    if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect the " + what);
+    if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + path.string());
     return status;
 }
 
@@ -186,57 +184,67 @@ void refuseWritten(const UniqueFd& fd, const std::filesystem::path& path, const 
 
 void Engine::Impl::claimDisks(const VmRecord& record, const OpenedImages& images) {
     struct Image {
-        const char* field;
+        std::string field;
         const UniqueFd& fd;
         std::filesystem::path path;
     };
-    std::vector<Image> copied{{"rootfs", images.rootfs, record.rootfs}, {"kernel", images.kernel, record.kernel}};
-    if (record.initrd) copied.push_back({"initrd", images.initrd, *record.initrd});
-    for (const Image& image : copied) {
-        disks_.refuseForeign(inspect(image.fd, image.field), image.path, record.id, image.field);
+    std::vector<Image> used{{"rootfs", images.rootfs, record.rootfs}, {"kernel", images.kernel, record.kernel}};
+    if (record.initrd) used.push_back({"initrd", images.initrd, *record.initrd});
+    for (const OpenedDisk& disk : images.disks) {
+        if (!disk.given.borrowed) used.push_back({disk.given.field, disk.fd, disk.given.path});
+    }
+    for (const Image& image : used) {
+        disks_.refuseForeign(inspect(image.fd, image.path), image.path, record.id, image.field);
         refuseWritten(image.fd, image.path, image.field);
     }
-    if (!record.dataDisk) return;
-    const struct stat disk = inspect(images.dataDisk, "data disk");
-    for (const Image& image : copied) {
-        const struct stat given = inspect(image.fd, image.field);
-        if (given.st_dev != disk.st_dev || given.st_ino != disk.st_ino) continue;
-        throw Error(ErrorKind::InvalidArgument, "the data disk is the file that is given as " +
-                                                    std::string(image.field) + ", which the guest would write to")
-            .about("dataDisk");
+    for (const auto& [given, fd] : images.disks) {
+        if (!given.borrowed) continue;
+        const struct stat disk = inspect(fd, given.path);
+        for (const Image& image : used) {
+            const struct stat other = inspect(image.fd, image.path);
+            if (other.st_dev != disk.st_dev || other.st_ino != disk.st_ino) continue;
+            throw Error(ErrorKind::InvalidArgument, given.path.string() + " is the file that is given as " +
+                                                        image.field + " too, and the guest would write to it")
+                .about(given.field);
+        }
+        disks_.claim(disk, given.path, record.id, given.field);
+        refuseWritten(fd, given.path, given.field);
+        used.push_back({given.field, fd, given.path});
     }
-    disks_.claim(disk, *record.dataDisk, record.id, "dataDisk");
-    refuseWritten(images.dataDisk, *record.dataDisk, "dataDisk");
 }
 
 void Engine::Impl::adoptDisks(const VmRecord& record) {
     const auto adopt = [&](const std::filesystem::path& path) {
-        struct stat status {};
-        if (::lstat(path.c_str(), &status) == 0) {
-            disks_.claim(status, path, record.id, "dataDisk");
-        } else {
-            disks_.claimName(path, record.id);  // not mounted yet, perhaps
+        try {
+            struct stat status {};
+            if (::lstat(path.c_str(), &status) == 0) {
+                disks_.claim(status, path, record.id, "");
+            } else {
+                disks_.claimName(path, record.id);  // not mounted yet, perhaps
+            }
+        } catch (const Error& error) {
+            log_.error("vm.disk.shared", {{"vm", record.id.str()},
+                                          {"cause", error.what()},
+                                          {"effect", "it cannot be started while the other VM is there"}});
         }
     };
-    try {
-        adopt(pathsOf(config_, record.id, record.uuid).dataDir / "rootfs.ext4");
-        if (record.dataDisk) adopt(*record.dataDisk);
-    } catch (const Error& error) {
-        log_.error("vm.disk.shared", {{"vm", record.id.str()},
-                                      {"cause", error.what()},
-                                      {"effect", "it cannot be started while the other VM is there"}});
-    }
+    adopt(pathsOf(config_, record.id, record.uuid).dataDir / "rootfs.ext4");
+    for (const GivenDisk& disk : borrowedDisks(record)) adopt(disk.path);
 }
 
-DiskOwner Engine::Impl::claimDataDisk(const VmRecord& record) {
-    try {
-        const UniqueFd fd = openDataDisk(config_, record);
-        disks_.claim(inspect(fd, "data disk"), *record.dataDisk, record.id, "dataDisk");
-        refuseWritten(fd, *record.dataDisk, "dataDisk");
-        return ownerBeforeLoan(fd, record);
-    } catch (const Error& error) {
-        throw Error(error.kind(), std::string("the data disk: ") + error.what());
+std::map<std::string, DiskOwner> Engine::Impl::claimBorrowed(const VmRecord& record) {
+    std::map<std::string, DiskOwner> owners;
+    for (const GivenDisk& disk : borrowedDisks(record)) {
+        try {
+            const UniqueFd fd = openBorrowed(config_, disk);
+            disks_.claim(inspect(fd, disk.path), disk.path, record.id, disk.field);
+            refuseWritten(fd, disk.path, disk.field);
+            owners[disk.id] = ownerBeforeLoan(fd, disk, record);
+        } catch (const Error& error) {
+            throw Error(error.kind(), "the drive \"" + disk.id + "\": " + error.what());
+        }
     }
+    return owners;
 }
 
 }  // namespace mergen::engine

@@ -2,15 +2,17 @@
 
 #include <cerrno>
 #include <fcntl.h>
-#include <sstream>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <mergen/base/file.hpp>
 #include <mergen/base/text.hpp>
+#include <mergen/engine/guest_document.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/failpoint.hpp>
+
+#include "borrowed_disks.hpp"
 
 namespace mergen::engine {
 
@@ -21,10 +23,10 @@ namespace {
 /// Says whose a data folder is. A folder of the same id that an earlier VM left (retainData) has another UUID in it.
 constexpr auto ownerFile = ".owner";
 
-/// Says that a folder's VM is known to nobody after its server; in it the path of the data disk, if there is one.
+/// Says that a folder's VM is known to nobody after its server; in it the disks that the VM may have been lent.
 constexpr auto transientFile = ".transient";
-/// Bytes that it has at most: a path and three numbers.
-constexpr std::size_t transientLimit = 8192;
+/// Bytes that it has at most: a path and four short words for each disk.
+constexpr std::size_t transientLimit = maxDrives * 5000;
 
 constexpr std::string_view asideMark = ".aside-";
 
@@ -64,60 +66,29 @@ void giveAway(const fs::path& path, uid_t uid, gid_t gid) {
     if (::lchown(path.c_str(), uid, gid) != 0) throw Error::fromErrno(errno, "cannot give away " + path.string());
 }
 
-/// Of a data disk while a VM has it: others neither write to it nor read what the guest writes.
-constexpr mode_t lentMode = 0600;
-
-struct stat inspect(const UniqueFd& fd, const fs::path& shown) {
-    struct stat status {};
-    if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + shown.string());
-    return status;
-}
-
-void changeOwner(const UniqueFd& fd, uid_t uid, gid_t gid, const fs::path& shown) {
-    if (::fchown(fd.get(), uid, gid) != 0)
-        throw Error::fromErrno(errno, "cannot change the owner of " + shown.string());
-}
-
-void changeMode(const UniqueFd& fd, mode_t mode, const fs::path& shown) {
-    if (::fchmod(fd.get(), mode) != 0) throw Error::fromErrno(errno, "cannot change the mode of " + shown.string());
-}
-
-/// Whether VMs run as our own user: then there is nobody to lend a disk to.
-bool isOurs(const Credentials& user) noexcept {
-    return user.uid == ::geteuid() && user.gid == ::getegid();
-}
-
-/// Throws Error(InvalidArgument) about "dataDisk" unless the file can be a disk that a guest writes to.
-void checkDataDisk(const EngineConfig& config, const UniqueFd& fd, const fs::path& path) {
+/// Throws Error(InvalidArgument) about its member unless the file can be a disk that a guest writes to.
+void checkBorrowed(const EngineConfig& config, const UniqueFd& fd, const GivenDisk& disk) {
     // "<id>/<file>" of what lies in a VM's folder.
-    const fs::path below = path.lexically_normal().lexically_relative(config.dataRoot.lexically_normal());
+    const fs::path below = disk.path.lexically_normal().lexically_relative(config.dataRoot.lexically_normal());
     if (below.has_parent_path() && *below.begin() != ".." && !ownerOf(config.dataRoot / *below.begin()).empty()) {
-        throw Error(ErrorKind::InvalidArgument, "cannot use " + path.string() + ": it lies in the data folder of a VM")
-            .about("dataDisk");
+        throw Error(ErrorKind::InvalidArgument,
+                    "cannot use " + disk.path.string() + ": it lies in the data folder of a VM")
+            .about(disk.field);
     }
     const std::string same = "/proc/self/fd/" + std::to_string(fd.get());
     if (::access(same.c_str(), R_OK | W_OK) != 0) {
-        const Error error = Error::fromErrno(errno, "cannot write to " + path.string());
-        throw Error(ErrorKind::InvalidArgument, error.what()).about("dataDisk");
+        const Error error = Error::fromErrno(errno, "cannot write to " + disk.path.string());
+        throw Error(ErrorKind::InvalidArgument, error.what()).about(disk.field);
     }
 }
 
-/// What the folder of a VM whose record does not survive the server says of its data disk: "UID GID MODE PATH" as they
-/// were before it was lent, or nothing.
-std::string dataDiskLine(const VmRecord& record, const OpenedImages& images) {
-    if (!record.dataDisk) return {};
-    const struct stat status = inspect(images.dataDisk, *record.dataDisk);
-    return std::to_string(status.st_uid) + " " + std::to_string(status.st_gid) + " " +
-           std::to_string(status.st_mode & 07777U) + " " + record.dataDisk->string();
-}
-
-void readDataDiskLine(const std::string& line, DataFolder& folder) {
-    std::istringstream words(line);
-    DiskOwner owner;
-    std::string path;
-    if (!(words >> owner.uid >> owner.gid >> owner.mode >> std::ws) || !std::getline(words, path)) return;
-    folder.dataDisk = path;
-    folder.dataDiskOwner = owner;
+/// What the folder of a VM whose record does not survive the server says of the disks that it may be lent.
+std::string loansOf(const VmRecord& record, const OpenedImages& images) {
+    std::map<std::string, DiskOwner> owners;
+    for (const OpenedDisk& disk : images.disks) {
+        if (disk.given.borrowed) owners[disk.given.id] = ownerBeforeLoan(disk.fd, disk.given, record);
+    }
+    return loansText(borrowedDisks(record), owners);
 }
 
 void copyImage(const UniqueFd& source, const fs::path& target, mode_t mode, const Credentials& user,
@@ -127,6 +98,17 @@ void copyImage(const UniqueFd& source, const fs::path& target, mode_t mode, cons
     } catch (const Error& error) {
         if (error.kind() != ErrorKind::Conflict) throw;
         throw error.about(field);
+    }
+}
+
+/// The drives that nobody writes to, into `folder`, which is made if there are any.
+void copyDrives(const OpenedImages& images, const fs::path& folder, const Credentials& user) {
+    for (const OpenedDisk& disk : images.disks) {
+        if (disk.given.borrowed) continue;
+        makeDirectories(folder, 0750);
+        giveAway(folder, user.uid, user.gid);
+        copyImage(disk.fd, folder / disk.given.id, 0440, user, disk.given.field);
+        MERGEN_FAILPOINT("engine.disks.drive_copied");
     }
 }
 
@@ -147,9 +129,10 @@ OpenedImages openImages(const EngineConfig& config, const CreateRequest& request
     images.rootfs = openImage(config, request.rootfs, O_RDONLY, "rootfs");
     images.kernel = openImage(config, request.kernel, O_RDONLY, "kernel");
     if (request.initrd) images.initrd = openImage(config, *request.initrd, O_RDONLY, "initrd");
-    if (request.dataDisk) {
-        images.dataDisk = openImage(config, *request.dataDisk, O_RDONLY, "dataDisk");
-        checkDataDisk(config, images.dataDisk, *request.dataDisk);
+    for (GivenDisk& disk : givenDisks(request.dataDisk, request.drives)) {
+        UniqueFd fd = openImage(config, disk.path, O_RDONLY, disk.field);
+        if (disk.borrowed) checkBorrowed(config, fd, disk);
+        images.disks.push_back({std::move(disk), std::move(fd)});
     }
     return images;
 }
@@ -170,19 +153,18 @@ void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedI
     if (fs::exists(fs::symlink_status(folder))) throw folderTaken(folder);
     makeDirectories(aside, 0750);
     writeFileDurably(aside / ownerFile, record.uuid.str() + "\n", 0640);
-    if (!durable) writeFileDurably(aside / transientFile, dataDiskLine(record, images), 0640);
+    if (!durable) writeFileDurably(aside / transientFile, loansOf(record, images), 0640);
     // Root's folder, which the VM's group, that is its uid, may pass through to its own disk and nothing else.
-    if (user.gid != ::getegid() && ::lchown(aside.c_str(), ::geteuid(), user.gid) != 0) {
-        throw Error::fromErrno(errno, "cannot give the data folder to the VM's group");
-    }
-    makeDirectories(aside / "logs", 0750);
     const Credentials ours{::geteuid(), user.gid};
+    giveAway(aside, ours.uid, ours.gid);
+    makeDirectories(aside / "logs", 0750);
     copyImage(images.kernel, aside / "kernel", 0440, ours, "kernel");
     importKernel(vmm, aside / "kernel", record.kernel);
     MERGEN_FAILPOINT("engine.disks.kernel_copied");
     if (images.initrd) copyImage(images.initrd, aside / "initrd", 0440, ours, "initrd");
     copyImage(images.rootfs, aside / "rootfs.ext4", 0640, user, "rootfs");
     MERGEN_FAILPOINT("engine.disks.rootfs_copied");
+    copyDrives(images, aside / drivesFolder, ours);
     if (::renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, folder.c_str(), RENAME_NOREPLACE) != 0) {
         if (errno == EEXIST) throw folderTaken(folder);
         throw Error::fromErrno(errno, "cannot rename " + aside.string() + " to " + folder.string());
@@ -196,9 +178,9 @@ std::vector<DataFolder> listDisks(const EngineConfig& config) {
         DataFolder folder{.path = config.dataRoot / name, .vm = {}, .whole = !name.starts_with(asideMark)};
         try {
             folder.vm = Uuid::parse(folder.whole ? ownerOf(folder.path) : name.substr(asideMark.size()));
-            if (const auto line = readFile(folder.path / transientFile, transientLimit)) {
+            if (const auto loans = readFile(folder.path / transientFile, transientLimit)) {
                 folder.transient = true;
-                readDataDiskLine(*line, folder);
+                folder.loans = *loans;
             }
         } catch (const Error&) {
             continue;  // no folder of a VM
@@ -214,10 +196,9 @@ void removeLeftDisks(const EngineConfig& config, const DataFolder& folder) {
         return;
     }
     VmRecord record(RecordId::parse(folder.path.filename().string()), folder.vm);
-    record.dataDisk = folder.dataDisk;
-    record.dataDiskOwner = folder.dataDiskOwner;
+    readLoans(folder.loans, record);
     if (const auto user = userOfDisks(config, record.id)) record.credentials = *user;
-    takeBackDataDisk(config, record);
+    takeBackDisks(config, record);
     removeDisks(config, record);
 }
 
@@ -238,7 +219,11 @@ void surrenderDisks(const EngineConfig& config, const VmRecord& record) {
     const fs::path folder = pathsOf(config, record.id, record.uuid).dataDir;
     if (ownerOf(folder) != record.uuid.str()) return;
     static_cast<void>(removeTree(folder / transientFile));
-    for (const fs::path& path : {folder / "rootfs.ext4", folder / "initrd", folder / "kernel", folder}) {
+    std::vector<fs::path> paths{folder / "rootfs.ext4", folder / "initrd", folder / "kernel"};
+    for (const std::string& drive : listDirectory(folder / drivesFolder))
+        paths.push_back(folder / drivesFolder / drive);
+    paths.insert(paths.end(), {folder / drivesFolder, folder});
+    for (const fs::path& path : paths) {
         if (::lchown(path.c_str(), ::geteuid(), ::getegid()) != 0 && errno != ENOENT) {
             throw Error::fromErrno(errno, "cannot take back " + path.string());
         }
@@ -249,46 +234,6 @@ std::optional<Credentials> userOfDisks(const EngineConfig& config, const RecordI
     struct stat status {};
     if (::lstat((config.dataRoot / id.str() / "rootfs.ext4").c_str(), &status) != 0) return std::nullopt;
     return Credentials{status.st_uid, status.st_gid};
-}
-
-UniqueFd openDataDisk(const EngineConfig& config, const VmRecord& record) {
-    return openBeneath(config.imageRoots, *record.dataDisk, O_RDONLY);
-}
-
-DiskOwner ownerBeforeLoan(const UniqueFd& dataDisk, const VmRecord& record) {
-    const struct stat status = inspect(dataDisk, *record.dataDisk);
-    // Not given back after an earlier run: what was written down then is still true.
-    if (status.st_uid == record.credentials.uid && record.dataDiskOwner) return *record.dataDiskOwner;
-    return DiskOwner{status.st_uid, status.st_gid, status.st_mode & 07777U};
-}
-
-void lendDataDisk(const EngineConfig& config, const VmRecord& record) {
-    if (!record.dataDisk || isOurs(record.credentials)) return;
-    const UniqueFd fd = openDataDisk(config, record);
-    // First the mode: what the former owner granted to his group must not be granted to the VM's.
-    changeMode(fd, lentMode, *record.dataDisk);
-    MERGEN_FAILPOINT("engine.disks.lending");
-    changeOwner(fd, record.credentials.uid, record.credentials.gid, *record.dataDisk);
-}
-
-void takeBackDataDisk(const EngineConfig& config, const VmRecord& record) {
-    if (!record.dataDisk || isOurs(record.credentials)) return;
-    try {
-        const UniqueFd fd = openDataDisk(config, record);
-        const struct stat status = inspect(fd, *record.dataDisk);
-        // A record that does not say is one of an earlier version, which gave such a disk to us.
-        const DiskOwner former =
-            record.dataDiskOwner.value_or(DiskOwner{::geteuid(), ::getegid(), status.st_mode & 07777U});
-        const bool lent = status.st_uid == record.credentials.uid;
-        const bool halfLent = status.st_uid == former.uid && (status.st_mode & 07777U) == lentMode;
-        if (!lent && !halfLent) return;
-        if (status.st_uid != former.uid || status.st_gid != former.gid)
-            changeOwner(fd, former.uid, former.gid, *record.dataDisk);
-        MERGEN_FAILPOINT("engine.disks.taking_back");
-        changeMode(fd, former.mode, *record.dataDisk);
-    } catch (const Error& error) {
-        if (error.kind() != ErrorKind::NotFound) throw;  // taken away by its owner: nothing to give back
-    }
 }
 
 void makeRunDirectory(const EngineConfig& config, const VmRecord& record) {

@@ -9,18 +9,24 @@
 
 #include "documents.hpp"
 
-/// The files of one VM: its own copies of root disk, kernel and initrd, its logs, and the data disk that it borrows.
+/// The files of one VM: its own copies of root disk, kernel, initrd and drives that take no writes, and its logs.
 namespace mergen::engine {
+
+struct OpenedDisk {
+    GivenDisk given;
+    UniqueFd fd;
+};
 
 /// What a create found at the given paths, opened once: what is checked is what is copied, whatever is renamed there
 /// meanwhile.
 struct OpenedImages {
-    UniqueFd rootfs, kernel, initrd, dataDisk;
+    UniqueFd rootfs, kernel, initrd;
+    std::vector<OpenedDisk> disks;  ///< beside the root disk, in the guest's order
 };
 
 /// Opens the files below the allowed roots, for reading and without following links. Throws Error(InvalidArgument)
-/// about the member, also for an empty file and for a data disk that cannot be written or lies in the data folder of a
-/// VM.
+/// about the member, also for an empty file, and for a disk to be used in place that cannot be written or lies in the
+/// data folder of a VM.
 [[nodiscard]] OpenedImages openImages(const EngineConfig& config, const CreateRequest& request);
 
 /// Makes `<data>/<id>` with the copies and the folder for logs. Throws AlreadyExists if there is such a folder of
@@ -38,16 +44,15 @@ void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedI
 struct DataFolder {
     std::filesystem::path path;
     Uuid vm;
-    bool whole = true;                                ///< false: it was being made or removed
-    bool transient = false;                           ///< made for a VM whose record did not survive its server
-    std::optional<std::filesystem::path> dataDisk{};  ///< of such a VM: what it may have been lent
-    std::optional<DiskOwner> dataDiskOwner{};         ///< whose that was before
+    bool whole = true;       ///< false: it was being made or removed
+    bool transient = false;  ///< made for a VM whose record did not survive its server
+    std::string loans{};     ///< of such a VM: loansText() of what it may have been lent
 };
 
 /// All data folders.
 [[nodiscard]] std::vector<DataFolder> listDisks(const EngineConfig& config);
 
-/// Removes one of them, with its data disk given back.
+/// Removes one of them, with what its VM was lent given back.
 void removeLeftDisks(const EngineConfig& config, const DataFolder& folder);
 
 /// Removes `<data>/<id>` if it is this VM's: never what an earlier VM of the same id left. Does nothing if it is gone.
@@ -58,18 +63,6 @@ void surrenderDisks(const EngineConfig& config, const VmRecord& record);
 
 /// Who owns the VM's root disk, for a record that does not say; nothing if it has none.
 [[nodiscard]] std::optional<Credentials> userOfDisks(const EngineConfig& config, const RecordId& id);
-
-/// The data disk as it lies there now, opened for reading. Throws as openBeneath().
-[[nodiscard]] UniqueFd openDataDisk(const EngineConfig& config, const VmRecord& record);
-
-/// To whom the data disk is to be given back, if it is lent now: to be in the record before lendDataDisk().
-[[nodiscard]] DiskOwner ownerBeforeLoan(const UniqueFd& dataDisk, const VmRecord& record);
-
-/// Gives the data disk to the VM's uid alone for the time that it runs, and back to `record.dataDiskOwner` after, with
-/// its mode. Both can be repeated, and taking back touches nothing if the disk was not lent, is gone, or was given to
-/// somebody else meanwhile. Nothing without a data disk, or where VMs run as our own user.
-void lendDataDisk(const EngineConfig& config, const VmRecord& record);
-void takeBackDataDisk(const EngineConfig& config, const VmRecord& record);
 
 /// The run directory: the VM's uid alone may enter it.
 void makeRunDirectory(const EngineConfig& config, const VmRecord& record);

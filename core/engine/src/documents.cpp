@@ -103,12 +103,16 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     meta->set("kernel", vm.kernel.string());
     if (vm.initrd) meta->set("initrd", vm.initrd->string());
     if (vm.dataDisk) meta->set("dataDisk", vm.dataDisk->string());
-    if (vm.dataDiskOwner) {
-        Object::Ptr owner = json::object();
-        owner->set("uid", vm.dataDiskOwner->uid);
-        owner->set("gid", vm.dataDiskOwner->gid);
-        owner->set("mode", vm.dataDiskOwner->mode);
-        meta->set("dataDiskOwner", owner);
+    if (!vm.diskOwners.empty()) {
+        Object::Ptr owners = json::object();
+        for (const auto& [drive, disk] : vm.diskOwners) {
+            Object::Ptr owner = json::object();
+            owner->set("uid", disk.uid);
+            owner->set("gid", disk.gid);
+            owner->set("mode", disk.mode);
+            owners->set(drive, owner);
+        }
+        meta->set("diskOwners", owners);
     }
     meta->set("vcpu", vm.vcpus);
     meta->set("memMiB", vm.memory.count);
@@ -376,6 +380,13 @@ std::vector<NicSpec> nicsOf(const EngineConfig& config, const VmRecord& record) 
     return nics;
 }
 
+DiskOwner diskOwnerOf(const Object& object, const std::string& name) {
+    json::Reader reader(object, name);
+    return DiskOwner{static_cast<std::uint32_t>(reader.requiredInteger("uid", 0, 0xfffffffe)),
+                     static_cast<std::uint32_t>(reader.requiredInteger("gid", 0, 0xfffffffe)),
+                     static_cast<std::uint32_t>(reader.requiredInteger("mode", 0, 07777))};
+}
+
 /// The disk of that id, with what was asked of it.
 DiskSpec diskOf(const VmRecord& record, const std::string& id, const std::filesystem::path& file) {
     DiskSpec disk{.id = id, .file = file};
@@ -390,6 +401,22 @@ DiskSpec diskOf(const VmRecord& record, const std::string& id, const std::filesy
 
 }  // namespace
 
+std::vector<GivenDisk> givenDisks(const std::optional<std::filesystem::path>& dataDisk,
+                                  const std::vector<DriveRequest>& drives) {
+    std::vector<GivenDisk> disks;
+    if (dataDisk) disks.push_back({dataDriveId, *dataDisk, "dataDisk", true});
+    for (std::size_t i = 0; i < drives.size(); ++i) {
+        const DriveRequest& drive = drives[i];
+        if (drive.id == rootDriveId || drive.id == dataDriveId) continue;
+        disks.push_back({drive.id, drive.path, "drives[" + std::to_string(i) + "].pathOnHost", !drive.readOnly});
+    }
+    return disks;
+}
+
+std::filesystem::path driveCopy(const VmPaths& paths, const std::string& id) {
+    return paths.dataDir / drivesFolder / id;
+}
+
 GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap) {
     const VmPaths paths = pathsOf(config, record.id, record.uuid);
     GuestSpec guest;
@@ -403,7 +430,8 @@ GuestSpec guestSpec(const EngineConfig& config, const VmRecord& record, bool tap
     guest.cpuTemplate = record.options.cpuTemplate;
     guest.disks.push_back(diskOf(record, rootDriveId, paths.dataDir / "rootfs.ext4"));
     guest.disks.back().root = true;
-    if (record.dataDisk) guest.disks.push_back(diskOf(record, dataDriveId, *record.dataDisk));
+    for (const GivenDisk& disk : givenDisks(record.dataDisk, record.drives))
+        guest.disks.push_back(diskOf(record, disk.id, disk.borrowed ? disk.path : driveCopy(paths, disk.id)));
     if (tap) guest.nics = nicsOf(config, record);
     guest.vsock = record.options.vsock;
     guest.balloon = record.options.balloon;
@@ -468,11 +496,14 @@ VmRecord fromDocuments(const Record& documents) {
     vm.kernel = meta.requiredString("kernel", 4096);
     if (auto initrd = meta.string("initrd", 4096)) vm.initrd = *initrd;
     if (auto disk = meta.string("dataDisk", 4096)) vm.dataDisk = *disk;
-    if (const auto owner = meta.object("dataDiskOwner")) {
-        json::Reader reader(*owner, "dataDiskOwner");
-        vm.dataDiskOwner = DiskOwner{static_cast<std::uint32_t>(reader.requiredInteger("uid", 0, 0xfffffffe)),
-                                     static_cast<std::uint32_t>(reader.requiredInteger("gid", 0, 0xfffffffe)),
-                                     static_cast<std::uint32_t>(reader.requiredInteger("mode", 0, 07777))};
+    if (const auto owner = meta.object("dataDiskOwner"))  // of a server that knew one such disk
+        vm.diskOwners[dataDriveId] = diskOwnerOf(*owner, "dataDiskOwner");
+    if (const auto owners = meta.object("diskOwners")) {
+        for (const std::string& drive : owners->getNames()) {
+            const Object::Ptr owner = owners->getObject(drive);
+            if (owner.isNull()) throw Error(ErrorKind::InvalidArgument, "diskOwners." + drive + " is no object");
+            vm.diskOwners[drive] = diskOwnerOf(*owner, "diskOwners." + drive);
+        }
     }
     vm.vcpus = static_cast<unsigned>(meta.requiredInteger("vcpu", 1, 1024));
     vm.memory = MiB{static_cast<std::uint64_t>(meta.requiredInteger("memMiB", 1, 1 << 30))};

@@ -12,7 +12,7 @@
 /// What is written down of a VM, and how it reads as documents (A16-A19, L23, L30, L31).
 namespace mergen::engine {
 
-/// Whose a data disk was before it was lent to a VM.
+/// Whose a disk was before it was lent to a VM.
 struct DiskOwner {
     std::uint32_t uid = 0, gid = 0;
     std::uint32_t mode = 0;  ///< permission bits
@@ -39,7 +39,7 @@ struct VmRecord {
     std::filesystem::path rootfs, kernel;  // as given; the VM uses its own copies
     std::optional<std::filesystem::path> initrd;
     std::optional<std::filesystem::path> dataDisk;  // in place: there is no copy of it
-    std::optional<DiskOwner> dataDiskOwner;         // while it is lent to the VM's uid
+    std::map<std::string, DiskOwner> diskOwners;    // by drive, of those that are lent to the VM's uid
     unsigned vcpus = 1;
     MiB memory{};
     std::vector<DriveRequest> drives;  // as given
@@ -69,6 +69,17 @@ struct VmRecord {
     unsigned restarts = 0;  // of the run that ended last; while it runs its parent counts
 };
 
+/// A disk beside the root disk, as a VM was asked for with it.
+struct GivenDisk {
+    std::string id;  ///< of the drive
+    std::filesystem::path path;
+    std::string field;      ///< the request's member that names the path
+    bool borrowed = false;  ///< used in place; otherwise the VM has a copy, which nobody writes to
+};
+/// Those in the guest's order: the data disk, then the further drives as given.
+[[nodiscard]] std::vector<GivenDisk> givenDisks(const std::optional<std::filesystem::path>& dataDisk,
+                                                const std::vector<DriveRequest>& drives);
+
 /// The UUID that an id is, if it is one.
 [[nodiscard]] std::optional<Uuid> uuidOf(const RecordId& id) noexcept;
 
@@ -79,6 +90,11 @@ struct VmRecord {
 
 /// What a record that cannot be read still tells of the addresses and ports that its VM holds: its `env` document.
 void salvage(const Record& documents, VmRecord& record);
+
+/// The folder of a VM's data in which its copies of further drives are.
+inline constexpr const char* drivesFolder = "drives";
+/// The VM's own copy of the drive `id`.
+[[nodiscard]] std::filesystem::path driveCopy(const VmPaths& paths, const std::string& id);
 
 /// The record's places below the roots of `config`.
 [[nodiscard]] VmPaths pathsOf(const EngineConfig& config, const RecordId& id, const Uuid& uuid);

@@ -13,6 +13,7 @@
 
 #include <mergen/engine/engine.hpp>
 
+#include "borrowed_disks.hpp"
 #include "disk_owners.hpp"
 #include "disks.hpp"
 #include "identity.hpp"
@@ -115,13 +116,13 @@ private:
     static void noteHooks(Vm& vm);
     /// Throws NotSupported about "ports[i].protocol" for a protocol that the network backend lacks.
     void refuseUnpublishable(const std::vector<PortRequest>& ports) const;
-    /// Makes the data disk the VM's, and throws about the member whose file is a disk of another VM (AlreadyExists), is
-    /// written to by another program now (Conflict), or is given both as an image and as the data disk.
+    /// Makes the disks that are used in place the VM's, and throws about the member whose file is a disk of another VM
+    /// (AlreadyExists), is written to by another program now (Conflict), or is given twice, once to be written to.
     void claimDisks(const VmRecord& record, const OpenedImages& images);
     /// The same of the disks of a record of an earlier server; what cannot be claimed is logged.
     void adoptDisks(const VmRecord& record);
-    /// The same before a start, as another file may lie there by now. The disk's owner until now.
-    DiskOwner claimDataDisk(const VmRecord& record);
+    /// The same before a start, as another file may lie there by now. The disks' owners until now, by drive.
+    std::map<std::string, DiskOwner> claimBorrowed(const VmRecord& record);
 
     // change.cpp
     void changeVm(Operation& op, const ChangeRequest& request);

@@ -60,21 +60,21 @@ void Engine::Impl::startVm(Operation& op) {
         };
     };
     op.step("ports", [&] { refuseBusyPorts(before); });
-    std::optional<DiskOwner> diskOwner;
-    if (before.dataDisk) op.step("claim-data-disk", [&] { diskOwner = claimDataDisk(before); });
+    std::map<std::string, DiskOwner> diskOwners;
+    if (!borrowedDisks(before).empty()) op.step("claim-disks", [&] { diskOwners = claimBorrowed(before); });
     try {
         op.step("intent", [&] {
             VmRecord next = intent(op, before, VmState::Starting);
             next.bootId = bootId();
-            next.dataDiskOwner = diskOwner;
+            next.diskOwners = diskOwners;
             next.restarts = 0;
             persist(op.vm(), std::move(next));
         });
         op.step(
-            "data-disk", [&] { lendDataDisk(config_, before); }, unlessItRuns([&] {
-                takeBackDataDisk(config_, op.record());
+            "lend-disks", [&] { lendDisks(config_, before); }, unlessItRuns([&] {
+                takeBackDisks(config_, op.record());
                 const std::lock_guard lock(op.vm().mutex);
-                op.vm().record.dataDiskOwner.reset();
+                op.vm().record.diskOwners.clear();
             }));
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
@@ -395,9 +395,9 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
         }
         removeRunDirectory(config_, record.uuid);
     });
-    op.attempt("data-disk", [&] {
-        takeBackDataDisk(config_, record);
-        record.dataDiskOwner.reset();
+    op.attempt("take-back-disks", [&] {
+        takeBackDisks(config_, record);
+        record.diskOwners.clear();
     });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;

@@ -62,12 +62,8 @@ std::optional<Element> elementOf(std::string_view field, std::string_view list) 
 }
 
 std::string driveField(const Element& element, const VmRecord& record) {
-    // As guestSpec() puts them: the root disk, the data disk, then the others in their order.
-    std::vector<std::string> ids{rootDriveId};
-    if (record.dataDisk) ids.emplace_back(dataDriveId);
-    for (const DriveRequest& drive : record.drives) {
-        if (drive.id != rootDriveId && drive.id != dataDriveId) ids.push_back(drive.id);
-    }
+    std::vector<std::string> ids{rootDriveId};  // as guestSpec() puts them
+    for (const GivenDisk& disk : givenDisks(record.dataDisk, record.drives)) ids.push_back(disk.id);
     if (element.index >= ids.size()) return "drives";
     const std::string& id = ids[element.index];
     const auto asked = std::ranges::find(record.drives, id, &DriveRequest::id);

@@ -8,6 +8,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// The text of the refusal.
+std::string expectRefused(Engine& engine, const CreateRequest& request, ErrorKind kind, const std::string& field) {
+    try {
+        ADD_FAILURE() << "created: " << engine.create(request).vm.id;
+        return {};
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), kind) << error.what();
+        EXPECT_EQ(error.field(), field) << error.what();
+        return error.what();
+    }
+}
+
 TEST(Create, MakesTheVmsOwnCopiesAndLeavesTheGivenFilesAlone) {
     World world;
     const auto engine = world.boot();
@@ -152,16 +164,74 @@ TEST(Create, ADataDiskHasOneOwner) {
     CreateRequest request = world.request();
     request.dataDisk = world.images / "data.ext4";
     const VmView first = engine->create(request).vm;
-    try {
-        static_cast<void>(engine->create(request));
-        FAIL() << "two VMs may write to one disk";
-    } catch (const Error& error) {
-        EXPECT_EQ(error.field(), "dataDisk");
-        EXPECT_NE(std::string(error.what()).find(first.id), std::string::npos);
-    }
+    EXPECT_NE(expectRefused(*engine, request, ErrorKind::AlreadyExists, "dataDisk").find(first.id), std::string::npos);
     engine->remove(first.id, false);
     EXPECT_TRUE(fs::exists(world.images / "data.ext4")) << "it is not the VM's to delete";
     static_cast<void>(engine->create(request));
+}
+
+TEST(Create, AFurtherDriveThatTakesWritesIsUsedInPlaceByOneVm) {
+    World world;
+    const auto engine = world.boot();
+    CreateRequest request = world.request();
+    request.dataDisk = world.images / "data.ext4";
+    request.drives = {{.id = "logs", .path = world.images / "logs.ext4"}};
+    std::ofstream(world.images / "logs.ext4") << "logs";
+    const VmView first = engine->create(request).vm;
+    request.dataDisk.reset();
+    expectRefused(*engine, request, ErrorKind::AlreadyExists, "drives[0].pathOnHost");
+    request.drives[0].readOnly = true;
+    expectRefused(*engine, request, ErrorKind::AlreadyExists, "drives[0].pathOnHost");
+    engine->remove(first.id, false);
+    EXPECT_EQ(contentOf(world.images / "logs.ext4"), "logs") << "it is not the VM's to delete";
+    static_cast<void>(engine->create(request));
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Create, AFurtherDriveThatTakesNoWritesIsCopiedForEachVm) {
+    World world;
+    const auto engine = world.boot();
+    std::ofstream(world.images / "tools.img") << "tools";
+    CreateRequest request = world.request();
+    request.drives = {{.id = "tools", .path = world.images / "tools.img", .readOnly = true},
+                      {.id = "again", .path = world.images / "tools.img", .readOnly = true}};
+    const VmView first = engine->create(request).vm;
+    const VmView second = engine->create(request).vm;
+    fs::remove(world.images / "tools.img");
+    engine->remove(first.id, false);
+    EXPECT_FALSE(fs::exists(first.paths.dataDir));
+    EXPECT_EQ(contentOf(second.paths.dataDir / "drives" / "tools"), "tools");
+    EXPECT_EQ(contentOf(second.paths.dataDir / "drives" / "again"), "tools");
+    EXPECT_EQ(engine->start(second.id).state, VmState::Running);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Create, OneFileIsNotTwoDrivesOfAVmIfOneTakesWrites) {
+    World world;
+    const auto engine = world.boot();
+    CreateRequest request = world.request();
+    request.drives = {{.id = "one", .path = world.images / "data.ext4"}};
+    request.dataDisk = world.images / "data.ext4";
+    expectRefused(*engine, request, ErrorKind::InvalidArgument, "drives[0].pathOnHost");
+    request.dataDisk.reset();
+    request.drives.push_back({.id = "two", .path = world.images / "data.ext4", .readOnly = true});
+    expectRefused(*engine, request, ErrorKind::InvalidArgument, "drives[0].pathOnHost");
+    request.drives = {{.id = "one", .path = request.rootfs}};
+    expectRefused(*engine, request, ErrorKind::InvalidArgument, "drives[0].pathOnHost");
+}
+
+TEST(Create, AVmHasEightDisksAtMost) {
+    World world;
+    const auto engine = world.boot();
+    std::ofstream(world.images / "tools.img") << "tools";
+    CreateRequest request = world.request();
+    for (int i = 0; i < 7; ++i) {
+        request.drives.push_back(
+            {.id = "drive" + std::to_string(i), .path = world.images / "tools.img", .readOnly = true});
+    }
+    static_cast<void>(engine->create(request));
+    request.dataDisk = world.images / "data.ext4";
+    expectRefused(*engine, request, ErrorKind::InvalidArgument, "drives");
 }
 
 TEST(Create, FailedAutoStartKeepsTheVmAndNamesIt) {

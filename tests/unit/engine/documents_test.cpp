@@ -22,7 +22,7 @@ VmRecord sample() {
     vm.kernel = "/images/vmlinuz";
     vm.initrd = "/images/initrd.img";
     vm.dataDisk = "/images/data.ext4";
-    vm.dataDiskOwner = DiskOwner{1000, 6, 0664};
+    vm.diskOwners = {{"data", {1000, 6, 0664}}, {"logs", {1001, 7, 0600}}};
     vm.vcpus = 2;
     vm.memory = MiB{256};
     vm.httpPort = 8080;
@@ -50,6 +50,7 @@ VmRecord sample() {
     const RateLimiter limit{.bandwidth = TokenBucket{1000, 10, std::chrono::milliseconds(100)},
                             .operations = TokenBucket{5, 0, std::chrono::milliseconds(1)}};
     vm.drives = {{.id = "rootfs", .path = {}, .readOnly = true, .limit = limit},
+                 {.id = "tools", .path = "/images/tools.squashfs", .readOnly = true},
                  {.id = "logs", .path = "/images/logs.ext4", .cache = DiskCache::Unsafe, .engine = IoEngine::Async}};
     vm.nics = {{.id = "eth0", .receive = limit}, {.id = "eth1", .transmit = limit}};
     vm.options = {.smt = true,
@@ -82,7 +83,7 @@ TEST(Documents, RecordReadsBackAsItWasWritten) {
     EXPECT_EQ(after.operationId, before.operationId);
     EXPECT_EQ(after.initrd, before.initrd);
     EXPECT_EQ(after.dataDisk, before.dataDisk);
-    EXPECT_EQ(after.dataDiskOwner, before.dataDiskOwner);
+    EXPECT_EQ(after.diskOwners, before.diskOwners);
     EXPECT_EQ(after.bootArguments, before.bootArguments);
     EXPECT_EQ(after.drives, before.drives);
     EXPECT_EQ(after.nics, before.nics);
@@ -250,10 +251,14 @@ TEST(Documents, VmConfigIsWhatFirecrackerReads) {
               "/r/0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d/vsock.sock");
     EXPECT_TRUE(whole->getArray("drives")->getObject(0)->getValue<bool>("is_read_only"));
     const auto drives = whole->getArray("drives");
-    ASSERT_EQ(drives->size(), 2U);
+    ASSERT_EQ(drives->size(), 4U);
     EXPECT_EQ(drives->getObject(0)->getValue<std::string>("drive_id"), "rootfs");
     EXPECT_TRUE(drives->getObject(0)->getValue<bool>("is_root_device"));
     EXPECT_EQ(drives->getObject(1)->getValue<std::string>("path_on_host"), "/images/data.ext4");
+    EXPECT_EQ(drives->getObject(2)->getValue<std::string>("path_on_host"), "/d/web/drives/tools") << "its own copy";
+    EXPECT_TRUE(drives->getObject(2)->getValue<bool>("is_read_only"));
+    EXPECT_EQ(drives->getObject(3)->getValue<std::string>("drive_id"), "logs");
+    EXPECT_EQ(drives->getObject(3)->getValue<std::string>("path_on_host"), "/images/logs.ext4") << "used in place";
     const auto nic = whole->getArray("network-interfaces")->getObject(0);
     EXPECT_EQ(nic->getValue<std::string>("iface_id"), "eth0");
     EXPECT_EQ(nic->getValue<std::string>("guest_mac"), "02:fc:0a:1b:2c:01");
@@ -263,12 +268,22 @@ TEST(Documents, WhatAVmDoesNotHaveIsNotInThem) {
     VmRecord vm = sample();
     vm.initrd.reset();
     vm.dataDisk.reset();
-    vm.dataDiskOwner.reset();
+    vm.diskOwners.clear();
     const Record documents = toDocuments(config(), vm);
     EXPECT_EQ(documents.documents.at("meta.json").find("initrd"), std::string::npos);
     EXPECT_EQ(documents.documents.at("meta.json").find("dataDisk"), std::string::npos);
     EXPECT_EQ(documents.documents.at("vm.json").find("initrd"), std::string::npos);
     EXPECT_FALSE(guestSpec(config(), fromDocuments(documents), true).initrd.has_value());
+}
+
+TEST(Documents, ARecordOfAServerThatKnewOneBorrowedDiskIsRead) {
+    VmRecord vm = sample();
+    vm.diskOwners.clear();
+    Record documents = toDocuments(config(), vm);
+    std::string& meta = documents.documents.at("meta.json");
+    meta.insert(meta.find('{') + 1, R"("dataDiskOwner": {"uid": 1000, "gid": 6, "mode": 436},)");
+    const std::map<std::string, DiskOwner> expected{{"data", {1000, 6, 0664}}};
+    EXPECT_EQ(fromDocuments(documents).diskOwners, expected);
 }
 
 TEST(BootArguments, AreTheDefaultOnesWithTheGuestsAddress) {

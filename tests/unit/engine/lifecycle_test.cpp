@@ -27,7 +27,7 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
     EXPECT_EQ(engine->get(vm.id).pid, 4242);
     EXPECT_EQ(world.contradictions(*engine), "");
-    const std::string before = "ports:ok intent:ok data-disk:ok run-directory:ok reserve:ok prepare:ok plan:ok ";
+    const std::string before = "ports:ok intent:ok lend-disks:ok run-directory:ok reserve:ok prepare:ok plan:ok ";
     const std::string after = "boot:ok publish:ok commit:ok ";
     EXPECT_THAT(stepsOf(*engine, vm.id, "start"),
                 ::testing::AnyOf(before + "network:ok launch:ok " + after, before + "launch:ok network:ok " + after));
@@ -209,7 +209,7 @@ TEST(Lifecycle, WhereWireAndVmmBothFailBothAreUndoneAndTheFirstErrorIsTold) {
         EXPECT_EQ(world.contradictions(*engine), "");
         EXPECT_THAT(stepsOf(*engine, vm.id, "start"),
                     ::testing::EndsWith("launch:undone network:undone prepare:undone reserve:undone "
-                                        "run-directory:undone data-disk:undone "));
+                                        "run-directory:undone lend-disks:undone "));
         armed = false;
         EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
     }

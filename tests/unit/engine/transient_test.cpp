@@ -1,3 +1,4 @@
+#include <fstream>
 #include <sys/stat.h>
 
 #include <mergen/base/file.hpp>
@@ -52,6 +53,8 @@ TEST(Transient, WhatACrashLeftIsRemovedByTheNextServerDisksToo) {
         const auto engine = world.boot();
         CreateRequest request = named(world, "a");
         request.dataDisk = disk;
+        std::ofstream(world.images / "logs of it.ext4") << "logs";
+        request.drives = {{.id = "logs", .path = world.images / "logs of it.ext4"}};
         static_cast<void>(engine->create(request));
         static_cast<void>(engine->start("a"));
         static_cast<void>(engine->create(named(world, "b")));
