@@ -33,6 +33,7 @@ class OnARealFirecracker(MergenTest):
 
     backends = {"vmm": "firecracker"}
     jailer = "off"  # setting of vmm/firecracker; "auto": jailed by the one that lies beside it
+    more_settings = {}  # {section: {key: value}}, of other sections or in place of one of these
 
     def build(self):
         build = Build(harness.BUILD.folder)
@@ -50,7 +51,7 @@ class OnARealFirecracker(MergenTest):
             self.skipTest(f"there is no jailer beside {self.program}")
         # KVM is not judged: the tiny guest runs on one that no Linux comes up on.
         self.settings = {"vmm.firecracker": {"binary": self.program, "probe": "false", "jailer": self.jailer},
-                         "vm": {"stop_grace": "5s", "kill_grace": "5s"}}
+                         "vm": {"stop_grace": "5s", "kill_grace": "5s"}, **self.more_settings}
         super().setUp()
 
     def body(self, words="", **members):

@@ -1,8 +1,6 @@
 """A hundred VMs at once, asked for over thirty-two connections: whoever hands something out twice is found here."""
 
 import collections
-import http.client
-import json
 import os
 import shutil
 import tempfile
@@ -10,8 +8,8 @@ import threading
 
 import harness
 from harness import MergenTest
+from many import CONNECTIONS, Caller, ManyVms
 
-CONNECTIONS = 32
 VMS = 100
 
 # VMMs that cost next to nothing, where the build has one: program, backend, and the settings that lead to it.
@@ -31,30 +29,7 @@ def cheap_vmm(folder):
     return None
 
 
-class Caller:
-    """One connection that is kept."""
-
-    def __init__(self, port):
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-
-    def request(self, method, path, body=None):
-        """(status, what the body says)"""
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        self._connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        response = self._connection.getresponse()
-        return response.status, json.loads(response.read())
-
-    def expect(self, status, method, path, body=None):
-        seen, said = self.request(method, path, body)
-        if seen != status:
-            raise AssertionError(f"{method} {path}: expected status {status}, got {seen} {said}")
-        return said
-
-    def close(self):
-        self._connection.close()
-
-
-class Crowd(MergenTest):
+class Crowd(ManyVms, MergenTest):
     settings = {"vm": {"stop_grace": "30s"}}
 
     def setUp(self):
@@ -78,58 +53,6 @@ class Crowd(MergenTest):
         return {"rootfs": self.rootfs, "kernel": self.kernel, "memMiB": 128, "name": f"vm {number}",
                 "ports": [{"guest": 80, "host": 0}, {"guest": 443, "host": 0}]}
 
-    def crowd(self, work, items):
-        """Calls work(caller, item) for every item, on as many threads as there are connections, all let go at once; gives
-        the results in the order of the items."""
-        items = list(items)
-        waiting = collections.deque(enumerate(items))
-        results, failures = [None] * len(items), []
-        together = threading.Barrier(CONNECTIONS)
-
-        def run():
-            caller = Caller(self.server.api.port)
-            try:
-                together.wait(60)
-                while True:
-                    try:
-                        index, item = waiting.popleft()
-                    except IndexError:
-                        return
-                    results[index] = work(caller, item)
-            except Exception as error:  # pylint: disable=broad-except
-                failures.append(f"{type(error).__name__}: {error}")
-            finally:
-                caller.close()
-
-        threads = [threading.Thread(target=run) for _ in range(CONNECTIONS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertEqual(failures[:3], [], f"{len(failures)} connections failed")
-        return results
-
-    def assert_distinct(self, what, values):
-        values = list(values)
-        self.assertNotIn(None, values, what)
-        shared = [value for value, times in collections.Counter(values).items() if times > 1]
-        self.assertEqual(shared, [], f"{what}: given to more than one VM")
-
-    def assert_nothing_is_shared(self, vms):
-        """Of VMs that exist at one time."""
-        for name in ("id", "uuid"):
-            self.assert_distinct(name, (vm[name] for vm in vms))
-        for name in ("guestIP", "mac", "tapName", "netns"):
-            self.assert_distinct(name, (vm["network"][name] for vm in vms))
-        self.assert_distinct("host port", (port["host"] for vm in vms for port in vm["network"]["ports"]))
-        for name in ("configDir", "dataDir", "runDir", "socketPath"):
-            self.assert_distinct(name, (vm["paths"][name] for vm in vms))
-
-    def assert_count(self, count, state):
-        vms = self.server.api.list()
-        self.assertEqual(collections.Counter(vm["state"] for vm in vms), {state: count} if count else {})
-        return vms
-
     def test_a_hundred_at_once_share_nothing_and_leave_nothing(self):
         ids = self.crowd(lambda caller, number: caller.expect(201, "POST", "/v1/vms", self.small_body(number))["id"],
                          range(VMS))
@@ -139,10 +62,7 @@ class Crowd(MergenTest):
         vms = self.assert_count(VMS, "running")
         self.assertEqual(len(started), VMS)
         self.assert_nothing_is_shared(vms)
-        pids = [vm["systemd"]["mainPID"] for vm in vms]
-        self.assert_distinct("process", pids)
-        self.assert_distinct("uid", (os.stat(f"/proc/{pid}").st_uid for pid in pids))
-        self.assert_distinct("network namespace", (os.readlink(f"/proc/{pid}/ns/net") for pid in pids))
+        self.assert_running_apart(vms)
 
         self.crowd(lambda caller, vm: caller.expect(200, "POST", f"/v1/vms/{vm}/stop"), ids)
         self.assert_nothing_is_shared(self.assert_count(VMS, "stopped"))
