@@ -355,6 +355,17 @@ TEST_P(SupervisorContract, NetworkNamespaceIsEntered) {
     EXPECT_THAT(split(consoleText(owner), '\n'), ElementsAre("netns " + network.name(), "interface lo", ""));
 }
 
+TEST_P(SupervisorContract, AMissingNetworkNamespaceIsNoReasonToRunInTheHosts) {
+    if (!isRoot()) GTEST_SKIP() << "needs root: network namespaces";
+    const OwnerTag owner = newOwner();
+    ProcessSpec spec = specOf(owner, {"linger"});
+    spec.netns = host().root() / "no-such-namespace";
+    std::string text;
+    EXPECT_EQ(kindOf([&] { supervisor().launch(spec); }, &text), ErrorKind::NotFound);
+    EXPECT_THAT(text, HasSubstr("no-such-namespace"));
+    EXPECT_EQ(supervisor().status(owner).state, ProcessState::Absent);
+}
+
 TEST_P(SupervisorContract, TapsComeOpenUnderTheNumbersAskedFor) {
     if (!isRoot()) GTEST_SKIP() << "needs root: network namespaces";
     const PrivateNamespace network({"tap-a", "tap-b"});
