@@ -108,11 +108,6 @@ class Start(Told):
         without = self.create()
         self.assert_status(501, "GET", f"{without.path}/metrics")
 
-    def test_a_further_drive_is_refused_before_anything_is_made(self):
-        reply = self.assert_status(400, "POST", "/v1/vms",
-                                   self.body(drives=[{"driveId": "further", "pathOnHost": "/nonexistent"}]))
-        self.assertEqual(reply.json["field"], "drives[0].driveId")
-
 
 class Change(Told):
     def change(self, vm, status=200, **members):

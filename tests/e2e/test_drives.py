@@ -136,13 +136,16 @@ class Drives(WithDisks, test_firecracker.OnTheFake, CrashTest):
                               "after refused creates")
         owner.delete()
 
-    def test_their_limits_can_be_changed_and_their_files_not(self):
+    def test_their_limits_and_sizes_can_be_changed_and_their_files_not(self):
         vm = self.create_and_start(drives=self.drives())
         limit = {"bandwidth": {"size": 1 << 20, "refillTime": 100}}
         self.assert_status(200, "PATCH", vm.path, {"drives": [{"driveId": "tools", "rateLimiter": limit}]})
         told = self.server.api.get(f"{vm.path}/vmm-config")["drives"]
         self.assertEqual([drive["drive_id"] for drive in told], ["rootfs", "logs", "tools"])
         self.assertEqual(told[2]["rate_limiter"]["bandwidth"]["size"], 1 << 20)
+        os.truncate(self.logs, 2 * SIZE)
+        self.assert_status(200, "PATCH", vm.path, {"drives": [{"driveId": "logs", "pathOnHost": self.logs}]})
+        vm.await_console(f"fake-guest: drive logs, new size {2 * SIZE}\n")
         problem = self.assert_status(400, "PATCH", vm.path,
                                      {"drives": [{"driveId": "tools", "pathOnHost": self.logs}]}).json
         self.assertEqual(problem["field"], "drives[0].pathOnHost")

@@ -151,6 +151,16 @@ class Devices(OnARealFirecracker):
         with open(data, "rb") as file:
             self.assertTrue(file.read(SECTOR).startswith(b"once-more\0"), "it was flushed")
 
+    def test_a_disk_that_was_made_larger_is_so_for_the_guest_too(self):
+        data = self.make_disk("data.img")
+        vm = self.create_and_start(dataDisk=data)
+        self.assertIn(f"disk 1: {DISK_SIZE} bytes", vm.await_page())
+        os.truncate(data, 2 * DISK_SIZE)
+        self.assertIn(f"disk 1: {DISK_SIZE} bytes", vm.fetch())
+        self.assert_status(200, "PATCH", vm.path, {"drives": [{"driveId": "data", "pathOnHost": data}]})
+        self.assertIn(f"disk 1: {2 * DISK_SIZE} bytes", vm.fetch())
+        vm.delete()
+
     def test_a_read_only_disk_takes_nothing(self):
         data = self.make_disk("data.img", b"as it was")
         vm = self.create_and_start(dataDisk=data, drives=[{"driveId": "data", "isReadOnly": True}])

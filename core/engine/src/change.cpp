@@ -130,10 +130,14 @@ void Engine::Impl::changeVm(Operation& op, const ChangeRequest& request) {
         throw Error(ErrorKind::NotSupported,
                     "the VMM '" + before.vmm + "' of VM '" + before.id.str() + "' cannot change a guest that runs");
     }
+    std::set<std::string> reread;  // who names a file that he cannot change means that the file has changed
+    for (const ChangeRequest::Drive& drive : request.drives) {
+        if (drive.path) reread.insert(drive.id);
+    }
     try {
         op.step("intent", [&] { persist(op.vm(), intent(op, before, before.state)); });
         op.step(
-            "guest", [&] { adjustGuest(wanted); }, [&] { adjustGuest(before); });
+            "guest", [&] { adjustGuest(wanted, reread); }, [&] { adjustGuest(before); });
         op.step("commit", [&] { persist(op.vm(), settled(wanted, before.state, before.failure)); });
     } catch (const Error& error) {
         op.undoAll();
@@ -142,9 +146,10 @@ void Engine::Impl::changeVm(Operation& op, const ChangeRequest& request) {
     }
 }
 
-void Engine::Impl::adjustGuest(const VmRecord& record) {
-    vmmOf(record).adjust(vmmPlace(config_, record), guestSpec(config_, record, backends_.network.traits().touchesHost),
-                         config_.controlTimeout);
+void Engine::Impl::adjustGuest(const VmRecord& record, const std::set<std::string>& reread) {
+    GuestSpec guest = guestSpec(config_, record, backends_.network.traits().touchesHost);
+    for (DiskSpec& disk : guest.disks) disk.reread = reread.contains(disk.id);
+    vmmOf(record).adjust(vmmPlace(config_, record), guest, config_.controlTimeout);
 }
 
 std::string Engine::Impl::metrics(const std::string& id) const {

@@ -126,8 +126,8 @@ private:
 
     // change.cpp
     void changeVm(Operation& op, const ChangeRequest& request);
-    /// Brings the guest, if there is one, to what its record says.
-    void adjustGuest(const VmRecord& record);
+    /// Brings the guest, if there is one, to what its record says. `reread`: drives whose file has another size.
+    void adjustGuest(const VmRecord& record, const std::set<std::string>& reread = {});
 
     // views.cpp
     [[nodiscard]] ComponentHealth vmmHealth(const std::string& name, ComponentHealth found) const;

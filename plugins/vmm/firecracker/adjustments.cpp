@@ -67,7 +67,9 @@ std::vector<Adjustment> compare(const Object& present, const GuestSpec& wanted) 
     json::Reader whole(present, "");
     forEachDevice<DiskSpec>(whole, "drives", "drive_id", wanted.disks, [&](json::Reader& drive, const DiskSpec& disk) {
         Object::Ptr body = json::object();
-        if (drive.string("path_on_host", maxPath) != disk.file.string()) body->set("path_on_host", disk.file.string());
+        // The same path again makes it look at the file again (docs/api_requests/patch-block.md of Firecracker).
+        if (disk.reread || drive.string("path_on_host", maxPath) != disk.file.string())
+            body->set("path_on_host", disk.file.string());
         setDifference(body, "rate_limiter", limiterOf(drive, "rate_limiter"), disk.limit);
         add("/drives/", "drive_id", disk.id, body);
     });

@@ -7,6 +7,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string_view>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
 
@@ -330,6 +331,9 @@ void Machine::patch(const std::vector<std::string>& path, const std::string& bod
         }
         found->path = *file;
         found->limit.update(limit);
+        struct stat status {};
+        if (::fstat(opened.get(), &status) == 0)
+            print_("fake-guest: drive " + id + ", new size " + std::to_string(status.st_size) + "\n");
     } else if (first == "network-interfaces") {
         const std::string id = checkedId(path);
         std::string given;

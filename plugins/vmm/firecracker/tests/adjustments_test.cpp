@@ -42,6 +42,13 @@ TEST(FirecrackerAdjustments, OnlyWhatDiffersIsAskedForAndNoLimitIsABucketOfSizeZ
               "\n");
 }
 
+TEST(FirecrackerAdjustments, AFileThatIsToBeReadAgainIsNamedAgain) {
+    GuestSpec guest = wanted();
+    guest.disks[0].reread = true;
+    EXPECT_EQ(textOf(adjustments(*json::parseObject(present), guest)),
+              "/drives/rootfs {\"path_on_host\":\"" + guest.disks[0].file.string() + "\",\"drive_id\":\"rootfs\"}\n");
+}
+
 TEST(FirecrackerAdjustments, AnAnswerThatIsNoneIsSaidToBeSo) {
     for (const char* answer : {R"({"drives":7})", R"({"drives":[{}]})",
                                R"({"drives":[],"network-interfaces":[],"balloon":{"amount_mib":"x"}})"}) {

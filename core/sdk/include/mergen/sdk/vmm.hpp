@@ -42,6 +42,7 @@ struct DiskSpec {
     DiskCache cache = DiskCache::Writeback;
     IoEngine engine = IoEngine::Sync;
     RateLimiter limit{};
+    bool reread = false;  ///< adjust() has the VMM open the file again and the guest told how large it is now
 };
 
 struct NicSpec {
