@@ -10,7 +10,6 @@ import harness
 from api import UnixConnection
 from harness import MergenTest, Vm
 from server import Build
-from waiting import eventually
 
 
 NO_FIRECRACKER = "there is no real Firecracker: neither on the PATH nor by MERGEN_FIRECRACKER_BIN"
@@ -19,6 +18,28 @@ NO_FIRECRACKER = "there is no real Firecracker: neither on the PATH nor by MERGE
 def find_firecracker():
     """The program, by MERGEN_FIRECRACKER_BIN or from the PATH; nothing if there is none."""
     return os.environ.get("MERGEN_FIRECRACKER_BIN") or shutil.which("firecracker")
+
+
+class TinyVm(Vm):
+    def causes(self):
+        return [event["cause"] for event in self.events() if event["cause"]]
+
+    def echo(self, data, seconds):
+        """What comes back from the guest's UDP, through the published port. Raises TimeoutError if nothing does."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(seconds)
+            client.connect(("127.0.0.1", self.host_port(guest=7)))
+            client.send(data)
+            return client.recv(2048)
+
+    def told(self, path="/vm/config"):
+        """What Firecracker itself answers to GET `path`."""
+        connection = UnixConnection(self.view()["firecracker"]["socketPath"], timeout=20)
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
 
 
 def jailer_beside(program):
@@ -49,31 +70,6 @@ class RealProgram:
 
     def build(self):
         return tiny_build()
-
-
-class TinyVm(Vm):
-    def told(self, path="/vm/config"):
-        """What Firecracker itself answers to GET `path`."""
-        connection = UnixConnection(self.view()["firecracker"]["socketPath"], timeout=20)
-        try:
-            connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-
-    def await_console(self, text):
-        eventually(lambda: text in self.console(), f"'{text}' on the console of {self.id}", [self.logs()])
-
-    def causes(self):
-        return [event["cause"] for event in self.events() if event["cause"]]
-
-    def echo(self, data, seconds):
-        """What comes back from the guest's UDP, through the published port. Raises TimeoutError if nothing does."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(seconds)
-            client.connect(("127.0.0.1", self.host_port(guest=7)))
-            client.send(data)
-            return client.recv(2048)
 
 
 class OnARealFirecracker(MergenTest):

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <functional>
+#include <sys/stat.h>
 #include <utility>
 
 #include "faults.hpp"
@@ -77,6 +78,9 @@ void Machine::patchDrive(const std::string& id, const std::string& body) {
             refuse("Block: Virtio backend error: Error manipulating the backing file: " + osError(errno) + " " + *file);
         }
         found->path = *file;
+        struct stat status {};
+        if (::fstat(opened.get(), &status) == 0)
+            say("fake-guest: drive " + id + ", new size " + std::to_string(status.st_size) + "\n");
     }
     found->limit.update(limit);
 }
