@@ -1,13 +1,18 @@
 """What the stories on a real Firecracker share: where it is, and guests of the build's tiny kind (tests/guest)."""
 
+import json
 import os
 import shutil
 import socket
+import unittest
 
 import harness
+from api import UnixConnection
 from harness import MergenTest, Vm
 from server import Build
-from waiting import eventually
+
+
+NO_FIRECRACKER = "there is no real Firecracker: neither on the PATH nor by MERGEN_FIRECRACKER_BIN"
 
 
 def find_firecracker():
@@ -27,6 +32,45 @@ class TinyVm(Vm):
             client.send(data)
             return client.recv(2048)
 
+    def told(self, path="/vm/config"):
+        """What Firecracker itself answers to GET `path`."""
+        connection = UnixConnection(self.view()["firecracker"]["socketPath"], timeout=20)
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+
+def jailer_beside(program):
+    return os.path.join(os.path.dirname(os.path.realpath(program)), "jailer")
+
+
+def tiny_build():
+    """The build, with the tiny guest as its VMs' kernel."""
+    build = Build(harness.BUILD.folder)
+    build.kernel = build.tiny_guest
+    return build
+
+
+class RealProgram:
+    """Before a story's class that was written for the fake Firecracker: it runs on a real one, with the tiny guest."""
+
+    needs_jailer = False
+
+    @classmethod
+    def setUpClass(cls):
+        cls.program = find_firecracker()
+        if not cls.program:
+            raise unittest.SkipTest(NO_FIRECRACKER)
+        if cls.needs_jailer:
+            cls.jailer = jailer_beside(cls.program)
+            if not os.path.exists(cls.jailer):
+                raise unittest.SkipTest(f"there is no jailer beside {cls.program}")
+
+    def build(self):
+        return tiny_build()
+
 
 class OnARealFirecracker(MergenTest):
     """Servers whose `vmm/firecracker` starts a real one. Its VMs have the tiny guest, which runs wherever KVM opens."""
@@ -36,18 +80,15 @@ class OnARealFirecracker(MergenTest):
     more_settings = {}  # {section: {key: value}}, of other sections or in place of one of these
 
     def build(self):
-        build = Build(harness.BUILD.folder)
-        build.kernel = build.tiny_guest
-        return build
+        return tiny_build()
 
     def setUp(self):
         self.program = find_firecracker()
         if not self.program:
-            self.skipTest("there is no real Firecracker: neither on the PATH nor by MERGEN_FIRECRACKER_BIN")
+            self.skipTest(NO_FIRECRACKER)
         if not os.path.exists("/dev/kvm"):
             self.skipTest("there is no /dev/kvm")
-        beside = os.path.join(os.path.dirname(os.path.realpath(self.program)), "jailer")
-        if self.jailer == "auto" and not os.path.exists(beside):
+        if self.jailer == "auto" and not os.path.exists(jailer_beside(self.program)):
             self.skipTest(f"there is no jailer beside {self.program}")
         # KVM is not judged: the tiny guest runs on one that no Linux comes up on.
         self.settings = {"vmm.firecracker": {"binary": self.program, "probe": "false", "jailer": self.jailer},

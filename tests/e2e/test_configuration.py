@@ -4,15 +4,12 @@ the fake Firecracker."""
 import http.client
 import json
 import os
-import shutil
 import socket
 import stat
-import subprocess
 
 import harness
 from harness import CrashTest, MergenTest
 from test_firecracker import OnTheFake
-from waiting import eventually
 
 LIMIT = {"bandwidth": {"size": 1000000, "oneTimeBurst": 10, "refillTime": 100}}
 REAL_LIMIT = {"bandwidth": {"size": 1000000, "one_time_burst": 10, "refill_time": 100}, "ops": None}
@@ -206,49 +203,3 @@ class ServerDeath(Told, CrashTest):
 
     def test_after_the_record_is_changed_it_stays_changed(self):
         self.assertEqual(self.changed("engine.change.commit.after"), 64)
-
-
-class RealProgram(Told):
-    """The exported configuration, read by Firecracker itself."""
-
-    backends = {"vmm": "firecracker", "network": "stub"}
-
-    def test_it_runs_the_exported_configuration(self):
-        program = os.environ.get("MERGEN_FIRECRACKER_BIN")
-        if not program:
-            self.skipTest("there is no real Firecracker: set MERGEN_FIRECRACKER_BIN")
-        members = self.make()
-        del members["mmds"], members["networkInterfaces"]  # need a network card, which this network does not make
-        vm = harness.Vm(self, self.assert_status(201, "POST", "/v1/vms", members).json["id"])
-        view = vm.view()
-        exported = self.assert_status(200, "GET", f"{vm.path}/vmm-config").json
-        os.makedirs(view["paths"]["runDir"])
-        file = os.path.join(view["paths"]["runDir"], "exported.json")
-        with open(file, "w", encoding="utf-8") as out:
-            json.dump(exported, out)
-        api = os.path.join(view["paths"]["runDir"], "api.sock")
-        process = subprocess.Popen([program, "--api-sock", api, "--config-file", file], stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
-        try:
-            def state():
-                if process.poll() is not None:
-                    self.fail(f"it ended with {process.returncode}: {process.stdout.read()}")
-                connection = UnixConnection(api)
-                try:
-                    connection.request("GET", "/vm/config")
-                    return json.loads(connection.getresponse().read())
-                except OSError:
-                    return None
-                finally:
-                    connection.close()
-
-            eventually(state, "its answer")
-            told = state()
-            self.assertEqual(told["vsock"], exported["vsock"])
-            self.assertEqual(told["entropy"], {"rate_limiter": REAL_LIMIT})
-            self.assertEqual(told["drives"][0]["rate_limiter"], REAL_LIMIT)
-            self.assertEqual(told["balloon"]["amount_mib"], 16)
-        finally:
-            process.kill()
-            process.communicate()
-            shutil.rmtree(view["paths"]["runDir"])

@@ -1,7 +1,6 @@
 """A VM under Firecracker, from create to delete. On the fake Firecracker, which runs no guest; what needs a guest's answer
-is shown on a real one where MERGEN_FIRECRACKER_BIN names it."""
+is shown on a real one by test_real_firecracker."""
 
-import json
 import os
 import signal
 import subprocess
@@ -315,17 +314,3 @@ class Choice(OnTheFake):
         self.assertEqual(reply.json["field"], "vmm")
         self.assertIn("firecracker, qemu", reply.json["detail"])
         vm.delete()
-
-
-def real_firecracker():
-    return os.environ.get("MERGEN_FIRECRACKER_BIN", "")
-
-
-@unittest.skipUnless(real_firecracker(), "MERGEN_FIRECRACKER_BIN names no real Firecracker")
-class OnARealOne(Configuration):
-    """The file that the server gives is taken by a real Firecracker, too."""
-
-    def assert_taken(self, program, configuration, ready):
-        whole = json.loads(configuration)
-        self.assertEqual(whole["machine-config"]["smt"], False)
-        super().assert_taken(real_firecracker(), configuration, "Successfully started microvm")

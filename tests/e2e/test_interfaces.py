@@ -1,9 +1,8 @@
-"""A VM with several network cards. On Firecracker, the fake one and a real one where MERGEN_FIRECRACKER_BIN names it:
-what it is told and what is on the host. On QEMU: a guest that answers on each of them."""
+"""A VM with several network cards. On the fake Firecracker: what it is told and what is on the host; test_real_cards has the
+same on a real one. On QEMU: a guest that answers on each of them."""
 
 import os
 import subprocess
-import unittest
 
 from harness import CrashTest, MergenTest, ask
 from test_configuration import LIMIT, REAL_LIMIT, Told
@@ -163,13 +162,3 @@ class Guest(MergenTest):
 
 class GuestOnTapsOfTheHost(Guest):
     settings = {"network.linux": {"topology": "tap"}}
-
-
-class RealProgram(ThreeCards):
-    """The same on a real Firecracker, which opens the taps that are made for it."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.program = os.environ.get("MERGEN_FIRECRACKER_BIN")
-        if not cls.program:
-            raise unittest.SkipTest("there is no real Firecracker: set MERGEN_FIRECRACKER_BIN")

@@ -1,6 +1,5 @@
 """Firecracker in its jail: what the jail is, that disks keep what is written, and that nothing of it is left. On the
-fake Firecracker and the fake jailer, which run no guest; once more on the real pair where MERGEN_FIRECRACKER_BIN names
-it, with the tiny guest."""
+fake Firecracker and the fake jailer, which run no guest; test_real_jail has the real pair."""
 
 import concurrent.futures
 import glob
@@ -487,71 +486,4 @@ class Refused(Jailed):
         self.with_settings(binary=program)
         self.assertIn("is dynamically linked", self.assert_start_fails(vm, 409))
         self.with_settings()
-        vm.delete()
-
-
-REAL = os.environ.get("MERGEN_FIRECRACKER_BIN", "")
-
-
-@unittest.skipUnless(REAL, "MERGEN_FIRECRACKER_BIN names no real Firecracker")
-class OnTheRealPair(Jailed):
-    """A real Firecracker, started by the real jailer that lies beside it, runs a guest that serves its page."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.program = REAL
-        cls.jailer = os.path.join(os.path.dirname(os.path.realpath(cls.program)), "jailer")
-
-    def firecracker_settings(self):
-        return {**super().firecracker_settings(), "jailer": "auto"}
-
-    def create(self, **members):
-        kernel = shutil.copy(harness.BUILD.tiny_guest, os.path.join(self.server.images, "tiny"))
-        vm = super().create(kernel=kernel, bootArgs="console=ttyS0", memMiB=128, **members)
-        os.unlink(kernel)
-        return vm
-
-    def test_its_life_with_a_page_through_the_published_port(self):
-        vm = self.create_and_start()
-        self.assertIn(f"jailed by {self.jailer}", self.firecracker_detail())
-        self.assert_jailed(vm)
-        self.assertTrue(vm.await_page())
-        uuid = vm.view()["uuid"]
-        vm.stop()
-        self.assertFalse(os.path.exists(self.base))
-        self.assertEqual(cgroups_of(uuid), [])
-        vm.start()
-        self.server.kill()
-        self.server.start()
-        self.assertEqual(vm.state(), "running")
-        self.assertTrue(vm.await_page())
-        vm.delete()
-
-    def test_it_is_started_again_by_its_parent(self):
-        vm = self.create_and_start(restartPolicy="on-failure")
-        first = vm.pid()
-        self.end_vmm(first, lambda: os.kill(first, signal.SIGKILL))
-        eventually(lambda: vm.view()["restarts"] == 1 and vm.pid() not in (0, first), "the second run", [vm.logs()])
-        self.assert_jailed(vm)
-        self.assertTrue(vm.await_page())
-        vm.stop()
-        vm.delete()
-
-
-class OnTheRealOneAlone(OnTheRealPair):
-    """The same without a jail, because the settings say so."""
-
-    test_it_is_started_again_by_its_parent = None
-
-    def firecracker_settings(self):
-        return {**super().firecracker_settings(), "jailer": "off"}
-
-    def test_its_life_with_a_page_through_the_published_port(self):
-        vm = self.create_and_start()
-        self.assertIn("not jailed: jailer = off", self.firecracker_detail())
-        self.assertFalse(os.path.exists(self.base))
-        self.assertEqual(os.readlink(f"/proc/{vm.pid()}/ns/pid"), os.readlink("/proc/self/ns/pid"))
-        self.assertEqual(os.readlink(f"/proc/{vm.pid()}/exe"), os.path.realpath(self.program))
-        self.assertTrue(vm.await_page())
-        vm.stop()
         vm.delete()

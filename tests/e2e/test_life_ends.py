@@ -68,6 +68,17 @@ class LifeEnds(OnTheFake):
         self.assertEqual((view["lastEnd"]["by"], view["restarts"], view["failure"]), ("guest", 0, None))
         vm.delete()
 
+    def test_a_guest_that_ends_at_once_has_been_started(self):
+        for words, state, by in (("", "stopped", "guest"), (PANIC, "failed", "panic")) * 5:
+            with self.subTest(words=words):
+                vm = self.create(bootArgs=f"console=ttyS0 {words} fake.exit=0")
+                vm.start()
+                vm.await_state(state)
+                view = vm.view()
+                self.assertEqual((view["lastEnd"]["by"], view["lastEnd"]["status"]), (by, 0))
+                self.assertEqual((vm.pid(), os.path.exists(view["paths"]["runDir"])), (0, False))
+                vm.delete()
+
     def test_a_crash_has_the_vmms_last_words(self):
         vm = self.create_ready(bootArgs=f"console=ttyS0 fake.exit=3 fake.exit-on-file={TRIGGER}")
         self.end_guest(vm)

@@ -62,7 +62,7 @@ class Life(OnARealFirecracker):
     def test_a_guest_that_hears_nothing_is_ended(self):
         vm = self.create_and_start(words="tiny.halt")
         vm.await_console("tiny: up")
-        vm.stop()
+        self.assertEqual(vm.stop()["endedBy"], "SIGTERM")
         view = vm.view()
         self.assertEqual((view["state"], view["lastEnd"]["by"], view["lastEnd"]["operation"]),
                          ("stopped", "mergen", "stop"))

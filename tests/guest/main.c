@@ -53,6 +53,13 @@ static void readAddresses(void) {
     }
 }
 
+/// Prints without end, and listens between the lines.
+static _Noreturn void flood(void) {
+    while (!sawCtrlAltDel()) print("tiny: a line of the flood, which has no end and says nothing\n");
+    print("tiny: Ctrl-Alt-Del\n");
+    reset();
+}
+
 /// Entry: `zeroPage` as the boot protocol has it.
 _Noreturn void guestMain(const uint8_t* zeroPage) {
     uint32_t pointer;
@@ -67,6 +74,7 @@ _Noreturn void guestMain(const uint8_t* zeroPage) {
         reset();
     }
     if (findWord(commandLine, "tiny.exit")) reset();
+    if (findWord(commandLine, "tiny.flood")) flood();
     timeLoop();
     findDevices();
     readAddresses();

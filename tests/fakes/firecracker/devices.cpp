@@ -11,38 +11,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "machine.hpp"
+#include "faults.hpp"
+#include "fields.hpp"
 
 namespace mergen::fake {
 namespace {
 
-constexpr std::uint64_t anyNumber = std::numeric_limits<std::uint64_t>::max();
 constexpr std::uint64_t max32 = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint64_t max16 = std::numeric_limits<std::uint16_t>::max();
-
-JsonField number(const char* name, bool required, std::uint64_t& target, std::uint64_t most, const char* type) {
-    return {name, required, [&target, most, type](JsonReader& reader) { target = reader.integer(most, type); }};
-}
-
-JsonField flag(const char* name, bool required, bool& target) {
-    return {name, required, [&target](JsonReader& reader) { target = reader.boolean(); }};
-}
-
-JsonField bucketField(const char* name, std::optional<Limiter::Bucket>& target) {
-    return {name, false, [&target](JsonReader& reader) {
-                if (reader.null()) return;
-                Limiter::Bucket bucket;
-                reader.object("TokenBucketConfig",
-                              {number("size", true, bucket.size, anyNumber, "u64"),
-                               {"one_time_burst", false,
-                                [&](JsonReader& value) {
-                                    if (!value.null()) bucket.burst = value.integer(anyNumber, "u64");
-                                }},
-                               number("refill_time", true, bucket.refill, anyNumber, "u64")},
-                              /*lenient=*/true);
-                target = bucket;
-            }};
-}
 
 std::string bucketJson(const std::optional<Limiter::Bucket>& bucket) {
     if (!bucket) return "null";
@@ -80,6 +56,22 @@ void Limiter::update(const Limiter& given) {
     if (given.operations) operations = given.operations;
 }
 
+JsonField bucketField(const char* name, std::optional<Limiter::Bucket>& target) {
+    return {name, false, [&target](JsonReader& reader) {
+                if (reader.null()) return;
+                Limiter::Bucket bucket;
+                reader.object("TokenBucketConfig",
+                              {number("size", true, bucket.size, anyNumber, "u64"),
+                               {"one_time_burst", false,
+                                [&](JsonReader& value) {
+                                    if (!value.null()) bucket.burst = value.integer(anyNumber, "u64");
+                                }},
+                               number("refill_time", true, bucket.refill, anyNumber, "u64")},
+                              /*lenient=*/true);
+                target = bucket;
+            }};
+}
+
 JsonField limiterField(const char* name, Limiter& target) {
     return {name, false, [&target](JsonReader& reader) {
                 if (reader.null()) return;
@@ -102,6 +94,14 @@ std::string Balloon::json() const {
     return "{\"amount_mib\":" + std::to_string(amount) + ",\"deflate_on_oom\":" + boolText(deflate) +
            ",\"stats_polling_interval_s\":" + std::to_string(interval) + ",\"free_page_hinting\":" + boolText(hinting) +
            ",\"free_page_reporting\":" + boolText(reporting) + "}";
+}
+
+std::string Balloon::statistics(bool obeyed) const {
+    constexpr std::uint64_t pagesPerMib = 256;
+    const std::uint64_t given = obeyed ? amount : 0;
+    return "{\"target_pages\":" + std::to_string(amount * pagesPerMib) +
+           ",\"actual_pages\":" + std::to_string(given * pagesPerMib) + ",\"target_mib\":" + std::to_string(amount) +
+           ",\"actual_mib\":" + std::to_string(given) + "}";
 }
 
 Vsock Vsock::read(JsonReader& reader) {
@@ -187,24 +187,22 @@ std::string MmdsConfig::json() const {
            ",\"imds_compat\":" + boolText(imdsCompatible) + "}";
 }
 
-std::string Metrics::readPath(JsonReader& reader) {
-    std::string path;
-    reader.object("MetricsConfig", {{"metrics_path", true, [&](JsonReader& value) { path = value.string(); }}},
-                  /*lenient=*/true);
-    return path;
-}
-
-void Metrics::open(const std::string& path) {
-    const std::string prefix = "Cannot initialize the metrics system due to bad user input: ";
-    if (file_) throw std::runtime_error(prefix + "Reinitialization of metrics not allowed.");
-    file_.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666));
-    if (!file_) throw std::runtime_error(prefix + osError(errno));
-}
-
-void Metrics::flush() const {
-    if (!file_) return;
-    const std::string line = "{\"utc_timestamp_ms\":0,\"vmm\":{\"panic_count\":0}}\n";
-    static_cast<void>(!::write(file_.get(), line.data(), line.size()));
+CpuTemplate CpuTemplate::read(JsonReader& reader) {
+    const auto capability = [](JsonReader& value) {
+        const std::string word = value.string();
+        const std::size_t digits = word.starts_with('!') ? 1 : 0;
+        if (word.size() == digits || word.find_first_not_of("0123456789", digits) != std::string::npos) {
+            value.faultOfValue("Failed to parse string [" + word +
+                               "] as a kvm capability - can not convert to numeric: invalid digit found in string");
+        }
+    };
+    const auto passed = [](JsonReader& value) { value.skip(); };
+    const auto list = [](const char* name, const std::function<void(JsonReader&)>& each) {
+        return JsonField{name, false, [each](JsonReader& value) { value.array(each); }};
+    };
+    reader.object("CustomCpuTemplate", {list("kvm_capabilities", capability), list("cpuid_modifiers", passed),
+                                        list("msr_modifiers", passed)});
+    return {};
 }
 
 }  // namespace mergen::fake

@@ -25,14 +25,17 @@ struct Limiter {
     /// What a PATCH gives takes the place of what was.
     void update(const Limiter& given);
 };
-/// A member of that type.
+/// Members of these types.
 JsonField limiterField(const char* name, Limiter& target);
+JsonField bucketField(const char* name, std::optional<Limiter::Bucket>& target);
 
 struct Balloon {
     std::uint64_t amount = 0, interval = 0;  ///< MiB, seconds
     bool deflate = false, hinting = false, reporting = false;
     static Balloon read(JsonReader& reader);
     [[nodiscard]] std::string json() const;
+    /// `obeyed`: the guest has given what is asked for, else nothing.
+    [[nodiscard]] std::string statistics(bool obeyed) const;
 };
 
 struct Vsock {
@@ -63,17 +66,9 @@ struct MmdsConfig {
     [[nodiscard]] std::string json() const;
 };
 
-/// Where metrics go.
-class Metrics {
-public:
-    static std::string readPath(JsonReader& reader);
-    /// Throws std::runtime_error.
-    void open(const std::string& path);
-    /// A line; what does not fit is lost.
-    void flush() const;
-
-private:
-    UniqueFd file_;
+/// `PUT /cpu-config`: read, and nothing done with it.
+struct CpuTemplate {
+    static CpuTemplate read(JsonReader& reader);
 };
 
 }  // namespace mergen::fake

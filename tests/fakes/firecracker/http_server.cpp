@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <time.h>
 
-#include "serde.hpp"
+#include "faults.hpp"
 
 namespace mergen::fake {
 namespace {

@@ -9,14 +9,11 @@
 #include <mergen/base/fd.hpp>
 
 #include "devices.hpp"
+#include "json_value.hpp"
 #include "misbehaviour.hpp"
+#include "outputs.hpp"
 
 namespace mergen::fake {
-
-class JsonReader;
-
-/// "No such file or directory (os error 2)", as Rust prints an errno.
-std::string osError(int errnum);
 
 struct Request {
     std::string method, path;
@@ -96,10 +93,19 @@ private:
     // Routes of devices; false if the path is none of theirs.
     bool getDevice(const std::vector<std::string>& path, Reply& reply);
     bool putDevice(const std::vector<std::string>& path, const std::string& body, Reply& reply);
-    bool patchDevice(const std::vector<std::string>& path, const std::string& body);
     void refuseWithoutMmds() const;
 
+    // What is changed by a PATCH.
+    void patchVm(const std::string& body);
+    void patchMachine(const std::string& body);
+    void patchDrive(const std::string& id, const std::string& body);
+    void patchNic(const std::string& id, const std::string& body);
+    void patchBalloon(const std::string& body);
+    void patchBalloonStatistics(const std::string& body);
+    void patchMmds(const std::string& body);
+
     void start();
+    void say(const std::string& text);
     void pressCtrlAltDel();
     void shutDown();
     void refusePostBoot() const;
@@ -121,8 +127,10 @@ private:
     std::optional<Vsock> vsock_;
     std::optional<Entropy> entropy_;
     std::optional<MmdsConfig> mmdsConfig_;
-    std::string mmds_ = "{}";
+    std::optional<JsonValue> mmds_;  ///< once it has been put
     Metrics metrics_;
+    Logger logger_;
+    Serial serial_;
 };
 
 }  // namespace mergen::fake

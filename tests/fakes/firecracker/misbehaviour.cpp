@@ -27,6 +27,7 @@ void Misbehaviour::read(std::string_view words, std::string_view prefix) {
         if (key == "die-after-start") dieAfterStart = true;
         if (key == "freeze") freeze = true;
         if (key == "ignore-shutdown") ignoreShutdown = true;
+        if (key == "no-drivers") noDrivers = true;
         if (key == "exit") exit = std::atoi(value.c_str());
         if (key == "exit-on-file") exitOnFile = value;
         if (key == "hang-at") hangAt = callOf(value);

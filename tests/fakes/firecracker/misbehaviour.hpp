@@ -11,6 +11,7 @@ struct Misbehaviour {
     bool dieAfterStart = false;
     bool freeze = false;
     bool ignoreShutdown = false;
+    bool noDrivers = false;
     int exit = -1;           ///< after the start; -1: stays
     std::string exitOnFile;  ///< then `exit` waits for this file
     std::string hangAt;      ///< "PUT /actions"

@@ -48,7 +48,7 @@ JsonFault JsonReader::at(const std::string& text, std::size_t index) const {
 }
 
 void JsonReader::faultOfValue(const std::string& text) {
-    if (peek() == '}') ++index_;
+    if (const int c = peek(); c == '}' || c == ']') ++index_;
     fault(text);
 }
 
@@ -151,8 +151,33 @@ void JsonReader::object(const char* type, const std::vector<JsonField>& fields, 
               (fields.size() == 1 ? " element" : " elements"));
     }
     if (first != '{') invalidType("struct " + std::string(type));
-    ++index_;
     std::vector<bool> seen(fields.size(), false);
+    names([&](const std::string& key) {
+        const auto field =
+            std::find_if(fields.begin(), fields.end(), [&](const JsonField& f) { return key == f.name; });
+        if (field == fields.end() && !lenient) {
+            std::vector<const char*> names;
+            for (const JsonField& each : fields) names.push_back(each.name);
+            fault("unknown field `" + key + "`, expected " + alternatives(names));
+        }
+        if (field == fields.end()) {
+            colon();
+            skip();
+            return;
+        }
+        auto known = seen[static_cast<std::size_t>(field - fields.begin())];
+        if (known) fault("duplicate field `" + key + "`");
+        known = true;
+        colon();
+        field->read(*this);
+    });
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+        if (fields[i].required && !seen[i]) fault("missing field `" + std::string(fields[i].name) + "`");
+    }
+}
+
+void JsonReader::names(const std::function<void(const std::string& name)>& each) {
+    ++index_;
     for (bool more = false;; more = true) {
         int c = peek();
         if (c == '}') break;
@@ -165,32 +190,40 @@ void JsonReader::object(const char* type, const std::vector<JsonField>& fields, 
             if (c == endOfText) here("EOF while parsing a value");
         }
         if (c != '"') here("key must be a string");
-        const std::string key = parseString();
-        const auto field =
-            std::find_if(fields.begin(), fields.end(), [&](const JsonField& f) { return key == f.name; });
-        if (field == fields.end() && !lenient) {
-            std::vector<const char*> names;
-            for (const JsonField& each : fields) names.push_back(each.name);
-            fault("unknown field `" + key + "`, expected " + alternatives(names));
-        }
-        if (field != fields.end()) {
-            auto known = seen[static_cast<std::size_t>(field - fields.begin())];
-            if (known) fault("duplicate field `" + key + "`");
-            known = true;
-        }
-        c = peek();
-        if (c == endOfText) here("EOF while parsing an object");
-        if (c != ':') here("expected `:`");
-        ++index_;
-        if (field == fields.end()) {
-            skip();
-        } else {
-            field->read(*this);
-        }
+        each(parseString());
     }
     ++index_;
-    for (std::size_t i = 0; i < fields.size(); ++i) {
-        if (fields[i].required && !seen[i]) fault("missing field `" + std::string(fields[i].name) + "`");
+}
+
+void JsonReader::colon() {
+    const int c = peek();
+    if (c == endOfText) here("EOF while parsing an object");
+    if (c != ':') here("expected `:`");
+    ++index_;
+}
+
+void JsonReader::members(const std::function<void(const std::string& name)>& each) {
+    names([&](const std::string& name) {
+        colon();
+        each(name);
+    });
+}
+
+std::string JsonReader::scalar() {
+    switch (peek()) {
+        case '"':
+            return quoted(parseString());
+        case 't':
+        case 'f':
+            return boolean() ? "true" : "false";
+        case 'n':
+            null();
+            return "null";
+        case endOfText:
+            here("EOF while parsing a value");
+        default:
+            if (const int c = peek(); c != '-' && !isDigit(c)) here("expected value");
+            return parseNumber();
     }
 }
 
@@ -235,6 +268,11 @@ std::string JsonReader::string() {
     return parseString();
 }
 
+std::string JsonReader::path() {
+    if (peek() != '"') invalidType("path string");
+    return parseString();
+}
+
 std::string JsonReader::variant(const std::vector<const char*>& words) {
     const int c = peek();
     if (c == endOfText) here("EOF while parsing a value");
@@ -252,28 +290,15 @@ bool JsonReader::null() {
 }
 
 void JsonReader::skip() {
-    switch (const int c = peek(); c) {
+    switch (peek()) {
         case '{':
             object("", {}, /*lenient=*/true);
             return;
         case '[':
             array([](JsonReader& reader) { reader.skip(); });
             return;
-        case '"':
-            parseString();
-            return;
-        case 't':
-        case 'f':
-            boolean();
-            return;
-        case 'n':
-            null();
-            return;
-        case endOfText:
-            here("EOF while parsing a value");
         default:
-            if (c != '-' && !isDigit(c)) here("expected value");
-            parseNumber();
+            static_cast<void>(scalar());
     }
 }
 

@@ -39,12 +39,20 @@ public:
     std::uint64_t integer(std::uint64_t max, const char* type);
     bool boolean();
     std::string string();
+    /// A string that Firecracker takes for the place of a file.
+    std::string path();
     /// One of these words.
     std::string variant(const std::vector<const char*>& words);
     /// Passes over a null and says so.
     bool null();
     /// Passes over any value.
     void skip();
+    /// The byte that the next value begins with; EOF's -1 at the end.
+    int next() { return peek(); }
+    /// An object of any members; `each` gets a name and has to read the value.
+    void members(const std::function<void(const std::string& name)>& each);
+    /// A value that is neither object nor array, as JSON.
+    std::string scalar();
     /// Nothing but blanks may follow.
     void end();
 
@@ -61,6 +69,9 @@ private:
     /// A fault at the byte that is looked at.
     [[noreturn]] void here(const std::string& text) const;
     int peek();
+    /// An object's names; `each` has to read the colon and the value.
+    void names(const std::function<void(const std::string& name)>& each);
+    void colon();
     void expectIdent(std::string_view rest);
     std::string parseString();
     std::string parseNumber();

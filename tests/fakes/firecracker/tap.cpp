@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <sys/ioctl.h>
 
+#include "faults.hpp"
 #include "machine.hpp"
 
 namespace mergen::fake {

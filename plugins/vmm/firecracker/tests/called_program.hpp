@@ -1,7 +1,6 @@
 #pragma once
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <ostream>
@@ -10,13 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include <gtest/gtest.h>
-
 #include <mergen/base/file.hpp>
 #include <mergen/base/folder_watches.hpp>
-#include <mergen/base/trust.hpp>
 #include <mergen/base/unix_socket.hpp>
-#include <mergen/sdk/error.hpp>
 
 #include "test_host.hpp"
 #include "vmm_process.hpp"
@@ -28,7 +23,9 @@ using namespace std::chrono_literals;
 
 inline constexpr auto plenty = 60s;
 
-/// A call: method, path, body; where FILE stands in it, the folder of the test's files is put.
+/// A call: method, path, body. Where FILE stands in the body, the folder of the test's files is put: `FILE/kernel`
+/// begins like one and is none, `FILE/guest` is the tiny guest, `FILE/disk` is 4 KiB, `FILE/odd` no whole number of
+/// sectors.
 struct Call {
     std::string method, path;
     std::optional<std::string> body{};
@@ -59,6 +56,8 @@ public:
                             "ELF, and nothing more",
                             0600);
         writeFileAtomically(files() / "disk", std::string(4096, '\0'), 0600);
+        writeFileAtomically(files() / "odd", std::string(5000, '\0'), 0600);
+        std::filesystem::create_symlink(MERGEN_TINY_GUEST, files() / "guest");
     }
 
     Answer ask(const Call& call) {
@@ -106,27 +105,5 @@ private:
     test::VmmProcess process_;
     std::optional<UnixConnection> connection_;
 };
-
-/// A real Firecracker, if there is one: MERGEN_FIRECRACKER_BIN, or where programs are.
-inline std::optional<std::filesystem::path> realProgram() {
-    const char* given = std::getenv("MERGEN_FIRECRACKER_BIN");
-    try {
-        return trustedProgram(given != nullptr ? given : "firecracker");
-    } catch (const Error& error) {
-        if (given != nullptr) ADD_FAILURE() << "MERGEN_FIRECRACKER_BIN: " << error.what();
-        return std::nullopt;
-    }
-}
-
-/// Makes the same calls on the fake and on a real one, and expects the same answers; skips without a real one.
-inline void expectAnswersOfTheRealOne(const std::vector<Call>& calls) {
-    const auto program = realProgram();
-    if (!program) GTEST_SKIP() << "there is no Firecracker here: set MERGEN_FIRECRACKER_BIN";
-    Program fake(MERGEN_FAKE_FIRECRACKER);
-    Program real(*program);
-    for (const Call& call : calls) {
-        EXPECT_EQ(fake.ask(call), real.ask(call)) << call.method << " " << call.path << " " << call.body.value_or("");
-    }
-}
 
 }  // namespace mergen::vmm

@@ -1,7 +1,6 @@
 /// The same calls on the fake Firecracker and, where there is one, on a real one: what the fake answers is what the
 /// real one answers, status and body.
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -16,11 +15,11 @@
 
 #include <mergen/base/file.hpp>
 #include <mergen/base/text.hpp>
-#include <mergen/base/trust.hpp>
 #include <mergen/base/unix_socket.hpp>
 #include <mergen/sdk/error.hpp>
 
 #include "called_program.hpp"
+#include "comparison.hpp"
 #include "test_host.hpp"
 #include "vmm_process.hpp"
 
@@ -200,6 +199,7 @@ TEST(FirecrackerCalls, ServerBelowRefusesWhatIsNoRequestAsTheRealOne) {
         EXPECT_THAT(answer.body, ::testing::StartsWith("{ \"error\": \""));
         if (program) {
             EXPECT_EQ(answer, Program(*program).exchange(bytes)) << printable(bytes);
+            countComparison(1);
         }
     }
 }

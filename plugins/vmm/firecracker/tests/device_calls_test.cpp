@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "called_program.hpp"
+#include "comparison.hpp"
 
 namespace mergen::vmm {
 namespace {
