@@ -3,24 +3,9 @@
 import gzip
 import lzma
 import os
-import struct
 
+from kernels import ELF, PACKINGS, bz_image, payload
 from test_firecracker import OnTheFake as FakeFirecracker
-
-ELF = b"\x7fELF" + bytes(range(256)) * 2000
-
-
-def bz_image(payload, after=b"\x5a" * 64):
-    """As Documentation/arch/x86/boot.rst has it: one setup sector, the payload at the start of the code."""
-    image = bytearray(2 * 512)
-    image[0x1f1] = 1
-    image[0x202:0x208] = b"HdrS\x0f\x02"
-    struct.pack_into("<II", image, 0x248, 0, len(payload))
-    return bytes(image) + payload + after
-
-
-def xz_payload(content):
-    return lzma.compress(content, check=lzma.CHECK_CRC32) + struct.pack("<I", len(content))
 
 
 class Kernels(FakeFirecracker):
@@ -50,15 +35,16 @@ class Kernels(FakeFirecracker):
         self.assertEqual(sorted(os.listdir(self.server.data_root)), before)
 
     def test_every_form_becomes_the_elf_file_in_it_and_starts(self):
-        for name, content in {"elf": ELF, "gzip": gzip.compress(ELF), "xz": lzma.compress(ELF),
-                              "bzImage, gzip": bz_image(gzip.compress(ELF)), "bzImage, xz": bz_image(xz_payload(ELF)),
-                              "bzImage in gzip": gzip.compress(bz_image(xz_payload(ELF)))}.items():
+        forms = {"elf": ELF, "bzImage in gzip": gzip.compress(bz_image(payload("xz", ELF)))}
+        for name, pack in PACKINGS.items():
+            forms |= {name: pack(ELF), f"bzImage, {name}": bz_image(payload(name, ELF))}
+        for name, content in forms.items():
             with self.subTest(name):
                 path = self.given(content)
                 vm = self.create(kernel=path)
                 self.assertTrue(self.own_kernel(vm) == ELF)
                 vm.start()
-                self.await_console(vm, "fake-guest: ready")
+                vm.await_console("fake-guest: ready")
                 vm.stop()
                 vm.delete()
                 with open(path, "rb") as file:
@@ -71,7 +57,19 @@ class Kernels(FakeFirecracker):
         self.assert_refused(gzip.compress(lzma.compress(ELF)), "compressed twice")
         self.assert_refused(gzip.compress(b"#!/bin/sh\n"), "neither an ELF file nor a bzImage")
         self.assert_refused(bz_image(packed, b"")[:-100], "not within")
-        self.assert_refused(b"\x02\x21\x4c\x18 packed", "compressed by lz4")
+
+    def test_other_compressions_are_refused_by_their_name(self):
+        for name, content in {"bzip2": b"BZh9 packed", "lzma": b"\x5d\0\0 packed", "lzo": b"\x89LZO packed",
+                              "lz4 in its newer frame": b"\x04\x22\x4d\x18 packed"}.items():
+            self.assert_refused(content, f"compressed by {name}")
+
+    def test_a_kernel_of_another_machine_is_refused_in_every_form(self):
+        arm = bytearray(ELF)
+        arm[18] = 183  # EM_AARCH64
+        words = "an ELF file for aarch64, not for x86_64"
+        self.assert_refused(arm, words)
+        self.assert_refused(gzip.compress(arm), words)
+        self.assert_refused(bz_image(payload("lz4", arm)), words)
 
     def test_a_bomb_is_refused_and_leaves_nothing(self):
         # 520 MiB of nothing after what looks like a kernel.

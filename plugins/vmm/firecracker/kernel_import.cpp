@@ -28,6 +28,11 @@ namespace fs = std::filesystem;
     throw Error(ErrorKind::InvalidArgument, why).about("kernel");
 }
 
+/// Throws unless the ELF file that begins with `head` is for this machine; `what` begins the text.
+void requireThisMachine(std::string_view head, const std::string& what) {
+    if (const std::string flaw = elfFlaw(head); !flaw.empty()) refuse(what + flaw);
+}
+
 /// A kernel's file, opened, with what must be known of it.
 struct KernelFile {
     UniqueFd fd;
@@ -72,7 +77,7 @@ public:
     }
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     /// What has been written so far.
-    [[nodiscard]] KernelForm form() const { return kernelForm(readHead(fd_.get(), 0, kernelHeadBytes)); }
+    [[nodiscard]] std::string head() const { return readHead(fd_.get(), 0, kernelHeadBytes); }
     void commit() {
         if (::fsync(fd_.get()) != 0) throw Error::fromErrno(errno, "cannot write the unpacked kernel");
         if (::rename(aside_.c_str(), kernel_.c_str()) != 0)
@@ -147,15 +152,20 @@ void unpackBzImage(const fs::path& kernel, const KernelFile& file, const std::op
                    std::to_string(le32toh(said)));
         }
     }
-    if (replacement.form() != KernelForm::Elf) refuse("it is a bzImage whose payload unpacks to no ELF file");
+    const std::string unpacked = replacement.head();
+    if (kernelForm(unpacked) != KernelForm::Elf) refuse("it is a bzImage whose payload unpacks to no ELF file");
+    requireThisMachine(unpacked, "it is a bzImage whose payload unpacks to ");
     replacement.commit();
 }
 
 void unpackFile(const fs::path& kernel, const KernelFile& file) {
     Replacement replacement(kernel, file.status);
     unpack(*packingOf(file.head), file.fd.get(), 0, file.size(), replacement.fd());
-    switch (replacement.form()) {
+    const std::string unpacked = replacement.head();
+    switch (kernelForm(unpacked)) {
         case KernelForm::Elf:
+            requireThisMachine(unpacked, "its content unpacks to ");
+            return replacement.commit();
         case KernelForm::BzImage:
             return replacement.commit();
         case KernelForm::Packed:
@@ -175,7 +185,7 @@ void importKernelImage(const fs::path& kernel, const std::optional<FirecrackerVe
     }
     switch (kernelForm(file.head)) {
         case KernelForm::Elf:
-            return;
+            return requireThisMachine(file.head, "it is ");
         case KernelForm::BzImage:
             return unpackBzImage(kernel, file, version);
         case KernelForm::Packed:

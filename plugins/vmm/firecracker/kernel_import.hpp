@@ -8,10 +8,9 @@
 namespace mergen::vmm {
 
 /// Replaces `kernel`, a VM's own copy, by the ELF file in it, with the same owner and mode: a file or a bzImage payload
-/// compressed by gzip, xz or zstd is unpacked, also a bzImage in such a file. An ELF file stays as it is; so does a
-/// bzImage that cannot be unpacked, if `version` can load it or is not known.
-/// Throws Error(InvalidArgument or NotSupported) about "kernel", with a text that does not name the file, and leaves
-/// nothing beside it.
+/// compressed by gzip, xz, zstd or lz4 is unpacked, also a bzImage in such a file. An ELF file stays as it is; so does
+/// a bzImage that cannot be unpacked, if `version` can load it or is not known. Throws Error(InvalidArgument or
+/// NotSupported) about "kernel", with a text that does not name the file, and leaves nothing beside it.
 void importKernelImage(const std::filesystem::path& kernel, const std::optional<FirecrackerVersion>& version);
 
 }  // namespace mergen::vmm
