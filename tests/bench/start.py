@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 """Measures how much more than the bare sequence of calls a start of a VM costs.
 
-    start.py --build FOLDER --guest ELF [--rounds N] [GOAL...]
+    start.py --build FOLDER [--rounds N] [GOAL...]
 
 GOAL is one of S1 to S8, COLD, JAILED, GROWTH, HUNDRED; without one all are measured. The bare sequences are those of
 mergen-bare-start. Both sides of a comparison run turn by turn in one go, and what counts is the ratio of medians: on a
 machine that is shared the ratios hold, the absolute figures do not. The VMM is the real Firecracker that
-MERGEN_FIRECRACKER_BIN names or PATH has, with a guest that answers datagrams (--guest); without one it is the fake, and
-COLD ends with the answer of the start. S1, S2, GROWTH and HUNDRED are on the fake in any case. Needs root, and is run in
+MERGEN_FIRECRACKER_BIN names or PATH has, with the tiny guest of the build, which answers datagrams; without one it is the
+fake, and COLD ends with the answer of the start. S1, S2, GROWTH and HUNDRED are on the fake in any case. Needs root, and is run in
 tests/in-private-network.
 """
 
@@ -475,7 +475,6 @@ def real_firecracker():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
-    parser.add_argument("--guest", help="a kernel that answers datagrams, for a real Firecracker")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("goals", nargs="*", metavar="GOAL", type=str.upper)
     options = parser.parse_args()
@@ -488,15 +487,13 @@ def main():
     table = Table()
     options.scratch = tempfile.mkdtemp(prefix="mergen-bench.", dir="/var/tmp")
     os.chmod(options.scratch, 0o755)
-    toy = os.path.join(options.scratch, "toy")
-    with open(toy, "wb") as file:
-        file.write(b"\x7fELF, and nothing more" + bytes(4096))
-    fake = Vmm(os.path.join(options.build, "bin", "firecracker"), False, toy, options.scratch)
+    guest = os.path.join(options.build, "guest", "tiny-guest")
+    fake = Vmm(os.path.join(options.build, "bin", "firecracker"), False, guest, options.scratch)
     vmm = fake
     program = real_firecracker()
-    if program and options.guest:
+    if program:
         os.mkdir(os.path.join(options.scratch, "real"))
-        vmm = Vmm(program, True, options.guest, os.path.join(options.scratch, "real"))
+        vmm = Vmm(program, True, guest, os.path.join(options.scratch, "real"))
     subprocess.run(["nft", TABLE], check=True)
     bare = Bare(options.build)
     try:
