@@ -20,6 +20,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Whether the cache is of use for a kernel: one of lz4 is unpacked in less time than its digest is made in.
+bool isWorthKeeping(int kernel) {
+    const std::optional<Packing> packing = packingOfKernel(kernel);
+    return packing && *packing != Packing::Lz4;
+}
+
 bool isElf(int file) {
     std::array<char, kernelHeadBytes> head{};
     const ssize_t got = ::pread(file, head.data(), head.size(), 0);
@@ -54,11 +60,11 @@ void spared(Log& log, const What& what) {
 
 void importKernelThrough(const KernelCache& cache, const fs::path& kernel,
                          const std::optional<FirecrackerVersion>& version, Log& log) {
-    std::string digest;  // empty: there is nothing to unpack, or no cache
+    std::string digest;  // empty: the cache is of no use
     bool imported = false;
     spared(log, [&] {
         const UniqueFd given = openFile(kernel, O_RDONLY | O_NOFOLLOW);
-        if (!cache.enabled() || isElf(given.get())) return;
+        if (!cache.enabled() || !isWorthKeeping(given.get())) return;
         digest = contentDigest(given.get());
         const std::optional<UniqueFd> known = cache.find(digest);
         if (!known) return;

@@ -11,7 +11,8 @@
 namespace mergen::vmm {
 
 /// importKernelImage() of `kernel`, a VM's own copy, with the unpacking left out where the cache knows its result. What
-/// goes wrong with the cache is logged and keeps no kernel from being imported.
+/// is compressed by lz4 is unpacked each time: its digest would take longer. What goes wrong with the cache is logged
+/// and keeps no kernel from being imported.
 void importKernelThrough(const KernelCache& cache, const std::filesystem::path& kernel,
                          const std::optional<FirecrackerVersion>& version, Log& log);
 

@@ -17,12 +17,14 @@
 #include <mergen/sdk/error.hpp>
 
 #include "kernel_image.hpp"
-#include "unpack.hpp"
 
 namespace mergen::vmm {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// Of a payload's beginning, which say what compression it has.
+constexpr std::size_t payloadHeadBytes = 16;
 
 [[noreturn]] void refuse(const std::string& why) {
     throw Error(ErrorKind::InvalidArgument, why).about("kernel");
@@ -131,7 +133,7 @@ void unpackBzImage(const fs::path& kernel, const KernelFile& file, const std::op
         refuse("it is a bzImage whose payload (" + std::to_string(length) + " bytes from " + std::to_string(offset) +
                ") is not within its " + std::to_string(file.size()) + " bytes");
     }
-    const std::string head = readHead(file.fd.get(), offset, std::min<std::uint64_t>(length, 16));
+    const std::string head = readHead(file.fd.get(), offset, std::min<std::uint64_t>(length, payloadHeadBytes));
     const std::optional<Packing> packing = packingOf(head);
     if (!packing)
         return leaveToFirecracker(
@@ -192,6 +194,23 @@ void importKernelImage(const fs::path& kernel, const std::optional<FirecrackerVe
         case KernelForm::Other:
             refuse("it is no kernel that Firecracker loads: neither an ELF file nor a bzImage");
     }
+}
+
+std::optional<Packing> packingOfKernel(int kernel) {
+    const std::string head = readHead(kernel, 0, kernelHeadBytes);
+    switch (kernelForm(head)) {
+        case KernelForm::Packed:
+            return packingOf(head);
+        case KernelForm::BzImage: {
+            const SetupHeader header(head);
+            if (!header.hasPayload()) return std::nullopt;
+            return packingOf(readHead(kernel, header.payloadOffset(), payloadHeadBytes));
+        }
+        case KernelForm::Elf:
+        case KernelForm::Other:
+            break;
+    }
+    return std::nullopt;
 }
 
 }  // namespace mergen::vmm

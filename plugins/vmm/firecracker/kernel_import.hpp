@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "unpack.hpp"
 #include "version.hpp"
 
 namespace mergen::vmm {
@@ -12,5 +13,9 @@ namespace mergen::vmm {
 /// a bzImage that cannot be unpacked, if `version` can load it or is not known. Throws Error(InvalidArgument or
 /// NotSupported) about "kernel", with a text that does not name the file, and leaves nothing beside it.
 void importKernelImage(const std::filesystem::path& kernel, const std::optional<FirecrackerVersion>& version);
+
+/// The compression that importKernelImage() undoes first of the open file `kernel`: the file's own, or that of a
+/// bzImage's payload; none if there is none that it knows.
+[[nodiscard]] std::optional<Packing> packingOfKernel(int kernel);
 
 }  // namespace mergen::vmm
