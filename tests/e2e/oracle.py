@@ -315,9 +315,9 @@ def _indented(text):
 
 
 def without(sections, prefix):
-    """`sections` without the files below `prefix`."""
+    """`sections` without the folder `prefix` and the files below it."""
     return {name: {key: value for key, value in entries.items()
-                   if name != "files" or not key.startswith(prefix.rstrip("/") + "/")}
+                   if name != "files" or not f"{key}/".startswith(prefix.rstrip("/") + "/")}
             for name, entries in sections.items()}
 
 

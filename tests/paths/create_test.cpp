@@ -148,6 +148,17 @@ TEST(PathsOfACreate, TheDisksOfAnotherVmAreRefusedOfEveryMemberUnderEveryName) {
             EXPECT_NE(std::string(error.what()).find("data folder of a VM"), std::string::npos) << error.what();
         }
     }
+    fs::create_directory(world.config.dataRoot / ".cache");
+    write(world.config.dataRoot / ".cache" / "kernel", "what a VM will boot");
+    inside.dataDisk = world.config.dataRoot / ".cache" / "kernel";
+    try {
+        static_cast<void>(engine->create(inside));
+        ADD_FAILURE() << "a file of the server's own is a data disk";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.field(), "dataDisk");
+        EXPECT_NE(std::string(error.what()).find("folder of the server's own"), std::string::npos) << error.what();
+    }
+    fs::remove_all(world.config.dataRoot / ".cache");
     engine->remove("first", false);
     write(world.config.dataRoot / "loose", "in no folder of a VM");
     inside.dataDisk = world.config.dataRoot / "loose";

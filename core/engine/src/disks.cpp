@@ -75,6 +75,12 @@ void checkBorrowed(const EngineConfig& config, const UniqueFd& fd, const GivenDi
                     "cannot use " + disk.path.string() + ": it lies in the data folder of a VM")
             .about(disk.field);
     }
+    // Such as jails and caches: what a guest wrote there would be another VM's kernel.
+    if (below.has_parent_path() && below.begin()->string().starts_with('.') && *below.begin() != "..") {
+        throw Error(ErrorKind::InvalidArgument,
+                    "cannot use " + path.string() + ": it lies in a folder of the server's own")
+            .about("dataDisk");
+    }
     const std::string same = "/proc/self/fd/" + std::to_string(fd.get());
     if (::access(same.c_str(), R_OK | W_OK) != 0) {
         const Error error = Error::fromErrno(errno, "cannot write to " + disk.path.string());

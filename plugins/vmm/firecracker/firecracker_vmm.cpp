@@ -19,9 +19,9 @@
 
 #include "adjustments.hpp"
 #include "api_client.hpp"
+#include "cached_import.hpp"
 #include "command_line.hpp"
 #include "kernel_image.hpp"
-#include "kernel_import.hpp"
 #include "metrics_pipe.hpp"
 
 namespace mergen::vmm {
@@ -89,6 +89,10 @@ const mergen_key FirecrackerVmm::keys[] = {
      "What a jailed Firecracker may use beside its guest's memory before the control group's limit is reached."},
     {"file_size_limit", MERGEN_KEY_SIZE, "0",
      "The size of the largest file that a jailed Firecracker may write, no less than the largest disk. 0: no limit."},
+    {"kernel_cache", MERGEN_KEY_SIZE, "1GiB",
+     "The most bytes of unpacked kernels that are kept in the data root for the next VM, 32 kernels at most; those "
+     "used "
+     "least recently go first. 0: none."},
     {nullptr, MERGEN_KEY_STRING, nullptr, nullptr},
 };
 
@@ -117,6 +121,7 @@ void FirecrackerVmm::configure(Host& host) {
     cgroupWanted_ = cgroup == "auto";
     memoryOverhead_ = Bytes{settings.bytes("memory_overhead")};
     fileSizeLimit_ = Bytes{settings.bytes("file_size_limit")};
+    kernelCacheSize_ = Bytes{settings.bytes("kernel_cache")};
     host_ = &host;
 }
 
@@ -125,6 +130,12 @@ void FirecrackerVmm::start() {
     version_.reset();
     jailing_.reset();
     jails_ = std::make_unique<JailYard>(host_->paths().dataRoot);
+    kernelCache_ = std::make_unique<KernelCache>(host_->paths().dataRoot, KernelCacheLimits{kernelCacheSize_.count});
+    try {
+        kernelCache_->sweep();
+    } catch (const Error& error) {
+        host_->log().warning("vmm.firecracker.kernel_cache.not_swept", {{"error", error.what()}});
+    }
     constexpr std::size_t mountInfoLimit = 16U << 20U;
     cgroups_ = std::make_unique<CgroupTree>(
         readCgroupLayout(readFile("/proc/self/mountinfo", mountInfoLimit).value_or(""), "/"), host_->instance());
@@ -243,7 +254,7 @@ void FirecrackerVmm::check(const GuestSpec& guest) const {
 }
 
 void FirecrackerVmm::importKernel(const std::filesystem::path& kernel) const {
-    importKernelImage(kernel, version_);
+    importKernelThrough(*kernelCache_, kernel, version_, host_->log());
 }
 
 LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) const {

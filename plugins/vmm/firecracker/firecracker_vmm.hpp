@@ -17,6 +17,7 @@
 #include "cgroup.hpp"
 #include "jail.hpp"
 #include "jailer.hpp"
+#include "kernel_cache.hpp"
 #include "version.hpp"
 
 namespace mergen::vmm {
@@ -47,7 +48,8 @@ public:
     [[nodiscard]] VmmFitness fitness() const override;
     [[nodiscard]] std::string exitMeaning(const ExitStatus& exit) const override;
     void check(const GuestSpec& guest) const override;
-    /// Unpacks it. A bzImage whose payload cannot be unpacked stays as it is, if the version can load it.
+    /// Unpacks it, or copies what an equal one was unpacked to. A bzImage whose payload cannot be unpacked stays as it
+    /// is, if the version can load it.
     void importKernel(const std::filesystem::path& kernel) const override;
     /// Makes jail and control groups, and the link at the control socket's place.
     void prepare(const GuestSpec& guest, const VmmPlace& place) override;
@@ -100,12 +102,13 @@ private:
     bool probe_ = true;
     JailerWish jailerWish_;
     bool cgroupWanted_ = true;
-    Bytes memoryOverhead_{}, fileSizeLimit_{};
+    Bytes memoryOverhead_{}, fileSizeLimit_{}, kernelCacheSize_{};
     // Since start(): constant, so that any thread may read.
     std::optional<FirecrackerVersion> version_;
     DeviceFinding kvm_, tun_;
     std::optional<Jailing> jailing_;  // none where start() found no program
     std::unique_ptr<JailYard> jails_;
+    std::unique_ptr<KernelCache> kernelCache_;
     std::unique_ptr<CgroupTree> cgroups_;  // locks within
     FolderWatches watches_;
 };

@@ -3,6 +3,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <elf.h>
 #include <fcntl.h>
 #include <string>
 #include <string_view>
@@ -23,9 +24,8 @@ using namespace std::string_view_literals;
 // Documentation/arch/x86/boot.rst: "HdrS" in the setup header.
 constexpr std::size_t bzImageMagicAt = 0x202;
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 5> otherKinds{{
-    {"\x02\x21\x4c\x18"sv, "compressed by lz4"},
-    {"\x04\x22\x4d\x18"sv, "compressed by lz4"},
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> otherKinds{{
+    {"\x04\x22\x4d\x18"sv, "compressed by lz4 in its newer frame (only the legacy one, lz4 -l, is unpacked)"},
     {"BZh"sv, "compressed by bzip2"},
     {"\x5d\x00\x00"sv, "compressed by lzma"},
     {"\x89"
@@ -33,11 +33,27 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 5> otherKind
      "compressed by lzo"},
 }};
 
+/// Machines that a kernel for another host may be for.
+constexpr std::array<std::pair<unsigned, std::string_view>, 6> elfMachines{{
+    {EM_X86_64, "x86_64"},
+    {EM_386, "i386"},
+    {EM_AARCH64, "aarch64"},
+    {EM_ARM, "arm"},
+    {EM_RISCV, "riscv"},
+    {EM_PPC64, "ppc64"},
+}};
+
+std::string machineName(unsigned machine) {
+    for (const auto& [number, name] : elfMachines) {
+        if (number == machine) return std::string(name);
+    }
+    return "machine " + std::to_string(machine);
+}
+
 [[noreturn]] void refuse(const std::filesystem::path& kernel, std::string_view what) {
-    throw Error(
-        ErrorKind::InvalidArgument,
-        "the kernel " + kernel.string() + " is " + std::string(what) +
-            "; it must be an ELF file (vmlinux) or a bzImage (vmlinuz), as it is or compressed by gzip, xz or zstd")
+    throw Error(ErrorKind::InvalidArgument, "the kernel " + kernel.string() + " is " + std::string(what) +
+                                                "; it must be an ELF file (vmlinux) or a bzImage (vmlinuz), as it is "
+                                                "or compressed by gzip, xz, zstd or lz4")
         .about("kernel");
 }
 
@@ -56,6 +72,19 @@ std::string_view describeOther(std::string_view head) noexcept {
         if (head.starts_with(magic)) return what;
     }
     return "neither";
+}
+
+std::string elfFlaw(std::string_view head) {
+    constexpr std::size_t machineAt = offsetof(Elf64_Ehdr, e_machine);
+    if (head.size() < machineAt + sizeof(Elf64_Half)) return "an ELF file whose header is cut off";
+    if (head[EI_DATA] == ELFDATA2MSB) return "a big-endian ELF file, for another machine than x86_64";
+    if (head[EI_DATA] != ELFDATA2LSB) return "an ELF file of no known byte order";
+    const auto low = static_cast<std::uint8_t>(head[machineAt]);
+    const auto high = static_cast<std::uint8_t>(head[machineAt + 1]);
+    const unsigned machine = low | static_cast<unsigned>(high) << 8U;
+    if (machine != EM_X86_64) return "an ELF file for " + machineName(machine) + ", not for x86_64";
+    if (head[EI_CLASS] != ELFCLASS64) return "an ELF file for x86_64 that is not of the 64-bit class";
+    return {};
 }
 
 void checkKernel(const std::filesystem::path& kernel, KernelUse use, const std::optional<FirecrackerVersion>& version) {
@@ -79,6 +108,7 @@ void checkKernel(const std::filesystem::path& kernel, KernelUse use, const std::
 
     switch (kernelForm(head)) {
         case KernelForm::Elf:
+            if (const std::string flaw = elfFlaw(head); !flaw.empty()) refuse(kernel, flaw);
             return;
         case KernelForm::BzImage:
             if (version && use == KernelUse::Loaded)

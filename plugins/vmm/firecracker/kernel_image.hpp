@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "version.hpp"
@@ -14,7 +15,7 @@ namespace mergen::vmm {
 enum class KernelForm : std::uint8_t {
     Elf,      ///< vmlinux: what Firecracker loads
     BzImage,  ///< vmlinuz of x86 (Documentation/arch/x86/boot.rst)
-    Packed,   ///< gzip, xz or zstd around one of them
+    Packed,   ///< gzip, xz, zstd or lz4 around one of them
     Other,
 };
 
@@ -23,13 +24,18 @@ constexpr std::size_t kernelHeadBytes = 0x250;
 
 [[nodiscard]] KernelForm kernelForm(std::string_view head) noexcept;
 
-/// What begins with `head`, if it is of KernelForm::Other, as the end of a sentence: "compressed by lz4", or "neither".
+/// What begins with `head`, if it is of KernelForm::Other, as the end of a sentence: "compressed by bzip2", or
+/// "neither".
 [[nodiscard]] std::string_view describeOther(std::string_view head) noexcept;
+
+/// What keeps an ELF file that begins with `head` from being a kernel of this machine, which Firecracker itself does
+/// not look at, as the end of a sentence: "an ELF file for aarch64, not for x86_64"; empty if nothing does.
+[[nodiscard]] std::string elfFlaw(std::string_view head);
 
 /// Which kernel is looked at.
 enum class KernelUse : std::uint8_t {
     Given,   ///< by the request: may have any form that importKernelImage() can turn into an ELF file
-    Loaded,  ///< by Firecracker: ELF, or from 1.17 on a bzImage
+    Loaded,  ///< by Firecracker: ELF of this machine, or from 1.17 on a bzImage
 };
 
 /// Throws Error about "kernel", naming it and what it is, unless its form serves the use. `version`: none where it is

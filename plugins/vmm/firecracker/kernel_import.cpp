@@ -17,15 +17,22 @@
 #include <mergen/sdk/error.hpp>
 
 #include "kernel_image.hpp"
-#include "unpack.hpp"
 
 namespace mergen::vmm {
 namespace {
 
 namespace fs = std::filesystem;
 
+/// Of a payload's beginning, which say what compression it has.
+constexpr std::size_t payloadHeadBytes = 16;
+
 [[noreturn]] void refuse(const std::string& why) {
     throw Error(ErrorKind::InvalidArgument, why).about("kernel");
+}
+
+/// Throws unless the ELF file that begins with `head` is for this machine; `what` begins the text.
+void requireThisMachine(std::string_view head, const std::string& what) {
+    if (const std::string flaw = elfFlaw(head); !flaw.empty()) refuse(what + flaw);
 }
 
 /// A kernel's file, opened, with what must be known of it.
@@ -72,7 +79,7 @@ public:
     }
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     /// What has been written so far.
-    [[nodiscard]] KernelForm form() const { return kernelForm(readHead(fd_.get(), 0, kernelHeadBytes)); }
+    [[nodiscard]] std::string head() const { return readHead(fd_.get(), 0, kernelHeadBytes); }
     void commit() {
         if (::fsync(fd_.get()) != 0) throw Error::fromErrno(errno, "cannot write the unpacked kernel");
         if (::rename(aside_.c_str(), kernel_.c_str()) != 0)
@@ -126,7 +133,7 @@ void unpackBzImage(const fs::path& kernel, const KernelFile& file, const std::op
         refuse("it is a bzImage whose payload (" + std::to_string(length) + " bytes from " + std::to_string(offset) +
                ") is not within its " + std::to_string(file.size()) + " bytes");
     }
-    const std::string head = readHead(file.fd.get(), offset, std::min<std::uint64_t>(length, 16));
+    const std::string head = readHead(file.fd.get(), offset, std::min<std::uint64_t>(length, payloadHeadBytes));
     const std::optional<Packing> packing = packingOf(head);
     if (!packing)
         return leaveToFirecracker(
@@ -147,15 +154,20 @@ void unpackBzImage(const fs::path& kernel, const KernelFile& file, const std::op
                    std::to_string(le32toh(said)));
         }
     }
-    if (replacement.form() != KernelForm::Elf) refuse("it is a bzImage whose payload unpacks to no ELF file");
+    const std::string unpacked = replacement.head();
+    if (kernelForm(unpacked) != KernelForm::Elf) refuse("it is a bzImage whose payload unpacks to no ELF file");
+    requireThisMachine(unpacked, "it is a bzImage whose payload unpacks to ");
     replacement.commit();
 }
 
 void unpackFile(const fs::path& kernel, const KernelFile& file) {
     Replacement replacement(kernel, file.status);
     unpack(*packingOf(file.head), file.fd.get(), 0, file.size(), replacement.fd());
-    switch (replacement.form()) {
+    const std::string unpacked = replacement.head();
+    switch (kernelForm(unpacked)) {
         case KernelForm::Elf:
+            requireThisMachine(unpacked, "its content unpacks to ");
+            return replacement.commit();
         case KernelForm::BzImage:
             return replacement.commit();
         case KernelForm::Packed:
@@ -175,13 +187,30 @@ void importKernelImage(const fs::path& kernel, const std::optional<FirecrackerVe
     }
     switch (kernelForm(file.head)) {
         case KernelForm::Elf:
-            return;
+            return requireThisMachine(file.head, "it is ");
         case KernelForm::BzImage:
             return unpackBzImage(kernel, file, version);
         case KernelForm::Packed:
         case KernelForm::Other:
             refuse("it is no kernel that Firecracker loads: neither an ELF file nor a bzImage");
     }
+}
+
+std::optional<Packing> packingOfKernel(int kernel) {
+    const std::string head = readHead(kernel, 0, kernelHeadBytes);
+    switch (kernelForm(head)) {
+        case KernelForm::Packed:
+            return packingOf(head);
+        case KernelForm::BzImage: {
+            const SetupHeader header(head);
+            if (!header.hasPayload()) return std::nullopt;
+            return packingOf(readHead(kernel, header.payloadOffset(), payloadHeadBytes));
+        }
+        case KernelForm::Elf:
+        case KernelForm::Other:
+            break;
+    }
+    return std::nullopt;
 }
 
 }  // namespace mergen::vmm

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <limits>
+#include <cstring>
+#include <endian.h>
+#include <lz4.h>
 #include <lzma.h>
 #include <memory>
 #include <string>
@@ -34,6 +36,10 @@ constexpr int zstdWindowLog = 27;
     refuse("is no sound " + std::string(format) + " stream: " + std::string(why));
 }
 
+/// Of what a block of lz4's legacy frame unpacks to (lz4_Frame_format.md); all but the last are full.
+constexpr std::size_t lz4BlockBytes = std::size_t{8} << 20U;
+constexpr std::string_view lz4Magic = "\x02\x21\x4c\x18"sv;
+
 /// What one call of a decoder did with the bytes that it was given.
 struct Progress {
     std::size_t read = 0, written = 0;
@@ -49,6 +55,8 @@ public:
     virtual ~Decoder() = default;
     /// Throws Error(InvalidArgument) if the stream is damaged.
     virtual Progress turn(std::string_view in, std::vector<char>& out) = 0;
+    /// Whether the stream is whole if nothing comes any more: of a format that has no end mark.
+    [[nodiscard]] virtual bool mayEnd() const noexcept { return false; }
 };
 
 class GzipDecoder final : public Decoder {
@@ -115,6 +123,66 @@ private:
     std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context_;
 };
 
+/// The legacy frame: the magic, and then blocks, each behind its packed size (32 bits, little-endian).
+class Lz4Decoder final : public Decoder {
+public:
+    Progress turn(std::string_view in, std::vector<char>& out) override {
+        Progress progress;
+        while (given_ == plain_.size() && progress.read < in.size()) {
+            const std::size_t taken = std::min(wanted_ - packed_.size(), in.size() - progress.read);
+            packed_.append(in.substr(progress.read, taken));
+            progress.read += taken;
+            if (packed_.size() == wanted_) takePart();
+        }
+        progress.written = std::min(out.size(), plain_.size() - given_);
+        if (progress.written != 0) std::memcpy(out.data(), plain_.data() + given_, progress.written);
+        given_ += progress.written;
+        return progress;
+    }
+    [[nodiscard]] bool mayEnd() const noexcept override { return part_ == Part::Size && packed_.empty(); }
+
+private:
+    enum class Part : std::uint8_t { Magic, Size, Block };
+
+    /// Goes on to the next part, now that `packed_` holds the whole of this one.
+    void takePart() {
+        switch (part_) {
+            case Part::Magic:
+                expect(Part::Size, sizeof(std::uint32_t));
+                return;
+            case Part::Size: {
+                std::uint32_t size = 0;
+                std::memcpy(&size, packed_.data(), sizeof size);
+                size = le32toh(size);
+                if (size == 0 || size > LZ4_COMPRESSBOUND(lz4BlockBytes))
+                    refuseDamaged("lz4", "it has a block of " + std::to_string(size) + " bytes");
+                expect(Part::Block, size);
+                return;
+            }
+            case Part::Block: {
+                plain_.resize(lz4BlockBytes);
+                const int got = ::LZ4_decompress_safe(packed_.data(), plain_.data(), static_cast<int>(packed_.size()),
+                                                      static_cast<int>(plain_.size()));
+                if (got < 0) refuseDamaged("lz4", "it is damaged");
+                plain_.resize(static_cast<std::size_t>(got));
+                given_ = 0;
+                expect(Part::Size, sizeof(std::uint32_t));
+            }
+        }
+    }
+    void expect(Part part, std::size_t bytes) {
+        part_ = part;
+        wanted_ = bytes;
+        packed_.clear();
+    }
+
+    Part part_ = Part::Magic;
+    std::size_t wanted_ = lz4Magic.size();  ///< bytes of the part
+    std::string packed_;                    ///< what has come of it
+    std::vector<char> plain_;               ///< the newest block
+    std::size_t given_ = 0;                 ///< bytes of it that are out
+};
+
 std::unique_ptr<Decoder> decoderOf(Packing packing) {
     switch (packing) {
         case Packing::Gzip:
@@ -122,9 +190,11 @@ std::unique_ptr<Decoder> decoderOf(Packing packing) {
         case Packing::Xz:
             return std::make_unique<XzDecoder>();
         case Packing::Zstd:
+            return std::make_unique<ZstdDecoder>();
+        case Packing::Lz4:
             break;
     }
-    return std::make_unique<ZstdDecoder>();
+    return std::make_unique<Lz4Decoder>();
 }
 
 /// The next bytes of a file's range; empty at its end.
@@ -159,6 +229,7 @@ std::optional<Packing> packingOf(std::string_view head) noexcept {
                          "7zXZ\0"sv))
         return Packing::Xz;
     if (head.starts_with("\x28\xb5\x2f\xfd"sv)) return Packing::Zstd;
+    if (head.starts_with(lz4Magic)) return Packing::Lz4;
     return std::nullopt;
 }
 
@@ -179,7 +250,10 @@ std::uint64_t unpack(Packing packing, int source, std::uint64_t offset, std::uin
         if (progress.ended) break;
         if (in.empty()) in = reader.next();
         // A full buffer may mean that more is to come out without more to go in.
-        if (in.empty() && progress.written < out.size()) refuse("is cut off: its compressed stream does not end");
+        if (in.empty() && progress.written < out.size()) {
+            if (decoder->mayEnd()) break;
+            refuse("is cut off: its compressed stream does not end");
+        }
     }
     if (const std::uint64_t more = in.size() + reader.left(); more != 0)
         refuse("goes on for " + std::to_string(more) + " bytes after the end of its compressed stream");

@@ -1,5 +1,6 @@
 #include "command_line.hpp"
 
+#include <elf.h>
 #include <filesystem>
 #include <string>
 #include <unistd.h>
@@ -12,12 +13,14 @@
 
 #include "jail.hpp"
 #include "kernel_image.hpp"
+#include "kernels.hpp"
 #include "test_host.hpp"
 #include "version.hpp"
 
 namespace mergen::vmm {
 namespace {
 
+using test::elfHead;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -230,20 +233,37 @@ protected:
 };
 
 TEST_F(KernelImage, ElfIsTakenAndABzImageFromItsVersionOn) {
-    EXPECT_EQ(refusal(file("\x7f"
-                           "ELF and more"),
-                      FirecrackerVersion{1, 0, 0}),
-              "");
+    EXPECT_EQ(refusal(file(elfHead() + " and more"), FirecrackerVersion{1, 0, 0}), "");
     EXPECT_EQ(refusal(file(bzImage()), FirecrackerVersion{1, 17, 0}), "");
     EXPECT_EQ(refusal(file(bzImage())), "") << "the version is not known yet";
     EXPECT_THAT(refusal(file(bzImage()), FirecrackerVersion{1, 16, 1}),
                 ::testing::AllOf(HasSubstr("bzImage"), HasSubstr(">= 1.17")));
 }
 
+TEST_F(KernelImage, AnElfFileOfAnotherMachineIsRefusedByItsName) {
+    const auto with = [](std::size_t at, char value) {
+        std::string head = elfHead();
+        head[at] = value;
+        return head;
+    };
+    for (const KernelUse use : {KernelUse::Given, KernelUse::Loaded}) {
+        EXPECT_THAT(refusal(file(with(EI_CLASS, ELFCLASS32)), {}, use), HasSubstr("not of the 64-bit class"));
+        EXPECT_THAT(refusal(file(with(EI_DATA, ELFDATA2MSB)), {}, use), HasSubstr("big-endian"));
+        EXPECT_THAT(refusal(file(with(EI_DATA, ELFDATANONE)), {}, use), HasSubstr("no known byte order"));
+        EXPECT_THAT(refusal(file(with(18, static_cast<char>(EM_AARCH64))), {}, use),
+                    HasSubstr("an ELF file for aarch64, not for x86_64"));
+        EXPECT_THAT(refusal(file(with(18, EM_386)), {}, use), HasSubstr("for i386"));
+        EXPECT_THAT(refusal(file(with(19, 1)), {}, use), HasSubstr("for machine 318")) << "one that we have no name of";
+        for (const std::size_t length : {std::size_t{4}, std::size_t{6}, std::size_t{19}})
+            EXPECT_THAT(refusal(file(elfHead().substr(0, length)), {}, use), HasSubstr("header is cut off")) << length;
+        EXPECT_EQ(refusal(file(elfHead().substr(0, 20)), {}, use), "") << "the rest is Firecracker's to judge";
+    }
+}
+
 TEST_F(KernelImage, WhatCanBeUnpackedIsTakenFromARequestAndNotByFirecracker) {
     const FirecrackerVersion old{1, 16, 1};
     EXPECT_EQ(refusal(file(bzImage()), old, KernelUse::Given), "");
-    for (const std::string packed : {"\x1f\x8b\x08 packed", "\x28\xb5\x2f\xfd packed"}) {
+    for (const std::string packed : {"\x1f\x8b\x08 packed", "\x28\xb5\x2f\xfd packed", "\x02\x21\x4c\x18 packed"}) {
         EXPECT_EQ(refusal(file(packed), old, KernelUse::Given), "");
         EXPECT_THAT(refusal(file(packed), old), HasSubstr("compressed still"));
     }
@@ -254,7 +274,10 @@ TEST_F(KernelImage, AnythingElseIsRefusedWithItsNameAndWhatItIs) {
         const std::filesystem::path packed = file("BZh9 packed");
         EXPECT_THAT(refusal(packed, {}, use),
                     ::testing::AllOf(HasSubstr(packed.string()), HasSubstr("bzip2"), HasSubstr("vmlinux")));
-        EXPECT_THAT(refusal(file("\x02\x21\x4c\x18 packed"), {}, use), HasSubstr("lz4"));
+        EXPECT_THAT(refusal(file(std::string("\x5d\x00\x00 packed", 10)), {}, use), HasSubstr("compressed by lzma"));
+        EXPECT_THAT(refusal(file("\x89LZO packed"), {}, use), HasSubstr("compressed by lzo"));
+        EXPECT_THAT(refusal(file("\x04\x22\x4d\x18 packed"), {}, use),
+                    ::testing::AllOf(HasSubstr("compressed by lz4"), HasSubstr("newer frame")));
         EXPECT_THAT(refusal(file("#!/bin/sh\n"), {}, use), HasSubstr("neither"));
         EXPECT_THAT(refusal(file(""), {}, use), HasSubstr("neither"));
         EXPECT_THAT(refusal(host_.root(), {}, use), HasSubstr("no regular file"));

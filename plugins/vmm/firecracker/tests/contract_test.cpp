@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "firecracker_vmm.hpp"
+#include "kernels.hpp"
 #include "vmm_contract.hpp"
 
 namespace mergen::vmm {
@@ -20,8 +21,7 @@ public:
         std::string name = (std::filesystem::temp_directory_path() / "mergen-images-XXXXXX").string();
         if (::mkdtemp(name.data()) == nullptr) std::abort();
         folder_ = name;
-        std::ofstream(folder_ / "vmlinuz") << "\x7f"
-                                              "ELF, as far as anybody looks";
+        std::ofstream(folder_ / "vmlinuz") << test::elfHead();
         std::ofstream(folder_ / "rootfs.ext4") << std::string(1 << 20, '\0');
     }
     PaperImages(const PaperImages&) = delete;

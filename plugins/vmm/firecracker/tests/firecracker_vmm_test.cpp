@@ -20,6 +20,7 @@
 #include <mergen/sdk/error.hpp>
 
 #include "command_line.hpp"
+#include "kernels.hpp"
 #include "scripted_server.hpp"
 #include "test_host.hpp"
 #include "vmm_process.hpp"
@@ -212,10 +213,7 @@ protected:
         vmm_.configure(host_);
         vmm_.start();
         makeDirectories(place_.runDirectory, 0700);
-        writeFileAtomically(guest_.kernel,
-                            "\x7f"
-                            "ELF",
-                            0600);
+        writeFileAtomically(guest_.kernel, test::elfHead(), 0600);
         writeFileAtomically(guest_.disks[0].file, std::string(4096, '\0'), 0600);
     }
 

@@ -1,0 +1,318 @@
+#include "kernel_cache.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <fcntl.h>
+#include <filesystem>
+#include <latch>
+#include <optional>
+#include <string>
+#include <sys/stat.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <mergen/base/file.hpp>
+#include <mergen/sdk/error.hpp>
+
+#include "cached_import.hpp"
+#include "kernels.hpp"
+#include "test_host.hpp"
+
+namespace mergen::vmm {
+namespace {
+
+using test::gzip;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr std::uint64_t plenty = std::uint64_t{1} << 20U;
+constexpr std::size_t readLimit = std::size_t{1} << 24U;
+
+class KernelCacheTest : public ::testing::Test {
+protected:
+    [[nodiscard]] KernelCache cache(std::uint64_t bytes = plenty, std::size_t entries = 32) const {
+        return KernelCache(dataRoot_, {bytes, entries});
+    }
+    static std::string digest(char digit) { return std::string(64, digit); }
+    [[nodiscard]] std::filesystem::path entry(char digit, std::size_t size) const {
+        return kernels_ / (digest(digit) + "-" + std::to_string(size));
+    }
+    void keep(const KernelCache& cache, char digit, const std::string& content) const {
+        writeFileAtomically(dataRoot_ / "unpacked", content, 0440);
+        cache.keep(digest(digit), openFile(dataRoot_ / "unpacked", O_RDONLY).get());
+        std::filesystem::remove(dataRoot_ / "unpacked");
+    }
+    static std::optional<std::string> contentOf(const std::optional<UniqueFd>& file) {
+        if (!file) return std::nullopt;
+        return readOpenFile(file->get(), "the entry", readLimit);
+    }
+    /// Makes an entry look as if it was used so many hours ago.
+    static void age(const std::filesystem::path& file, int hours) {
+        std::filesystem::last_write_time(file,
+                                         std::filesystem::file_time_type::clock::now() - std::chrono::hours(hours));
+    }
+    /// A VM's own copy of a kernel.
+    std::filesystem::path given(const std::string& name, const std::string& content) const {
+        writeFileAtomically(dataRoot_ / name, content, 0440);
+        return dataRoot_ / name;
+    }
+    std::string import(const KernelCache& cache, const std::filesystem::path& kernel,
+                       std::optional<FirecrackerVersion> version = {}) {
+        importKernelThrough(cache, kernel, version, host_.log());
+        return readFile(kernel, readLimit).value_or("no file");
+    }
+
+    test::TestHost host_{nullptr};
+    const std::filesystem::path dataRoot_ = host_.paths().dataRoot, kernels_ = dataRoot_ / ".cache" / "kernels";
+};
+
+std::string elf() {
+    return test::elfHead() + std::string(50'000, 'k');
+}
+
+// ---- what is kept
+
+TEST_F(KernelCacheTest, GivesBackWhatItWasGivenAndNothingElse) {
+    const KernelCache kept = cache();
+    EXPECT_FALSE(kept.find(digest('a')));
+    EXPECT_THAT(listDirectory(dataRoot_), IsEmpty()) << "nothing is made before there is something to keep";
+    keep(kept, 'a', "kernel a");
+    keep(kept, 'b', "b");
+    EXPECT_EQ(contentOf(kept.find(digest('a'))), "kernel a");
+    EXPECT_EQ(contentOf(cache().find(digest('b'))), "b") << "by the next server";
+    EXPECT_FALSE(kept.find(digest('c')));
+    EXPECT_THAT(listDirectory(kernels_), ElementsAre(digest('a') + "-8", digest('b') + "-1"));
+    struct stat status {};
+    ASSERT_EQ(::stat(kernels_.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 07777U, 0700U);
+    ASSERT_EQ(::stat(entry('a', 8).c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 07777U, 0400U);
+    EXPECT_EQ(status.st_uid, ::geteuid());
+}
+
+TEST_F(KernelCacheTest, TheDigestIsTheSha256OfTheWholeFile) {
+    // FIPS 180-2, appendix B.
+    EXPECT_EQ(contentDigest(openFile(given("abc", "abc"), O_RDONLY).get()),
+              "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    EXPECT_EQ(contentDigest(openFile(given("million", std::string(1'000'000, 'a')), O_RDONLY).get()),
+              "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST_F(KernelCacheTest, AnEntryThatAnotherUserCouldHaveWrittenOrThatIsNotWholeIsNotUsed) {
+    const KernelCache kept = cache();
+    const std::filesystem::path file = entry('a', 8);
+    const auto made = [&] {
+        std::filesystem::remove(file);
+        keep(kept, 'a', "kernel a");
+        EXPECT_TRUE(kept.find(digest('a')));
+    };
+    for (const mode_t mode : {0600U, 0420U, 0402U, 0440U, 0404U, 04400U}) {
+        made();
+        ASSERT_EQ(::chmod(file.c_str(), mode), 0);
+        EXPECT_FALSE(kept.find(digest('a'))) << std::oct << mode;
+    }
+    made();
+    std::filesystem::create_hard_link(file, dataRoot_ / "link");
+    EXPECT_FALSE(kept.find(digest('a'))) << "it has another name";
+    std::filesystem::remove(dataRoot_ / "link");
+    EXPECT_TRUE(kept.find(digest('a')));
+
+    made();
+    std::filesystem::resize_file(file, 7);
+    EXPECT_FALSE(kept.find(digest('a'))) << "it is cut off";
+
+    made();
+    std::filesystem::rename(file, dataRoot_ / "elsewhere");
+    std::filesystem::create_symlink(dataRoot_ / "elsewhere", file);
+    EXPECT_FALSE(kept.find(digest('a'))) << "it is a link";
+    std::filesystem::remove(file);
+    ASSERT_EQ(::mkfifo(file.c_str(), 0400), 0);
+    EXPECT_FALSE(kept.find(digest('a'))) << "it is a FIFO";
+    std::filesystem::remove(file);
+
+    if (::geteuid() != 0) return;
+    made();
+    ASSERT_EQ(::chown(file.c_str(), 4242, 0), 0);
+    EXPECT_FALSE(kept.find(digest('a'))) << "it is somebody else's";
+    keep(kept, 'a', "kernel a");
+    EXPECT_EQ(contentOf(kept.find(digest('a'))), "kernel a") << "a good one took its place";
+}
+
+TEST_F(KernelCacheTest, AFolderThatAnotherUserCouldWriteToIsNotUsed) {
+    const KernelCache kept = cache();
+    keep(kept, 'a', "kernel a");
+    const auto refusal = [&] {
+        try {
+            static_cast<void>(kept.find(digest('a')));
+        } catch (const Error& error) {
+            return std::string(error.what());
+        }
+        return std::string();
+    };
+    EXPECT_EQ(refusal(), "");
+    for (const std::filesystem::path& folder : {kernels_, kernels_.parent_path()}) {
+        ASSERT_EQ(::chmod(folder.c_str(), 0770), 0);
+        EXPECT_THAT(refusal(), HasSubstr("writable by nobody else")) << folder;
+        EXPECT_THROW(keep(kept, 'b', "b"), Error) << folder;
+        ASSERT_EQ(::chmod(folder.c_str(), 0700), 0);
+    }
+    std::filesystem::rename(kernels_, dataRoot_ / "elsewhere");
+    std::filesystem::create_directory_symlink(dataRoot_ / "elsewhere", kernels_);
+    EXPECT_THAT(refusal(), HasSubstr("kernels"));
+}
+
+// ---- bounds
+
+TEST_F(KernelCacheTest, WhatWasUsedLeastRecentlyGoesFirstWhenThereAreTooMany) {
+    const KernelCache kept = cache(plenty, 2);
+    keep(kept, 'a', "a");
+    keep(kept, 'b', "b");
+    age(entry('a', 1), 3);
+    age(entry('b', 1), 2);
+    EXPECT_TRUE(kept.find(digest('a'))) << "which counts as a use";
+    keep(kept, 'c', "c");
+    EXPECT_THAT(listDirectory(kernels_), ElementsAre(digest('a') + "-1", digest('c') + "-1"));
+}
+
+TEST_F(KernelCacheTest, AllTogetherHaveNoMoreThanTheBytes) {
+    const KernelCache kept = cache(10);
+    keep(kept, 'a', "four");
+    keep(kept, 'b', "four");
+    age(entry('a', 4), 2);
+    age(entry('b', 4), 1);
+    keep(kept, 'c', "2b");
+    EXPECT_THAT(listDirectory(kernels_), SizeIs(3)) << "ten are allowed";
+    keep(kept, 'd', "sixsix");
+    EXPECT_THAT(listDirectory(kernels_), ElementsAre(digest('c') + "-2", digest('d') + "-6"));
+    keep(kept, 'e', "eleven byte");
+    EXPECT_THAT(listDirectory(kernels_), SizeIs(2)) << "what is larger than all takes nobody's place";
+    EXPECT_FALSE(kept.find(digest('e')));
+}
+
+TEST_F(KernelCacheTest, WithoutRoomNothingIsKeptOrUsedAndTheStartOfAServerClearsIt) {
+    keep(cache(), 'a', "a");
+    const KernelCache none = cache(0);
+    EXPECT_FALSE(none.find(digest('a')));
+    const auto kernel = given("kernel", gzip(elf()));
+    EXPECT_EQ(import(none, kernel), elf());
+    EXPECT_THAT(listDirectory(kernels_), ElementsAre(digest('a') + "-1"));
+    none.sweep();
+    EXPECT_THAT(listDirectory(kernels_), IsEmpty());
+}
+
+TEST_F(KernelCacheTest, AStartClearsWhatACrashLeftAndWhatIsBeyondNewLimitsAndNothingElse) {
+    cache().sweep();
+    EXPECT_THAT(listDirectory(dataRoot_), IsEmpty()) << "without a cache there is nothing to do";
+    keep(cache(), 'a', "a");
+    keep(cache(), 'b', "b");
+    age(entry('a', 1), 1);
+    writeFileAtomically(kernels_ / ".aside-12-0", "half", 0400);
+    writeFileAtomically(kernels_ / "somebody's", "own", 0400);
+    cache(plenty, 1).sweep();
+    EXPECT_THAT(listDirectory(kernels_), ElementsAre(digest('b') + "-1", "somebody's"));
+}
+
+TEST_F(KernelCacheTest, OneThatIsEvictedIsReadToItsEndByWhoHasItOpen) {
+    const KernelCache kept = cache(plenty, 1);
+    keep(kept, 'a', "kernel a");
+    const std::optional<UniqueFd> open = kept.find(digest('a'));
+    keep(kept, 'b', "b");
+    EXPECT_FALSE(kept.find(digest('a')));
+    EXPECT_EQ(contentOf(open), "kernel a");
+}
+
+// ---- imports
+
+TEST_F(KernelCacheTest, TheSecondVmOfAKernelGetsACopyOfWhatTheFirstOneWasUnpackedTo) {
+    const KernelCache kept = cache();
+    const auto first = given("first", gzip(elf())), second = given("second", gzip(elf()));
+    EXPECT_EQ(import(kept, first), elf());
+    ASSERT_THAT(listDirectory(kernels_), SizeIs(1));
+    // As nobody else than us could: to see where the second one comes from.
+    const std::filesystem::path only = kernels_ / listDirectory(kernels_)[0];
+    const std::string marked = test::elfHead() + std::string(50'000, 'm');
+    writeFileAtomically(only, marked, 0400);
+    EXPECT_EQ(import(kept, second), marked);
+    struct stat own {
+    }, cached{};
+    ASSERT_EQ(::stat(second.c_str(), &own), 0);
+    ASSERT_EQ(::stat(only.c_str(), &cached), 0);
+    EXPECT_EQ(own.st_mode & 07777U, 0440U) << "the owner and mode of the VM's file";
+    EXPECT_NE(own.st_ino, cached.st_ino);
+    std::filesystem::remove_all(kernels_);
+    EXPECT_EQ(readFile(second, readLimit), marked) << "the cache may go at any time";
+    EXPECT_THAT(listDirectory(dataRoot_), ElementsAre(".cache", "first", "second"));
+    EXPECT_THAT(host_.log().lines(), IsEmpty());
+}
+
+TEST_F(KernelCacheTest, AnotherContentIsAnotherKernel) {
+    const KernelCache kept = cache();
+    import(kept, given("first", gzip(elf())));
+    EXPECT_EQ(import(kept, given("second", gzip(elf() + "x"))), elf() + "x");
+    EXPECT_THAT(listDirectory(kernels_), SizeIs(2));
+}
+
+TEST_F(KernelCacheTest, WhatNeedsNoOrLittleUnpackingOrCannotBeUnpackedIsNotKept) {
+    const KernelCache kept = cache();
+    EXPECT_EQ(import(kept, given("elf", elf())), elf());
+    std::string image(1024, '\0');  // for Firecracker to load: no payload that we unpack
+    image.replace(0x202, 4, "HdrS");
+    EXPECT_EQ(import(kept, given("bzImage", image)), image);
+    EXPECT_EQ(import(kept, given("lz4", test::lz4(elf()))), elf()) << "unpacked before it is looked for";
+    EXPECT_THROW(import(kept, given("cut", gzip(elf()).substr(0, 40))), Error);
+    EXPECT_THROW(import(kept, given("text", gzip("#!/bin/sh\n"))), Error);
+    EXPECT_FALSE(std::filesystem::exists(kernels_.parent_path()));
+}
+
+TEST_F(KernelCacheTest, ACacheThatMustNotBeUsedOrCannotBeWrittenKeepsNoKernelFromBeingImported) {
+    const KernelCache kept = cache();
+    import(kept, given("first", gzip(elf())));
+    ASSERT_EQ(::chmod(kernels_.c_str(), 0777), 0);
+    EXPECT_EQ(import(kept, given("second", gzip(elf()))), elf());
+    const auto lines = host_.log().lines("vmm.firecracker.kernel_cache.unused");
+    ASSERT_FALSE(lines.empty());
+    EXPECT_EQ(lines[0].level, LogLevel::Warning);
+    EXPECT_THAT(lines[0].fields.at("error"), HasSubstr("writable by nobody else"));
+
+    std::filesystem::remove_all(kernels_.parent_path());
+    writeFileAtomically(kernels_.parent_path(), "in the way", 0600);
+    EXPECT_EQ(import(kept, given("third", gzip(elf()))), elf());
+    EXPECT_THAT(listDirectory(dataRoot_), ElementsAre(".cache", "first", "second", "third"));
+}
+
+TEST_F(KernelCacheTest, ManyAtOnceOfOneKernelAllGetItWhileTheCacheForgetsIt) {
+    const KernelCache kept = cache(plenty, 1);
+    constexpr int vms = 8, rounds = 10;
+    std::latch ready(vms + 1);
+    std::atomic<int> wrong{0};
+    {
+        std::vector<std::jthread> threads;
+        for (int vm = 0; vm < vms; ++vm) {
+            threads.emplace_back([&, vm] {
+                ready.arrive_and_wait();
+                for (int round = 0; round < rounds; ++round) {
+                    const auto kernel = given("vm-" + std::to_string(vm), gzip(elf()));
+                    importKernelThrough(kept, kernel, {}, host_.log());
+                    if (readFile(kernel, readLimit) != elf()) ++wrong;
+                }
+            });
+        }
+        threads.emplace_back([&] {
+            ready.arrive_and_wait();
+            for (int round = 0; round < rounds; ++round) import(kept, given("other", gzip(elf() + "other")));
+        });
+    }
+    EXPECT_EQ(wrong, 0);
+    for (const std::string& name : listDirectory(kernels_)) EXPECT_FALSE(name.starts_with(".aside-")) << name;
+    EXPECT_THAT(listDirectory(kernels_), SizeIs(::testing::Le(1)));
+}
+
+}  // namespace
+}  // namespace mergen::vmm
