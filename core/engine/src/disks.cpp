@@ -68,23 +68,23 @@ void giveAway(const fs::path& path, uid_t uid, gid_t gid) {
 
 /// Throws Error(InvalidArgument) about its member unless the file can be a disk that a guest writes to.
 void checkBorrowed(const EngineConfig& config, const UniqueFd& fd, const GivenDisk& disk) {
+    const auto refuse = [&](std::string_view why) {
+        return Error(ErrorKind::InvalidArgument, "cannot use " + disk.path.string() + ": " + std::string(why))
+            .about(disk.field);
+    };
     // "<id>/<file>" of what lies in a VM's folder.
     const fs::path below = disk.path.lexically_normal().lexically_relative(config.dataRoot.lexically_normal());
-    if (below.has_parent_path() && *below.begin() != ".." && !ownerOf(config.dataRoot / *below.begin()).empty()) {
-        throw Error(ErrorKind::InvalidArgument,
-                    "cannot use " + disk.path.string() + ": it lies in the data folder of a VM")
-            .about(disk.field);
-    }
-    // Such as jails and caches: what a guest wrote there would be another VM's kernel.
-    if (below.has_parent_path() && below.begin()->string().starts_with('.') && *below.begin() != "..") {
-        throw Error(ErrorKind::InvalidArgument,
-                    "cannot use " + path.string() + ": it lies in a folder of the server's own")
-            .about("dataDisk");
+    if (below.has_parent_path() && *below.begin() != "..") {
+        const std::string folder = *below.begin();
+        if (!ownerOf(config.dataRoot / folder).empty()) throw refuse("it lies in the data folder of a VM");
+        // Such as jails and caches: what a guest wrote there would be another VM's kernel.
+        if (folder.starts_with('.')) throw refuse("it lies in a folder of the server's own");
     }
     const std::string same = "/proc/self/fd/" + std::to_string(fd.get());
     if (::access(same.c_str(), R_OK | W_OK) != 0) {
-        const Error error = Error::fromErrno(errno, "cannot write to " + disk.path.string());
-        throw Error(ErrorKind::InvalidArgument, error.what()).about(disk.field);
+        // To the caller a wrong path is wrong input, whatever stands in its way.
+        throw Error(ErrorKind::InvalidArgument, Error::fromErrno(errno, "cannot write to " + disk.path.string()).what())
+            .about(disk.field);
     }
 }
 
