@@ -17,6 +17,7 @@
 #include <Poco/SHA2Engine.h>
 
 #include <mergen/base/file.hpp>
+#include <mergen/base/rollback.hpp>
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/failpoint.hpp>
 
@@ -168,13 +169,13 @@ void KernelCache::keep(const std::string& digest, int elf) const {
     if (!folder) throw Error(ErrorKind::Unavailable, "the folder of the cache is gone");
     const std::string aside = std::string(asideMark) + std::to_string(::getpid()) + "-" + std::to_string(next_++);
     copySparse(elf, magicLink(*folder) / aside, entryMode, ::geteuid(), ::getegid());
+    Rollback undo;
+    undo.add([&] { ::unlinkat(folder->get(), aside.c_str(), 0); });
     MERGEN_FAILPOINT("vmm.firecracker.kernel_cache.aside");
     const std::string name = digest + "-" + std::to_string(size);
-    if (::renameat(folder->get(), aside.c_str(), folder->get(), name.c_str()) != 0) {
-        const int cause = errno;
-        ::unlinkat(folder->get(), aside.c_str(), 0);
-        throw Error::fromErrno(cause, "cannot rename a kernel of the cache");
-    }
+    if (::renameat(folder->get(), aside.c_str(), folder->get(), name.c_str()) != 0)
+        throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
+    undo.commit();
     syncDirectory(magicLink(*folder));
     evict(*folder, limits_);
 }

@@ -18,6 +18,7 @@
 
 #include <mergen/base/file.hpp>
 #include <mergen/sdk/error.hpp>
+#include <mergen/sdk/failpoint.hpp>
 
 #include "cached_import.hpp"
 #include "kernels.hpp"
@@ -286,6 +287,16 @@ TEST_F(KernelCacheTest, ACacheThatMustNotBeUsedOrCannotBeWrittenKeepsNoKernelFro
     EXPECT_EQ(import(kept, given("third", gzip(elf()))), elf());
     EXPECT_THAT(listDirectory(dataRoot_), ElementsAre(".cache", "first", "second", "third"));
 }
+
+#ifdef MERGEN_WITH_FAILPOINTS
+TEST_F(KernelCacheTest, OneThatCannotBeKeptForWantOfRoomLeavesNothingAndTheVmHasItsKernel) {
+    failpoint::arm("vmm.firecracker.kernel_cache.aside=nospace");
+    EXPECT_EQ(import(cache(), given("kernel", gzip(elf()))), elf());
+    failpoint::arm("");
+    EXPECT_THAT(listDirectory(kernels_), IsEmpty());
+    EXPECT_THAT(host_.log().lines("vmm.firecracker.kernel_cache.unused"), SizeIs(1));
+}
+#endif
 
 TEST_F(KernelCacheTest, ManyAtOnceOfOneKernelAllGetItWhileTheCacheForgetsIt) {
     const KernelCache kept = cache(plenty, 1);
