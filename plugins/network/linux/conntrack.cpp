@@ -1,5 +1,6 @@
 #include "conntrack.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
 #include <cstdlib>
@@ -39,6 +40,20 @@ std::optional<unsigned long> flowCount() {
     const auto count = readSysctl("netfilter/nf_conntrack_count");
     if (!count) return std::nullopt;
     return std::strtoul(count->c_str(), nullptr, 10);
+}
+
+/// The UDP ports that lead to a guest: the host's → the guest's.
+struct UdpPorts {
+    Ipv4Address guest;
+    std::map<std::uint16_t, std::uint16_t> ports;
+};
+
+UdpPorts udpPortsOf(Ipv4Address guest, const std::vector<PortBinding>& published) {
+    UdpPorts udp{guest, {}};
+    for (const PortBinding& port : published) {
+        if (port.protocol == Protocol::Udp) udp.ports.emplace(port.host, port.guest);
+    }
+    return udp;
 }
 
 }  // namespace
@@ -122,57 +137,62 @@ void Conntrack::forget(const Pattern& pattern, const std::function<bool(const Fl
     }
 }
 
-void Conntrack::settleUdp(Ipv4Address guest, const std::vector<PortBinding>& published) {
-    std::map<std::uint16_t, std::uint16_t> ports;  // host's → guest's
-    for (const PortBinding& port : published) {
-        if (port.protocol == Protocol::Udp) ports.emplace(port.host, port.guest);
-    }
-    std::set<Ipv4Address> own;
-    if (!ports.empty()) {
-        for (const LinkAddress& at : Rtnetlink().addresses()) own.insert(at.address);
-    }
-    forget({.originalSource = {}, .replySource = {}, .protocol = IPPROTO_UDP}, [&](const Flow& flow) {
-        constexpr std::uint32_t loopback = 127;
-        const Ipv4Address asked = flow.original.destination;
-        if (asked == guest) return false;  // without a published port
-        const auto port = ports.find(flow.original.destinationPort);
-        if (flow.reply.source == guest) return port == ports.end() || port->second != flow.reply.sourcePort;
-        return port != ports.end() && (own.contains(asked) || asked.value() >> 24U == loopback);
-    });
-}
-
-void Conntrack::forgetGuest(Ipv4Address guest) {
-    const auto theirs = [&](const Flow& flow) { return flow.original.source == guest || flow.reply.source == guest; };
-    constexpr unsigned long few = 4096;  // all can be looked at at once
+void Conntrack::settle(const std::vector<Change>& changes) {
     const auto count = flowCount();
     if (count == 0UL) return;
-    if (count && *count <= few) {
-        forget({.originalSource = {}, .replySource = {}, .protocol = {}}, theirs);  // one walk
-    } else {
-        forget({.originalSource = guest, .replySource = {}, .protocol = {}}, theirs);
-        forget({.originalSource = {}, .replySource = guest, .protocol = {}}, theirs);
-    }
-}
-
-void KeptConntracks::use(const std::function<void(Conntrack&)>& work) {
-    constexpr std::size_t most = 8;
-    std::unique_ptr<Conntrack> one;
-    {
-        const std::lock_guard lock(mutex_);
-        if (!idle_.empty()) {
-            one = std::move(idle_.back());
-            idle_.pop_back();
+    std::set<Ipv4Address> gone;
+    std::vector<UdpPorts> changed;
+    for (const Change& change : changes) {
+        if (change.published) {
+            changed.push_back(udpPortsOf(change.guest, *change.published));
+        } else {
+            gone.insert(change.guest);
         }
     }
-    if (!one) one = std::make_unique<Conntrack>();
-    work(*one);
-    const std::lock_guard lock(mutex_);
-    if (idle_.size() < most) idle_.push_back(std::move(one));
+    std::set<Ipv4Address> own;
+    if (std::ranges::any_of(changed, [](const UdpPorts& one) { return !one.ports.empty(); })) {
+        for (const LinkAddress& at : Rtnetlink().addresses()) own.insert(at.address);
+    }
+    const auto isTheHosts = [&](Ipv4Address address) {
+        constexpr std::uint32_t loopback = 127;
+        return own.contains(address) || address.value() >> 24U == loopback;
+    };
+    const auto isAstray = [&](const Flow& flow) {
+        if (gone.contains(flow.original.source) || gone.contains(flow.reply.source)) return true;
+        if (flow.original.protocol != IPPROTO_UDP) return false;
+        const Ipv4Address asked = flow.original.destination;
+        return std::ranges::any_of(changed, [&](const UdpPorts& one) {
+            if (asked == one.guest) return false;  // without a published port
+            const auto port = one.ports.find(flow.original.destinationPort);
+            if (flow.reply.source == one.guest) return port == one.ports.end() || port->second != flow.reply.sourcePort;
+            return port != one.ports.end() && isTheHosts(asked);
+        });
+    };
+    // So many can be looked at at once for what two walks cost.
+    constexpr unsigned long few = 4096;
+    if (!gone.empty() && count && *count <= few * gone.size()) {
+        forget({.originalSource = {}, .replySource = {}, .protocol = {}}, isAstray);
+        return;
+    }
+    for (const Ipv4Address guest : gone) {
+        forget({.originalSource = guest, .replySource = {}, .protocol = {}}, isAstray);
+        forget({.originalSource = {}, .replySource = guest, .protocol = {}}, isAstray);
+    }
+    if (!changed.empty()) forget({.originalSource = {}, .replySource = {}, .protocol = IPPROTO_UDP}, isAstray);
 }
 
-void KeptConntracks::close() noexcept {
-    const std::lock_guard lock(mutex_);
-    idle_.clear();
+SharedConntrack::SharedConntrack() : changes_([this](const auto& changes) { work(changes); }) {}
+
+void SharedConntrack::requireSupport() {
+    auto one = std::make_unique<Conntrack>();
+    one->requireSupport();
+    kept_ = std::move(one);
+}
+
+void SharedConntrack::work(const std::vector<Conntrack::Change>& changes) {
+    std::unique_ptr<Conntrack> one = kept_ ? std::move(kept_) : std::make_unique<Conntrack>();
+    one->settle(changes);
+    kept_ = std::move(one);  // not after a throw: an answer may be left in it
 }
 
 }  // namespace mergen::network

@@ -3,12 +3,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <mergen/sdk/types.hpp>
 
+#include "batcher.hpp"
 #include "netlink.hpp"
 
 namespace mergen::network {
@@ -18,8 +19,9 @@ namespace mergen::network {
 /// UDP flow lives as long as its sender sends, and both outlive the guest that they lead to.
 ///
 /// The kernel has no index by address: every question walks its whole table (6 ms of a processor with the usual 262144
-/// buckets, however few the flows), so they are asked where flows can have gone astray and nowhere else. It picks the
-/// entries itself, so that what is copied does not grow with the traffic of others.
+/// buckets, however few the flows), so they are asked where flows can have gone astray and nowhere else, and what is
+/// asked for several guests takes one walk. Where there are many flows it picks the entries itself, so that what is
+/// copied does not grow with the traffic of others.
 /// It works in the network namespace of the thread that made it. Threads: one at a time.
 /// Errors: every method throws Error that names the operation and the kernel's reason.
 class Conntrack {
@@ -29,14 +31,19 @@ public:
     /// Throws NotSupported if this kernel does not let its flows be changed.
     void requireSupport();
 
-    /// Forgets the UDP flows that `published` contradicts: those that a port led to `guest` and no longer does, and
-    /// those to a port of `published` that lead elsewhere, because they began when it was another guest's or nobody's
-    /// and would go on as they are for as long as their sender sends. Flows to addresses that are not the host's own
-    /// are left: they only pass through.
-    void settleUdp(Ipv4Address guest, const std::vector<PortBinding>& published);
+    /// What has become of a guest.
+    struct Change {
+        Ipv4Address guest;
+        /// Its ports from now on; nothing if the guest is gone.
+        std::optional<std::vector<PortBinding>> published;
+    };
 
-    /// Forgets every flow from and to `guest`, which is gone: nothing of them may reach who gets its address next.
-    void forgetGuest(Ipv4Address guest);
+    /// Forgets the flows that the changes contradict. Of a guest that is gone: every flow from and to it, as nothing of
+    /// them may reach who gets its address next. Of one that is there the UDP flows that a port led to it and no longer
+    /// does, and those to a published port that lead elsewhere, because they began when it was another guest's or
+    /// nobody's and would go on as they are for as long as their sender sends; flows to addresses that are not the
+    /// host's own are left: they only pass through.
+    void settle(const std::vector<Change>& changes);
 
 private:
     struct Tuple {
@@ -61,16 +68,23 @@ private:
     NetlinkSocket socket_;
 };
 
-/// Conntracks that are kept for who asks next: to close such a socket takes the kernel 8 ms. Threads: any.
-class KeptConntracks {
+/// One Conntrack for all: what is asked of it at once takes one walk. It is kept open, as to close such a socket takes
+/// the kernel 8 ms. Works in the network namespace of the calling threads, which must be one. Threads: any.
+class SharedConntrack {
 public:
-    /// Calls `work` with one that nobody else has meanwhile. After a throw it is not kept: an answer may be left in it.
-    void use(const std::function<void(Conntrack&)>& work);
-    void close() noexcept;
+    SharedConntrack();
+    /// As Conntrack's; before anybody else asks.
+    void requireSupport();
+    /// As Conntrack's. Returns when it is done.
+    void settle(Conntrack::Change change) { changes_.ask(std::move(change)); }
+    /// Nobody may be asking.
+    void close() noexcept { kept_.reset(); }
 
 private:
-    std::mutex mutex_;
-    std::vector<std::unique_ptr<Conntrack>> idle_;  // guarded by mutex_
+    void work(const std::vector<Conntrack::Change>& changes);
+
+    std::unique_ptr<Conntrack> kept_;  // whose turn it is in changes_
+    Batcher<Conntrack::Change> changes_;
 };
 
 }  // namespace mergen::network

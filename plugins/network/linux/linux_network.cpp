@@ -157,7 +157,7 @@ void LinuxNetwork::start() {
             "this network backend needs /dev/net/tun: load the kernel module 'tun', or choose the backend 'stub'");
     }
     makeDirectories(state_, 0700);
-    flows_.use([](Conntrack& flows) { flows.requireSupport(); });
+    flows_.requireSupport();
     ruleset_ = std::make_unique<Ruleset>(host_->instance(), egress_);
     Rollback undo;
     undo.add([this] { stop(); });  // gives back what is of no use to a guest of an earlier server
@@ -382,7 +382,7 @@ void LinuxNetwork::setPorts(const NetworkSpec& spec, const std::vector<PortBindi
     if (!udpBefore && std::ranges::none_of(ports, isUdp)) return;
     if (!ruleset().guestsOf(spec.owner).contains(spec.guest))
         return;  // not attached: another VM's address, or nobody's
-    flows_.use([&](Conntrack& flows) { flows.settleUdp(spec.guest, ports); });
+    flows_.settle({spec.guest, ports});
 }
 
 void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
@@ -412,9 +412,7 @@ void LinuxNetwork::expel(const OwnerTag& owner) const {
     const std::set<Ipv4Address> guests = ruleset().guestsOf(owner);
     if (!guests.empty()) {
         ruleset().publish(owner, {}, {});
-        flows_.use([&](Conntrack& flows) {
-            for (const Ipv4Address guest : guests) flows.forgetGuest(guest);
-        });
+        for (const Ipv4Address guest : guests) flows_.settle({guest, {}});
         MERGEN_FAILPOINT("network.linux.detach.flows");
     }
     ruleset().expel(owner);

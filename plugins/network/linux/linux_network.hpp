@@ -92,7 +92,7 @@ private:
 
     HeldPorts ports_;                   // has its own lock
     mutable LinkRemover links_;         // likewise
-    mutable KeptConntracks flows_;      // likewise
+    mutable SharedConntrack flows_;     // likewise
     std::unique_ptr<Ruleset> ruleset_;  // made by start(); has its own lock
 };
 

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace mergen::network {
+
+/// Does in one go what many ask for at once, where one go costs the same for one and for many: while one is under way,
+/// who asks waits for the next, which is for all who came meanwhile. No thread of its own: one of those who wait does
+/// the work for all. Threads: any.
+template <typename Order>
+class Batcher {
+public:
+    using Work = std::function<void(const std::vector<Order>&)>;
+
+    /// `work` is called by one thread at a time, under no lock.
+    explicit Batcher(Work work) : work_(std::move(work)) {}
+
+    /// Returns when the order is done. Throws what the work for it threw, to each who asked for it.
+    void ask(Order order) {
+        std::unique_lock lock(mutex_);
+        if (!next_) next_ = std::make_shared<Batch>();
+        const std::shared_ptr<Batch> mine = next_;
+        mine->orders.push_back(std::move(order));
+        changed_.wait(lock, [&] { return mine->done || !working_; });
+        if (!mine->done) {
+            next_.reset();
+            working_ = true;
+            lock.unlock();
+            try {
+                work_(mine->orders);
+            } catch (...) {
+                mine->error = std::current_exception();
+            }
+            lock.lock();
+            mine->done = true;
+            working_ = false;
+            changed_.notify_all();
+        }
+        if (mine->error) std::rethrow_exception(mine->error);
+    }
+
+    /// Orders that wait for the next go.
+    [[nodiscard]] std::size_t waiting() const {
+        const std::lock_guard lock(mutex_);
+        return next_ ? next_->orders.size() : 0;
+    }
+
+private:
+    struct Batch {
+        std::vector<Order> orders;
+        bool done = false;
+        std::exception_ptr error;
+    };
+
+    const Work work_;
+    mutable std::mutex mutex_;
+    std::condition_variable changed_;
+    // Guarded by mutex_; the orders of a batch that is worked off are its worker's.
+    std::shared_ptr<Batch> next_;
+    bool working_ = false;
+};
+
+}  // namespace mergen::network
