@@ -336,9 +336,15 @@ StoppedBy Engine::Impl::endGuest(Operation& op, const VmRecord& record) {
     try {
         VmmBackend& vmm = vmmOf(record);
         const VmmPlace place = vmmPlace(config_, record);
+        // A VMM that does not answer is waited for no longer than a guest that does not obey, if that is given any
+        // time.
+        constexpr std::chrono::milliseconds least{1000};
+        const std::chrono::milliseconds grace = config_.stopGrace;
+        const std::chrono::milliseconds control = config_.controlTimeout;
+        const auto limit = std::min(control, std::max(grace, least));
         // A paused guest cannot obey (T18).
-        if (vmm.query(place, config_.controlTimeout) == GuestState::Paused) vmm.resume(place, config_.controlTimeout);
-        vmm.requestStop(place, config_.controlTimeout);
+        if (vmm.query(place, limit) == GuestState::Paused) vmm.resume(place, limit);
+        vmm.requestStop(place, limit);
         if (ended(config_.stopGrace)) {
             const StoppedBy by = stoppedBy(last);
             op.note("note", by == StoppedBy::Guest ? "the guest shut down" : "the VMM ended otherwise in that moment");

@@ -53,7 +53,7 @@ std::string machineName(unsigned machine) {
 [[noreturn]] void refuse(const std::filesystem::path& kernel, std::string_view what) {
     throw Error(ErrorKind::InvalidArgument, "the kernel " + kernel.string() + " is " + std::string(what) +
                                                 "; it must be an ELF file (vmlinux) or a bzImage (vmlinuz), as it is "
-                                                "or compressed by gzip, xz, zstd or lz4")
+                                                "or compressed by gzip, xz, zstd or lz4 -l")
         .about("kernel");
 }
 
@@ -71,7 +71,7 @@ std::string_view describeOther(std::string_view head) noexcept {
     for (const auto& [magic, what] : otherKinds) {
         if (head.starts_with(magic)) return what;
     }
-    return "neither";
+    return "of an unknown kind";
 }
 
 std::string elfFlaw(std::string_view head) {

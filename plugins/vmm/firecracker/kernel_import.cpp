@@ -135,10 +135,7 @@ void unpackBzImage(const fs::path& kernel, const KernelFile& file, const std::op
     }
     const std::string head = readHead(file.fd.get(), offset, std::min<std::uint64_t>(length, payloadHeadBytes));
     const std::optional<Packing> packing = packingOf(head);
-    if (!packing)
-        return leaveToFirecracker(
-            version, "whose payload is " + (describeOther(head) == "neither" ? "of an unknown compression"
-                                                                             : std::string(describeOther(head))));
+    if (!packing) return leaveToFirecracker(version, "whose payload is " + std::string(describeOther(head)));
     // The kernel's build appends the unpacked size to all but gzip, which has it in the format.
     constexpr std::uint64_t sizeBytes = 4;
     const std::uint64_t appended = *packing == Packing::Gzip ? 0 : sizeBytes;

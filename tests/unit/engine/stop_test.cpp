@@ -79,6 +79,21 @@ TEST(Stop, GivesEachStepADeadlineOfItsOwn) {
                                     {"exit", milliseconds(33)}}));
 }
 
+TEST(Stop, WaitsForAnAnswerOfTheVmmNoLongerThanForTheGuest) {
+    for (const auto& [grace, wait] :
+         {std::pair(milliseconds(2000), milliseconds(2000)), std::pair(milliseconds(0), milliseconds(1000)),
+          std::pair(milliseconds(9000), milliseconds(5000))}) {
+        World world;
+        world.config.controlTimeout = milliseconds(5000);
+        world.config.stopGrace = grace;
+        const auto engine = world.boot();
+        static_cast<void>(world.runWeb(*engine));
+        world.clearWaits();
+        EXPECT_EQ(engine->stop("web").by, StoppedBy::Guest);
+        EXPECT_EQ(world.waits(), (Waits{{"query", wait}, {"requestStop", wait}, {"exit", grace}}));
+    }
+}
+
 TEST(Stop, OfAPausedVmResumesItAndKillsItIfThatFails) {
     for (const bool resumes : {true, false}) {
         World world;

@@ -278,8 +278,8 @@ TEST_F(KernelImage, AnythingElseIsRefusedWithItsNameAndWhatItIs) {
         EXPECT_THAT(refusal(file("\x89LZO packed"), {}, use), HasSubstr("compressed by lzo"));
         EXPECT_THAT(refusal(file("\x04\x22\x4d\x18 packed"), {}, use),
                     ::testing::AllOf(HasSubstr("compressed by lz4"), HasSubstr("newer frame")));
-        EXPECT_THAT(refusal(file("#!/bin/sh\n"), {}, use), HasSubstr("neither"));
-        EXPECT_THAT(refusal(file(""), {}, use), HasSubstr("neither"));
+        EXPECT_THAT(refusal(file("#!/bin/sh\n"), {}, use), HasSubstr("of an unknown kind"));
+        EXPECT_THAT(refusal(file(""), {}, use), HasSubstr("of an unknown kind"));
         EXPECT_THAT(refusal(host_.root(), {}, use), HasSubstr("no regular file"));
         EXPECT_EQ(refusal(host_.root() / "none", {}, use), "") << "it need not be there yet";
     }
