@@ -106,13 +106,13 @@ class Vmm:
 class Subject:
     """mergend with VMs that are quick to make."""
 
-    def __init__(self, options, vmm, jailer=None):
+    def __init__(self, options, vmm, jailer="off"):
         build = Build(options.build, options.scratch)
         build.kernel = vmm.kernel
         self.server = Server(build, {"vmm": "firecracker"}, {
             "log": {"level": "info"}, "vm": {"max_vms": "5000"},
             "network": {"guest_cidr": "172.29.0.0/16", "port_start": "20000", "port_end": "60000"},
-            "vmm.firecracker": {"binary": vmm.program, "probe": "false", **({"jailer": jailer} if jailer else {})}})
+            "vmm.firecracker": {"binary": vmm.program, "probe": "false", "jailer": jailer}})
         self.server.start(seconds=120)
         self.configuration = self.address = None
 
