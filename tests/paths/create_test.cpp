@@ -230,6 +230,37 @@ TEST(PathsOfACreate, ADataDiskThatIsNotMountedYetKeepsItsOwner) {
     EXPECT_EQ(engine->start("first").state, VmState::Running);
 }
 
+TEST(PathsOfACreate, ADataDiskThatIsAwayWhenItsVmEndsIsStillOwedToItsOwner) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root: files are given away";
+    for (const bool again : {true, false}) {
+        World world;
+        const auto engine = world.boot();
+        const fs::path disk = world.images / "data.ext4";
+        ASSERT_EQ(::chown(disk.c_str(), 1234, 5678), 0);
+        ASSERT_EQ(::chmod(disk.c_str(), 0664), 0);
+        const auto ownerIs = [&](uid_t uid, mode_t mode) {
+            struct stat status {};
+            return ::lstat(disk.c_str(), &status) == 0 && status.st_uid == uid && (status.st_mode & 07777U) == mode;
+        };
+        CreateRequest request = world.request();
+        request.id = RecordId::parse("first");
+        request.dataDisk = disk;
+        static_cast<void>(engine->create(request));
+        static_cast<void>(engine->start("first"));
+        ASSERT_FALSE(ownerIs(1234, 0664)) << "it is lent";
+        fs::rename(disk, world.root / "unmounted");
+        engine->stop("first");
+        fs::rename(world.root / "unmounted", disk);
+        if (again) {
+            static_cast<void>(engine->start("first"));
+            engine->stop("first");
+        } else {
+            static_cast<void>(engine->remove("first", false));
+        }
+        EXPECT_TRUE(ownerIs(1234, 0664)) << (again ? "after another run" : "after its end");
+    }
+}
+
 TEST(PathsOfACreate, ACopyIsOfWhatWasCheckedWhileFolderAndLinkChangePlaces) {
     World world;
     const auto engine = world.boot();

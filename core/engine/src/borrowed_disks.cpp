@@ -47,7 +47,8 @@ void lend(const EngineConfig& config, const GivenDisk& disk, const Credentials& 
     changeOwner(fd, user.uid, user.gid, disk);
 }
 
-void takeBack(const EngineConfig& config, const GivenDisk& disk, const VmRecord& record) {
+/// False if the disk is not there.
+bool takeBack(const EngineConfig& config, const GivenDisk& disk, const VmRecord& record) {
     try {
         const UniqueFd fd = openBorrowed(config, disk);
         const struct stat status = inspect(fd, disk);
@@ -58,12 +59,14 @@ void takeBack(const EngineConfig& config, const GivenDisk& disk, const VmRecord&
                                      : DiskOwner{::geteuid(), ::getegid(), status.st_mode & 07777U};
         const bool lent = status.st_uid == record.credentials.uid;
         const bool halfLent = status.st_uid == former.uid && (status.st_mode & 07777U) == lentMode;
-        if (!lent && !halfLent) return;
+        if (!lent && !halfLent) return true;
         if (status.st_uid != former.uid || status.st_gid != former.gid) changeOwner(fd, former.uid, former.gid, disk);
         MERGEN_FAILPOINT("engine.disks.taking_back");
         changeMode(fd, former.mode, disk);
+        return true;
     } catch (const Error& error) {
-        if (error.kind() != ErrorKind::NotFound) throw;  // taken away by its owner: nothing to give back
+        if (error.kind() != ErrorKind::NotFound) throw;
+        return false;
     }
 }
 
@@ -83,7 +86,7 @@ DiskOwner ownerBeforeLoan(const UniqueFd& fd, const GivenDisk& disk, const VmRec
     const struct stat status = inspect(fd, disk);
     // Not given back after an earlier run: what was written down then is still true.
     const auto known = record.diskOwners.find(disk.id);
-    if (status.st_uid == record.credentials.uid && known != record.diskOwners.end()) return known->second;
+    if (known != record.diskOwners.end() && status.st_uid == record.credentials.uid) return known->second;
     return DiskOwner{status.st_uid, status.st_gid, status.st_mode & 07777U};
 }
 
@@ -92,17 +95,21 @@ void lendDisks(const EngineConfig& config, const VmRecord& record) {
     for (const GivenDisk& disk : borrowedDisks(record)) lend(config, disk, record.credentials);
 }
 
-void takeBackDisks(const EngineConfig& config, const VmRecord& record) {
-    if (isOurs(record.credentials)) return;
+std::map<std::string, DiskOwner> takeBackDisks(const EngineConfig& config, const VmRecord& record) {
+    std::map<std::string, DiskOwner> owed;
+    if (isOurs(record.credentials)) return owed;
     std::exception_ptr first;
     for (const GivenDisk& disk : borrowedDisks(record)) {
         try {
-            takeBack(config, disk, record);
+            if (takeBack(config, disk, record)) continue;
+            const auto known = record.diskOwners.find(disk.id);
+            if (known != record.diskOwners.end()) owed.insert(*known);
         } catch (const Error&) {
             if (!first) first = std::current_exception();
         }
     }
     if (first) std::rethrow_exception(first);
+    return owed;
 }
 
 std::string loansText(const std::vector<GivenDisk>& disks, const std::map<std::string, DiskOwner>& owners) {

@@ -22,11 +22,12 @@ namespace mergen::engine {
 [[nodiscard]] DiskOwner ownerBeforeLoan(const UniqueFd& fd, const GivenDisk& disk, const VmRecord& record);
 
 /// Gives the disks to the VM's uid alone for the time that it runs, and back to `record.diskOwners` after, with their
-/// modes. Both can be repeated, and taking back touches no disk that was not lent, is gone, or was given to somebody
-/// else meanwhile; one that cannot be given back keeps no other from it, and what is thrown is about the first such.
-/// Nothing where VMs run as our own user.
+/// modes. Both can be repeated, and taking back touches no disk that was not lent, is not there, or was given to
+/// somebody else meanwhile; one that cannot be given back keeps no other from it, and what is thrown is about the first
+/// such. Gives the owners to whom a disk is still owed because it is not there: it may be mounted again. Nothing where
+/// VMs run as our own user.
 void lendDisks(const EngineConfig& config, const VmRecord& record);
-void takeBackDisks(const EngineConfig& config, const VmRecord& record);
+[[nodiscard]] std::map<std::string, DiskOwner> takeBackDisks(const EngineConfig& config, const VmRecord& record);
 
 /// What the folder of a VM whose record does not survive the server says of them: a line "ID UID GID MODE PATH" each.
 [[nodiscard]] std::string loansText(const std::vector<GivenDisk>& disks,

@@ -204,7 +204,7 @@ void removeLeftDisks(const EngineConfig& config, const DataFolder& folder) {
     VmRecord record(RecordId::parse(folder.path.filename().string()), folder.vm);
     readLoans(folder.loans, record);
     if (const auto user = userOfDisks(config, record.id)) record.credentials = *user;
-    takeBackDisks(config, record);
+    static_cast<void>(takeBackDisks(config, record));
     removeDisks(config, record);
 }
 

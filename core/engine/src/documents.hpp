@@ -39,7 +39,7 @@ struct VmRecord {
     std::filesystem::path rootfs, kernel;  // as given; the VM uses its own copies
     std::optional<std::filesystem::path> initrd;
     std::optional<std::filesystem::path> dataDisk;  // in place: there is no copy of it
-    std::map<std::string, DiskOwner> diskOwners;    // by drive, of those that are lent to the VM's uid
+    std::map<std::string, DiskOwner> diskOwners;    // by drive, of those that are lent to the VM's uid, or owed
     unsigned vcpus = 1;
     MiB memory{};
     std::vector<DriveRequest> drives;  // as given

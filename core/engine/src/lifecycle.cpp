@@ -72,9 +72,9 @@ void Engine::Impl::startVm(Operation& op) {
         });
         op.step(
             "lend-disks", [&] { lendDisks(config_, before); }, unlessItRuns([&] {
-                takeBackDisks(config_, op.record());
+                std::map<std::string, DiskOwner> owed = takeBackDisks(config_, op.record());
                 const std::lock_guard lock(op.vm().mutex);
-                op.vm().record.diskOwners.clear();
+                op.vm().record.diskOwners = std::move(owed);
             }));
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
@@ -401,10 +401,7 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
         }
         removeRunDirectory(config_, record.uuid);
     });
-    op.attempt("take-back-disks", [&] {
-        takeBackDisks(config_, record);
-        record.diskOwners.clear();
-    });
+    op.attempt("take-back-disks", [&] { record.diskOwners = takeBackDisks(config_, record); });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
     op.vm().probe = {};
