@@ -175,6 +175,8 @@ public:
             attach(command, *result);
         else if (what == "detach")
             result->set("ms", timed([&] { network().detach(spec(command)); }));
+        else if (what == "settle")
+            result->set("ms", timed([&] { static_cast<void>(network().list()); }));  // waits for what detach left
         else if (what == "publish")
             result->set("ms", timed([&] { network().publish(spec(command)); }));
         else if (what == "leave")

@@ -18,6 +18,7 @@ import json
 import os
 import select
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -329,8 +330,19 @@ def attached(bare, number):
     return done["reserve"] + done["attach"]
 
 
+def some_flow():
+    """A connection that the kernel tracks, as there is one on every host; open until it is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return socket.create_connection(server.getsockname())
+
+
 def measure_wires(options, table, bare, wanted):
     bare.ask("attach", number=60000)  # one is always there, and the sockets are warm
+    with some_flow():
+        measure_wires_of(options, table, bare, wanted)
+
+
+def measure_wires_of(options, table, bare, wanted):
     sizes = (0, 100, 1000) if "S4" in wanted else (0,)
     ours, theirs, there, gone = {}, {}, 0, []
     for size in sizes:
@@ -346,6 +358,7 @@ def measure_wires(options, table, bare, wanted):
             bare.ask("publish", number=60000, ports=0)
             ours[size].append(attached(bare, number))
             gone.append(bare.ask("detach", number=number)["ms"])
+            bare.ask("settle")
             settle()
         del ours[size][0], theirs[size][0]
         say(f"a wire with {size} there, ms: network/linux {median(ours[size]):.2f}, raw {median(theirs[size]):.2f}")
@@ -356,11 +369,10 @@ def measure_wires(options, table, bare, wanted):
             table.add("S4", f"a wire (netns, veth) at {size} / at 0", median(ours[size]) / median(ours[0]), 3, unit="x")
     if "S6" in wanted:
         table.add("S6", "a wire taken away, as who asks sees it", median(gone), 2, unit=" ms")
-    many = []
-    for number in range(1, there + 1):
-        many.append(bare.ask("detach", number=number)["ms"])
-    if "S6" in wanted and many:
-        table.add("S6", f"each of {there} wires, one after the other", sum(many) / there, 1, unit=" ms")
+    many = [bare.ask("detach", number=number)["ms"] for number in range(1, there + 1)]
+    many.append(bare.ask("settle")["ms"])
+    if "S6" in wanted and there:
+        table.add("S6", f"each of {there} wires, until no trace is left", sum(many) / there, 1, unit=" ms")
     elif "S6" in wanted:
         table.skip("S6", "many wires, one after the other", "measured together with S4")
 

@@ -191,10 +191,15 @@ private:
     void noteLostPorts(Vm& vm, const std::vector<std::string>& lost);
     /// recoverOne() of a VM that was postponed, unless somebody holds it.
     void settlePostponed(const std::shared_ptr<Vm>& vm);
+    /// What the host has of a VM when its server comes back.
+    struct Remains {
+        ProcessStatus process;
+        bool wire = false;  ///< something of its network
+    };
     /// What one VM needs after a restart of the server, while `op` holds it.
-    void reconcile(Operation& op, const ProcessStatus& process);
+    void reconcile(Operation& op, const Remains& remains);
     /// reconcile() with its events, and whatever fails said.
-    void recoverOne(Operation& op, const ProcessStatus& process);
+    void recoverOne(Operation& op, const Remains& remains);
     void adoptRunning(Operation& op, const ProcessStatus& process);
     /// After the end of a VMM: an operation that was begun is gone on with, an end that none wanted is settled.
     void followEnd(Operation& op, const ProcessStatus& process);
@@ -205,8 +210,8 @@ private:
     void postpone(Operation& op, const Error& why);
     /// Settles what was postponed, as far as it can be now.
     void retryPostponed();
-    /// Removes what bears this instance's tag and belongs to none of `known`.
-    void removeStrays(const std::set<Uuid>& known);
+    /// Removes what bears this instance's tag and belongs to none of `known`; `wires`: what the network backend found.
+    void removeStrays(const std::set<Uuid>& known, const std::vector<NetworkFinding>& wires);
     /// Puts what the VM's parent did by the restart policy into the timeline, as far as it is not there yet.
     void tellRestarts(Vm& vm, const ProcessStatus& process);
     /// runOrPostpone(), or, if another operation holds the VM, afterExit() once more when it is free.

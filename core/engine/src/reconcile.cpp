@@ -42,11 +42,15 @@ void Engine::Impl::recover() {
     loadRecords();
     std::map<Uuid, ProcessStatus> processes;
     for (ProcessStatus& process : backends_.supervisor.list()) processes.emplace(process.owner.vm, std::move(process));
+    // Of a VM at rest as well: its server may have been killed while traces of its wire were still being taken away.
+    const std::vector<NetworkFinding> wires = backends_.network.list();
+    std::set<Uuid> wired;
+    for (const NetworkFinding& finding : wires) wired.insert(finding.owner.vm);
 
     // Each VM is held from before anybody can ask for it until it has been looked at.
     struct Task {
         std::unique_ptr<Operation> op;
-        ProcessStatus process;
+        Remains remains;
     };
     const auto tasks = std::make_shared<std::vector<Task>>();
     std::set<Uuid> known;
@@ -56,19 +60,20 @@ void Engine::Impl::recover() {
         const auto process = processes.find(vm->uuid);
         tasks->push_back(
             {std::make_unique<Operation>(vm, "recover", log_, [this](const Uuid& uuid) { queueExit(uuid); }),
-             process == processes.end() ? ProcessStatus{} : std::move(process->second)});
+             {.process = process == processes.end() ? ProcessStatus{} : std::move(process->second),
+              .wire = wired.contains(vm->uuid)}});
     }
     const std::size_t pending = workOff(tasks->size(), adopters, begin + config_.recoverLimit, [this, tasks](auto at) {
         Task& task = tasks->at(at);
         try {
             const Guard guard(*this);
-            recoverOne(*task.op, task.process);
+            recoverOne(*task.op, task.remains);
         } catch (const Error& error) {  // the server is being stopped already: the next one looks at it
             log_.warning("vm.recover.left", {{"vm", task.op->vm().id.str()}, {"cause", error.what()}});
         }
         task.op.reset();
     });
-    removeStrays(known);
+    removeStrays(known, wires);
     removeStrayLocks(config_.runRoot, config_.instance,
                      [&](const std::string& id) { return registry_.find(id) != nullptr; });
     exitWatcher_ = std::jthread([this](const std::stop_token& stop) { watchExits(stop); });
@@ -80,9 +85,9 @@ void Engine::Impl::recover() {
                std::array<LogField, 3>{LogField{"vms", known.size()}, {"pending", pending}, {"took_ms", took.count()}});
 }
 
-void Engine::Impl::recoverOne(Operation& op, const ProcessStatus& process) {
+void Engine::Impl::recoverOne(Operation& op, const Remains& remains) {
     try {
-        reconcile(op, process);
+        reconcile(op, remains);
     } catch (const std::exception& error) {
         log_.error("vm.recover.failed", {{"vm", op.vm().id.str()}, {"cause", error.what()}});
         noteFailure(op.vm(), error.what());
@@ -169,14 +174,16 @@ void Engine::Impl::settlePostponed(const std::shared_ptr<Vm>& vm) {
         const std::lock_guard lock(vm->mutex);
         if (!vm->postponed) return;  // settled by who held it just now
     }
-    recoverOne(*op, backends_.supervisor.status(OwnerTag{config_.instance, vm->uuid}));
+    // That nothing of its wire is left is not known any more; to look for it costs little.
+    recoverOne(*op, {.process = backends_.supervisor.status(OwnerTag{config_.instance, vm->uuid}), .wire = true});
 }
 
-void Engine::Impl::reconcile(Operation& op, const ProcessStatus& process) {
+void Engine::Impl::reconcile(Operation& op, const Remains& remains) {
+    const ProcessStatus& process = remains.process;
     const VmRecord record = op.record();
     const VmState state = record.state;
     if ((state == VmState::Created || state == VmState::Stopped || state == VmState::Failed) &&
-        process.state == ProcessState::Absent && !backends_.network.inspect(networkSpec(config_, record)).has_value()) {
+        process.state == ProcessState::Absent && !remains.wire) {
         const std::lock_guard lock(op.vm().mutex);
         op.vm().postponed = false;
         return;  // at rest, as its record says
@@ -368,7 +375,7 @@ bool Engine::Impl::strangersPossible() const {
     });
 }
 
-void Engine::Impl::removeStrays(const std::set<Uuid>& known) {
+void Engine::Impl::removeStrays(const std::set<Uuid>& known, const std::vector<NetworkFinding>& wires) {
     if (strangersPossible()) {
         log_.warning("engine.strays.kept", {{"cause", "a record cannot be read: what is on the host may be its VM's"}});
         return;
@@ -409,7 +416,7 @@ void Engine::Impl::removeStrays(const std::set<Uuid>& known) {
             removeRunDirectory(config_, process.owner.vm);
         });
     }
-    for (const NetworkFinding& finding : backends_.network.list()) {
+    for (const NetworkFinding& finding : wires) {
         if (!isStray(finding.owner)) continue;
         std::string objects;
         for (const std::string& object : finding.objects) objects += (objects.empty() ? "" : ", ") + object;

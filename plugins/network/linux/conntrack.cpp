@@ -181,7 +181,7 @@ void Conntrack::settle(const std::vector<Change>& changes) {
     if (!changed.empty()) forget({.originalSource = {}, .replySource = {}, .protocol = IPPROTO_UDP}, isAstray);
 }
 
-SharedConntrack::SharedConntrack() : changes_([this](const auto& changes) { work(changes); }) {}
+SharedConntrack::SharedConntrack() : changes_([this](const auto& asked) { work(asked); }) {}
 
 void SharedConntrack::requireSupport() {
     auto one = std::make_unique<Conntrack>();
@@ -189,7 +189,9 @@ void SharedConntrack::requireSupport() {
     kept_ = std::move(one);
 }
 
-void SharedConntrack::work(const std::vector<Conntrack::Change>& changes) {
+void SharedConntrack::work(const std::vector<Changes>& asked) {
+    Changes changes;
+    for (const Changes& some : asked) changes.insert(changes.end(), some.begin(), some.end());
     std::unique_ptr<Conntrack> one = kept_ ? std::move(kept_) : std::make_unique<Conntrack>();
     one->settle(changes);
     kept_ = std::move(one);  // not after a throw: an answer may be left in it

@@ -75,16 +75,17 @@ public:
     SharedConntrack();
     /// As Conntrack's; before anybody else asks.
     void requireSupport();
+    using Changes = std::vector<Conntrack::Change>;
     /// As Conntrack's. Returns when it is done.
-    void settle(Conntrack::Change change) { changes_.ask(std::move(change)); }
+    void settle(Changes changes) { changes_.ask(std::move(changes)); }
     /// Nobody may be asking.
     void close() noexcept { kept_.reset(); }
 
 private:
-    void work(const std::vector<Conntrack::Change>& changes);
+    void work(const std::vector<Changes>& asked);
 
     std::unique_ptr<Conntrack> kept_;  // whose turn it is in changes_
-    Batcher<Conntrack::Change> changes_;
+    Batcher<Changes> changes_;
 };
 
 }  // namespace mergen::network

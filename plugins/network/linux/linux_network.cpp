@@ -28,6 +28,10 @@ constexpr const char* forwardingKey = "ipv4/ip_forward";
 constexpr const char* forwardingNote = "ip_forward";  // in state_: what ip_forward was before we turned it on
 constexpr const char* mountNote = "netns_mount";      // in state_: /run/netns was made a mount by us
 
+/// A walk over all flows holds up who changes links or mounts meanwhile (it is one RCU read section of 6 to 10 ms), so
+/// that there should be few.
+constexpr std::chrono::milliseconds departureLinger{100};
+
 bool hasCapability(unsigned capability) {
     __user_cap_header_struct header{};
     header.version = _LINUX_CAPABILITY_VERSION_3;
@@ -159,6 +163,12 @@ void LinuxNetwork::start() {
     makeDirectories(state_, 0700);
     flows_.requireSupport();
     ruleset_ = std::make_unique<Ruleset>(host_->instance(), egress_);
+    const auto report = [this](const OwnerTag& owner, const Error& error) {
+        host_->log().warning("network.detach.incomplete", {{"vm", owner.vm.str()},
+                                                           {"error", error.what()},
+                                                           {"hint", "it is tried again before the address is used"}});
+    };
+    departures_ = std::make_unique<Departures>([this](const auto& guests) { expel(guests); }, report, departureLinger);
     Rollback undo;
     undo.add([this] { stop(); });  // gives back what is of no use to a guest of an earlier server
     names_.prepare([this] { writeFileAtomically(state_ / mountNote, "made\n", 0600); });
@@ -177,6 +187,7 @@ void LinuxNetwork::start() {
 void LinuxNetwork::stop() noexcept {
     ports_.releaseAll();
     links_.finish();
+    departures_.reset();
     flows_.close();
     if (!ruleset_) return;
     try {
@@ -196,6 +207,11 @@ void LinuxNetwork::stop() noexcept {
 Ruleset& LinuxNetwork::ruleset() const {
     if (!ruleset_) throw Error(ErrorKind::FailedPrecondition, "the network backend is not started");
     return *ruleset_;
+}
+
+Departures& LinuxNetwork::departures() const {
+    if (!departures_) throw Error(ErrorKind::FailedPrecondition, "the network backend is not started");
+    return *departures_;
 }
 
 void LinuxNetwork::turnForwardingOn() const {
@@ -328,6 +344,7 @@ void LinuxNetwork::releasePort(Protocol protocol, std::uint16_t port) noexcept {
 void LinuxNetwork::undoAttach(const NetworkSpec& spec) const noexcept {
     try {
         takeDown(spec);
+        awaitDeparture(spec);
     } catch (const Error& error) {
         host_->log().warning("network.attach.undo_failed", {{"vm", spec.owner.vm.str()}, {"error", error.what()}});
     }
@@ -350,6 +367,7 @@ NetworkAttachment LinuxNetwork::attach(const NetworkSpec& spec) {
     undo.add([&] { undoAttach(spec); });
     const Topology& shape = shapeOf(spec);
     checkNames(spec, shape);
+    awaitDeparture(spec);
     ruleset().admit(spec.owner, sourcesOf(spec, shape));
     MERGEN_FAILPOINT("network.linux.attach.filter");
     NetworkAttachment made = shape.make(spec);
@@ -382,7 +400,7 @@ void LinuxNetwork::setPorts(const NetworkSpec& spec, const std::vector<PortBindi
     if (!udpBefore && std::ranges::none_of(ports, isUdp)) return;
     if (!ruleset().guestsOf(spec.owner).contains(spec.guest))
         return;  // not attached: another VM's address, or nobody's
-    flows_.settle({spec.guest, ports});
+    flows_.settle({{spec.guest, ports}});
 }
 
 void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
@@ -399,23 +417,39 @@ void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
         }
     });
     teardown.step([] { MERGEN_FAILPOINT("network.linux.detach.link"); });
-    teardown.step([&] { expel(spec.owner); });
-    teardown.step([] { MERGEN_FAILPOINT("network.linux.detach.filter"); });
     teardown.step([&] { names_.remove(spec.netns, spec.owner); });
     teardown.step([] { MERGEN_FAILPOINT("network.linux.detach.name"); });
+    teardown.step([&] { dismiss(spec.owner); });
     teardown.finish();
 }
 
-void LinuxNetwork::expel(const OwnerTag& owner) const {
-    // In this order: a flow of a port that is still published would be there again at its next packet, and the guest's
-    // address in the filter says, should we be killed, that its flows are still to be forgotten.
-    const std::set<Ipv4Address> guests = ruleset().guestsOf(owner);
-    if (!guests.empty()) {
-        ruleset().publish(owner, {}, {});
-        for (const Ipv4Address guest : guests) flows_.settle({guest, {}});
+void LinuxNetwork::dismiss(const OwnerTag& owner) const {
+    std::set<Ipv4Address> guests = ruleset().guestsOf(owner);
+    // At once: a flow of a port that is still published would be there again at its next packet.
+    ruleset().publish(owner, {}, {});
+    MERGEN_FAILPOINT("network.linux.detach.unpublished");
+    departures().add({owner, std::move(guests)});
+}
+
+void LinuxNetwork::expel(const std::vector<Departures::Guest>& guests) const {
+    // In this order: the guest's address in the filter says, should we be killed, that its flows are still to be
+    // forgotten.
+    SharedConntrack::Changes gone;
+    for (const Departures::Guest& guest : guests) {
+        for (const Ipv4Address address : guest.addresses) gone.push_back({address, {}});
+    }
+    if (!gone.empty()) {
+        flows_.settle(std::move(gone));
         MERGEN_FAILPOINT("network.linux.detach.flows");
     }
-    ruleset().expel(owner);
+    for (const Departures::Guest& guest : guests) ruleset().expel(guest.owner);
+    MERGEN_FAILPOINT("network.linux.detach.filter");
+}
+
+void LinuxNetwork::awaitDeparture(const NetworkSpec& spec) const {
+    std::set<Ipv4Address> addresses;
+    for (const Card& card : cardsOf(spec)) addresses.insert(card.guest);
+    departures().await(spec.owner, addresses);
 }
 
 void LinuxNetwork::detach(const NetworkSpec& spec) {
@@ -424,6 +458,7 @@ void LinuxNetwork::detach(const NetworkSpec& spec) {
 }
 
 std::vector<NetworkFinding> LinuxNetwork::list() const {
+    departures().awaitAll();
     std::map<OwnerTag, std::vector<std::string>> found = ruleset().list();
     for (const Link& link : Rtnetlink().links()) {
         if (const auto owner = OwnerTag::parse(link.alias)) found[*owner].push_back("link " + link.name);
@@ -456,10 +491,11 @@ void LinuxNetwork::removeStray(const OwnerTag& owner) {
             }
         }
     });
-    teardown.step([&] { expel(owner); });
     teardown.step([&] {
         for (const std::string& name : names_.names()) names_.remove(name, owner);
     });
+    teardown.step([&] { dismiss(owner); });
+    teardown.step([&] { departures().await(owner, {}); });
     teardown.finish();
 }
 

@@ -9,6 +9,7 @@
 #include <mergen/sdk/network.hpp>
 
 #include "conntrack.hpp"
+#include "departures.hpp"
 #include "egress.hpp"
 #include "held_ports.hpp"
 #include "link_remover.hpp"
@@ -64,11 +65,17 @@ private:
     /// leaves these to the next call for the VM that has UDP ports, or to its detach.
     void setPorts(const NetworkSpec& spec, const std::vector<PortBinding>& ports) const;
     /// Takes away what bears the owner's tag under the names of `spec`; every step is done even if another fails.
+    /// The guest's addresses stay taken for a while (Departures).
     void takeDown(const NetworkSpec& spec) const;
     /// takeDown() after a failure, whose error is the one to be told.
     void undoAttach(const NetworkSpec& spec) const noexcept;
-    /// Takes the VM out of the table, and its flows with it.
-    void expel(const OwnerTag& owner) const;
+    /// Takes the VM's published ports away, and has its flows and its filter follow.
+    void dismiss(const OwnerTag& owner) const;
+    /// Makes the kernel forget the flows of these guests, then takes their VMs out of the table.
+    void expel(const std::vector<Departures::Guest>& guests) const;
+    /// Waits until nothing is left of the VM, nor of who had one of its addresses before. Throws what keeps it so.
+    void awaitDeparture(const NetworkSpec& spec) const;
+    [[nodiscard]] Departures& departures() const;
     void turnForwardingOn() const;
     void giveForwardingBack() const;
     /// Chains of other programs that end guests' packets.
@@ -90,10 +97,12 @@ private:
     const Topology* forNew_ = nullptr;  // one of the two, by the setting
     const Topology* other_ = nullptr;   // the other one
 
-    HeldPorts ports_;                   // has its own lock
-    mutable LinkRemover links_;         // likewise
-    mutable SharedConntrack flows_;     // likewise
-    std::unique_ptr<Ruleset> ruleset_;  // made by start(); has its own lock
+    HeldPorts ports_;                // has its own lock
+    mutable LinkRemover links_;      // likewise
+    mutable SharedConntrack flows_;  // likewise
+    // Made by start(), and each has its own lock; departures_ uses the others.
+    std::unique_ptr<Ruleset> ruleset_;
+    std::unique_ptr<Departures> departures_;
 };
 
 }  // namespace mergen::network

@@ -249,7 +249,7 @@ TEST_P(NetworkContract, APortOfAnotherVmIsRefusedWithItsOwnerAndNothingIsChanged
     EXPECT_FALSE(published(20001));
     EXPECT_FALSE(published(20003));
     EXPECT_TRUE(published(20009)) << "the ports that it had are still there";
-    EXPECT_EQ(difference(before, hostSnapshot()), "");
+    EXPECT_EQ(difference(before, settledSnapshot(before)), "");
 
     network().unpublish(holder);
     EXPECT_NO_THROW(network().publish(late)) << "the port is free now";

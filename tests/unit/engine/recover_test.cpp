@@ -41,6 +41,21 @@ TEST(Recover, WireThatSomebodyRemovedIsMadeAgain) {
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
+TEST(Recover, TracesOfTheWireOfAVmAtRestAreTakenAway) {
+    World world;
+    const VmView vm = running(world, "web");
+    {
+        const auto engine = world.boot();
+        static_cast<void>(engine->stop("web"));
+    }
+    // As by a kill right after the stop was answered, and right after a delete was.
+    world.traces = {{world.config.instance, Uuid::parse(vm.uuid)}, {world.config.instance, Uuid::random()}};
+    const auto engine = world.boot();
+    EXPECT_TRUE(world.traces.empty());
+    EXPECT_EQ(engine->get("web").state, VmState::Stopped);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Recover, GuestThatEndedMeanwhileIsStoppedWithItsExitStatus) {
     World world;
     const VmView vm = running(world, "web");

@@ -188,12 +188,14 @@ public:
         const std::lock_guard lock(world_.mutex_);
         std::vector<NetworkFinding> findings;
         for (const auto& [uuid, spec] : world_.wires) findings.push_back({spec.owner, {"netns " + spec.netns}});
+        for (const OwnerTag& owner : world_.traces) findings.push_back({owner, {"a trace"}});
         return findings;
     }
     void removeStray(const OwnerTag& owner) override {
         world_.effect("network.detach", [&] {
             world_.published.erase(owner.vm);
             world_.wires.erase(owner.vm);
+            world_.traces.erase(owner);
         });
     }
 };

@@ -69,6 +69,7 @@ public:
     std::map<Uuid, GuestState> guests;
     std::set<Uuid> jails;  ///< what prepare() made
     std::map<Uuid, NetworkSpec> wires;
+    std::set<OwnerTag> traces;  ///< of wires that are gone: list() finds them, inspect() does not
     std::map<Uuid, std::vector<PortBinding>> published;
     std::map<Uuid, RestartPlan> plans;
     std::map<Uuid, std::vector<PastRun>> pastRuns;
