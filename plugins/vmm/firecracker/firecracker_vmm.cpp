@@ -21,6 +21,8 @@
 #include "api_client.hpp"
 #include "cached_import.hpp"
 #include "command_line.hpp"
+#include "cpu_template.hpp"
+#include "huge_pages.hpp"
 #include "kernel_image.hpp"
 #include "metrics_pipe.hpp"
 
@@ -158,6 +160,7 @@ void FirecrackerVmm::start() {
         kvm_.reason = "not tried out, as the settings say";
     }
     tun_ = findDeviceAccess(tunDevice_);
+    cpuVendor_ = readCpuVendor(root_);
     host_->log().info("vmm.firecracker.started",
                       {{"program", found}, {"version", version_ ? version_->str() : "unknown"}, {"kvm", kvm_.reason}});
 }
@@ -250,7 +253,14 @@ std::string FirecrackerVmm::exitMeaning(const ExitStatus& exit) const {
 void FirecrackerVmm::check(const GuestSpec& guest) const {
     checkGuest(guest);
     if (version_) requireFeatures(*version_, guest);
+    requireTemplateOfVendor(guest, cpuVendor_);
+    requireHugePages(guest, root_);
     checkKernel(guest.kernel, KernelUse::Given, version_);
+}
+
+void FirecrackerVmm::checkStart(const GuestSpec& guest) const {
+    requireTemplateOfVendor(guest, cpuVendor_);
+    requireFreeHugePages(guest, root_);
 }
 
 void FirecrackerVmm::importKernel(const std::filesystem::path& kernel) const {
