@@ -1,9 +1,15 @@
 """What this host cannot give a guest is refused in the words of the request, before anything is made. On the fake
 Firecracker, with a processor and huge pages that are made up; test_real_host_fit has this host's own."""
 
+import os
+import shutil
+import stat
+import tempfile
+
 from harness import Vm
 from made_up_host import MadeUpHost
 from test_configuration import Told
+from test_firecracker import OnTheFake
 
 HUGE = {"hugePages": "2M", "memSizeMib": 192}
 PAGES = 96  # of 2 MiB: 192 MiB
@@ -105,3 +111,29 @@ class CpuTemplatesOnAnotherHost(OnAMadeUpHost):
         reply = self.assert_status(501, "POST", f"{vm.path}/start")
         self.assertIn("machineConfig.cpuTemplate: 'T2A' is for processors of AMD", reply.json["detail"])
         self.assertEqual(vm.state(), "created", "nothing has happened")
+
+
+class KvmWithoutAProbe(OnTheFake):
+    """The server is root and its VMs have no jail: they open KVM as users of their own."""
+
+    def setUp(self):
+        self.device = os.path.join(tempfile.mkdtemp(prefix="mergen-kvm.", dir="/run"), "kvm")
+        self.addCleanup(shutil.rmtree, os.path.dirname(self.device))
+        os.mknod(self.device, stat.S_IFCHR | 0o600, os.stat("/dev/null").st_rdev)
+        self.kvm_device = self.device
+        super().setUp()
+
+    def ready_after_a_restart(self, status):
+        """What the health page says of the VMM."""
+        self.server.drain()
+        self.server.start()
+        parts = self.assert_status(status, "GET", "/readyz").json["components"]
+        return next(part["detail"] for part in parts if part["name"] == "firecracker")
+
+    def test_the_health_page_says_whether_vms_can_open_it(self):
+        self.assertIn(f"runs no guests: {self.device}: only its owner may open it", self.ready_after_a_restart(503))
+        os.chmod(self.device, 0o660)
+        os.chown(self.device, 0, 12345)
+        self.assertIn("not tried out, as the settings say", self.ready_after_a_restart(200))
+        os.unlink(self.device)
+        self.assertIn(f"runs no guests: {self.device}: No such file or directory", self.ready_after_a_restart(503))

@@ -86,6 +86,8 @@ private:
     [[nodiscard]] Jailing jailing(const std::filesystem::path& program) const;
     /// Both for a start: FailedPrecondition that names the setting.
     [[nodiscard]] std::pair<std::filesystem::path, Jailing> programToStart() const;
+    /// Whether guests, jailed or not, can use KVM: where it is not tried out, whether their users can open it.
+    [[nodiscard]] DeviceFinding kvmOf(bool isJailed) const;
     /// A guest as the Firecracker in its place sees it.
     struct Seen {
         bool jailed = false;
@@ -110,7 +112,7 @@ private:
     Bytes memoryOverhead_{}, fileSizeLimit_{}, kernelCacheSize_{};
     // Since start(): constant, so that any thread may read.
     std::optional<FirecrackerVersion> version_;
-    DeviceFinding kvm_, tun_;
+    DeviceFinding kvm_, tun_;  // of kvm_ without a trial no more than whether it opens
     std::string cpuVendor_;
     std::optional<Jailing> jailing_;  // none where start() found no program
     std::unique_ptr<JailYard> jails_;

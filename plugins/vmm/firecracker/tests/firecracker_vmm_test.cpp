@@ -146,9 +146,47 @@ TEST_F(FirecrackerHost, KvmThatIsMissingIsSaid) {
     EXPECT_THAT(vmm.health().detail, HasSubstr("/nonexistent/kvm"));
 }
 
-TEST_F(FirecrackerHost, WithoutTheProbeKvmIsTakenForGranted) {
-    EXPECT_TRUE(start({{"probe", "false"}}, 1, "it emulates").fitness().fit);
-    EXPECT_TRUE(start({{"probe", "false"}, {"kvm_device", "/nonexistent/kvm"}}).health().ok);
+TEST_F(FirecrackerHost, WithoutTheProbeAKvmThatOpensIsTakenForGranted) {
+    FirecrackerVmm& vmm = start({{"probe", "false"}}, 1, "it emulates");
+    EXPECT_TRUE(vmm.fitness().fit);
+    EXPECT_TRUE(vmm.health().ok);
+    EXPECT_THAT(vmm.health().detail, HasSubstr("not tried out, as the settings say"));
+}
+
+TEST_F(FirecrackerHost, WithoutTheProbeAKvmThatIsMissingIsSaidAllTheSame) {
+    FirecrackerVmm& vmm = start({{"probe", "false"}, {"kvm_device", "/nonexistent/kvm"}});
+    EXPECT_FALSE(vmm.fitness().fit);
+    EXPECT_FALSE(vmm.health().ok);
+    EXPECT_THAT(vmm.health().detail, HasSubstr("runs no guests: /nonexistent/kvm: No such file or directory"));
+}
+
+TEST_F(FirecrackerHost, WithoutTheProbeAKvmThatVmsCannotOpenIsSaid) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root: an ordinary user's VMs run as that user";
+    const std::string kvm = file("closed", "", 0600).string();
+    const Given given{{"probe", "false"}, {"kvm_device", kvm}};
+    FirecrackerVmm& vmm = start(given);
+    EXPECT_FALSE(vmm.fitness().fit) << vmm.fitness().reason;
+    EXPECT_FALSE(vmm.health().ok) << "root could, and VMs run as users of their own";
+    EXPECT_THAT(vmm.health().detail, HasSubstr("runs no guests: " + kvm +
+                                               ": only its owner may open it (mode 0660, with a group, would do)"));
+    ASSERT_EQ(::chmod(kvm.c_str(), 0660), 0);
+    ASSERT_EQ(::chown(kvm.c_str(), 0, 0), 0);
+    EXPECT_THAT(start(given).health().detail, HasSubstr("its group is root's"));
+    ASSERT_EQ(::chown(kvm.c_str(), 0, 12345), 0);
+    EXPECT_TRUE(start(given).health().ok) << "VMs are given that group";
+    ASSERT_EQ(::chmod(kvm.c_str(), 0600), 0);
+    Given jailed = given;
+    jailed.emplace("jailer", MERGEN_FAKE_JAILER);
+    const Health health = start(jailed).health();
+    EXPECT_TRUE(health.ok) << "in a jail it is a device of the VM's user: " << health.detail;
+}
+
+TEST_F(FirecrackerHost, AnOrdinaryUsersOwnAccessToKvmIsWhatCounts) {
+    if (::geteuid() == 0) GTEST_SKIP() << "needs an ordinary user: root's VMs run as users of their own";
+    const std::string kvm = file("own", "", 0600).string();
+    EXPECT_TRUE(start({{"probe", "false"}, {"kvm_device", kvm}}).health().ok);
+    ASSERT_EQ(::chmod(kvm.c_str(), 0), 0);
+    EXPECT_THAT(start({{"probe", "false"}, {"kvm_device", kvm}}).health().detail, HasSubstr("Permission denied"));
 }
 
 // ---- what the host can give a guest
