@@ -31,8 +31,9 @@ struct HugePagePool {
 void requireHugePages(const GuestSpec& guest, const std::filesystem::path& root);
 
 /// As requireHugePages(), and FailedPrecondition about "hugePages", with how many are needed, how many there are and
-/// how to get more, if too few are available now. A guest for which there are too few would be killed by SIGBUS when it
-/// touches the first that is not there. Pages that guests which run have not touched yet count as available.
+/// how to get more, if too few are available now. With none at all Firecracker would say that it cannot read the kernel
+/// image; with some it would fail, or be killed by SIGBUS, at the first touch of one that is not there. Pages that
+/// guests which run have not touched yet count as available.
 void requireFreeHugePages(const GuestSpec& guest, const std::filesystem::path& root);
 
 }  // namespace mergen::vmm
