@@ -57,6 +57,7 @@ class RealProgram:
     """Before a story's class that was written for the fake Firecracker: it runs on a real one, with the tiny guest."""
 
     needs_jailer = False
+    kvm_device = "/dev/kvm"
 
     @classmethod
     def setUpClass(cls):

@@ -23,10 +23,11 @@ class OnTheFake(MergenTest):
     backends = {"vmm": "firecracker"}
     network = {}  # settings of network/linux
     jailer = "off"  # test_jail runs some of these stories with one
+    kvm_device = "/dev/null"  # opens everywhere, and a fake runs no guest
     vm_settings = {"stop_grace": "5s", "kill_grace": "5s"}
 
     def firecracker_settings(self):
-        return {"binary": self.program, "probe": "false", "jailer": self.jailer}
+        return {"binary": self.program, "probe": "false", "jailer": self.jailer, "kvm_device": self.kvm_device}
 
     def setUp(self):
         self.settings = {"vmm.firecracker": self.firecracker_settings(), "network.linux": self.network,
@@ -293,7 +294,7 @@ class Choice(OnTheFake):
     def test_auto_is_qemu_without_a_firecracker_and_the_vms_of_the_other_stay(self):
         vm = self.create()
         self.server.drain()
-        self.server.use_settings({"vmm.firecracker": {"binary": "/nonexistent/firecracker", "probe": "false"}})
+        self.server.use_settings({"vmm.firecracker": {**self.firecracker_settings(), "binary": "/nonexistent/firecracker"}})
         self.server.start()
         parts = {part["name"]: part for part in self.assert_status(503, "GET", "/readyz").json["components"]}
         self.assertIn("auto: qemu, because", parts["qemu"]["detail"])

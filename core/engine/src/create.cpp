@@ -81,6 +81,7 @@ Created Engine::Impl::create(const CreateRequest& request) {
         GuestSpec given = guest;
         given.kernel = request.kernel;  // its own copy is not made yet, and its kind is looked at
         vmm.check(given);
+        if (request.autoStart) vmm.checkStart(given);
         if (record.restartPolicy != RestartPolicy::No) {
             try {
                 refuseUnattended(record, vmm.plan(guest, vmmPlace(config_, record)));

@@ -135,6 +135,8 @@ private:
     // lifecycle.cpp
     void createVm(Operation& op, const OpenedImages& images);
     void startVm(Operation& op);
+    /// Throws if the host cannot give the VM's guest at this moment what it was made with.
+    void refuseUnfitHost(const VmRecord& record, const VmmBackend& vmm) const;
     /// Throws AlreadyExists if another program took a port of the VM while no server held it: published, the port would
     /// be taken from that program.
     void refuseBusyPorts(const VmRecord& record);

@@ -10,6 +10,7 @@
 #include "console.hpp"
 #include "ending.hpp"
 #include "engine_impl.hpp"
+#include "request_names.hpp"
 
 namespace mergen::engine {
 
@@ -59,6 +60,7 @@ void Engine::Impl::startVm(Operation& op) {
             undo();
         };
     };
+    op.step("host", [&] { refuseUnfitHost(before, vmm); });
     op.step("ports", [&] { refuseBusyPorts(before); });
     std::map<std::string, DiskOwner> diskOwners;
     if (!borrowedDisks(before).empty()) op.step("claim-disks", [&] { diskOwners = claimBorrowed(before); });
@@ -169,6 +171,16 @@ void Engine::Impl::refuseUnattended(const VmRecord& record, const LaunchPlan& pl
     throw Error(ErrorKind::NotSupported, "restartPolicy is '" + std::string(toString(record.restartPolicy)) +
                                              "', but the VMM '" + record.vmm + "' cannot be started without the server")
         .about("restartPolicy");
+}
+
+void Engine::Impl::refuseUnfitHost(const VmRecord& record, const VmmBackend& vmm) const {
+    try {
+        vmm.checkStart(guestSpec(config_, record, backends_.network.traits().touchesHost));
+    } catch (const Error& error) {
+        if (error.field().empty()) throw;
+        // About no member of this request, and in the words of the one that made the VM.
+        throw Error(error.kind(), inRequestWords(error, record).field() + ": " + error.what());
+    }
 }
 
 void Engine::Impl::refuseBusyPorts(const VmRecord& record) {

@@ -25,6 +25,8 @@ std::string VmmBackend::exitMeaning(const ExitStatus& /*exit*/) const {
     return {};
 }
 
+void VmmBackend::checkStart(const GuestSpec& /*guest*/) const {}
+
 void VmmBackend::importKernel(const std::filesystem::path& /*kernel*/) const {}
 
 void VmmBackend::prepare(const GuestSpec& /*guest*/, const VmmPlace& /*place*/) {}

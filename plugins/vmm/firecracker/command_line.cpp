@@ -35,7 +35,6 @@ void checkOptions(const GuestSpec& guest) {
         refuse("smt", "hyperthreads come in pairs: " + std::to_string(guest.vcpus) + " processors are odd");
     if (guest.hugePages == HugePages::TwoMiB && guest.memory.count % 2 == 1)
         refuse("hugePages", std::to_string(guest.memory.count) + " MiB are no whole number of pages of 2 MiB");
-    if (guest.cpuTemplate == "V1N1") refuse("cpuTemplate", "'V1N1' is for aarch64, this is x86-64");
     if (guest.balloon && guest.balloon->amount > guest.memory)
         refuse("balloon.amount", "the balloon would take more than the guest's memory");
     if (guest.mmds && guest.nics.empty())

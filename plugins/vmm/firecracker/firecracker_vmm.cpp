@@ -21,6 +21,8 @@
 #include "api_client.hpp"
 #include "cached_import.hpp"
 #include "command_line.hpp"
+#include "cpu_template.hpp"
+#include "huge_pages.hpp"
 #include "kernel_image.hpp"
 #include "metrics_pipe.hpp"
 
@@ -77,7 +79,8 @@ const mergen_key FirecrackerVmm::keys[] = {
      "/usr/sbin, /usr/bin, /sbin and /bin. Nobody but root and the server's user may be able to change it."},
     {"kvm_device", MERGEN_KEY_PATH, "/dev/kvm", "KVM's device, an absolute path; its group is given to VMs."},
     {"probe", MERGEN_KEY_BOOLEAN, "true",
-     "Whether KVM is tried out with a trial guest, once per boot of the host. false: it is taken to run guests."},
+     "Whether KVM is tried out with a trial guest, once per boot of the host. false: where VMs can open it, it is "
+     "taken to run guests."},
     {"jailer", MERGEN_KEY_STRING, "auto",
      "The jailer that starts Firecracker: auto (the one beside Firecracker or in those folders, if the server is "
      "root), off, an absolute path, or a bare name. It must be of Firecracker's release."},
@@ -154,12 +157,12 @@ void FirecrackerVmm::start() {
                         .memory = host_->paths().runRoot / "kvm"});
     } else {
         kvm_ = findDeviceAccess(kvmDevice_);
-        kvm_.usable = true;
-        kvm_.reason = "not tried out, as the settings say";
     }
     tun_ = findDeviceAccess(tunDevice_);
-    host_->log().info("vmm.firecracker.started",
-                      {{"program", found}, {"version", version_ ? version_->str() : "unknown"}, {"kvm", kvm_.reason}});
+    cpuVendor_ = readCpuVendor(root_);
+    host_->log().info("vmm.firecracker.started", {{"program", found},
+                                                  {"version", version_ ? version_->str() : "unknown"},
+                                                  {"kvm", kvmOf(jailing_ && jailing_->jailer).reason}});
 }
 
 std::filesystem::path FirecrackerVmm::program() const {
@@ -210,6 +213,15 @@ void FirecrackerVmm::writeConfiguration(const VmmPlace& place, const Seen& seen)
     if (mmds) writeFileAtomically(metadataFile(place), mmds->content, configurationMode, place.credentials);
 }
 
+DeviceFinding FirecrackerVmm::kvmOf(bool isJailed) const {
+    if (probe_) return kvm_;
+    DeviceFinding kvm = kvm_;
+    // In a jail it is a device of the VM's own user, made by the jailer.
+    kvm.usable = kvm.usable || isJailed;
+    if (kvm.usable) kvm.reason = "not tried out, as the settings say";
+    return kvm;
+}
+
 Health FirecrackerVmm::health() const {
     std::string detail;
     bool isJailed = false;
@@ -224,8 +236,9 @@ Health FirecrackerVmm::health() const {
     if (isJailed) detail += ", " + (cgroupWanted_ ? cgroups_->layout().reason : std::string("cgroup = off"));
     if (!tun_.usable && !isJailed)
         detail += "; guests get no network card: " + tunDevice_.string() + ": " + tun_.reason;
-    const std::string kvm = kvmDevice_.string() + ": " + kvm_.reason;
-    if (kvm_.usable) return {.ok = true, .detail = detail + " (" + kvm + ")"};
+    const DeviceFinding found = kvmOf(isJailed);
+    const std::string kvm = kvmDevice_.string() + ": " + found.reason;
+    if (found.usable) return {.ok = true, .detail = detail + " (" + kvm + ")"};
     // Whether guests come up on a KVM that emulates is the operator's to try, who asked for this VMM.
     const bool opens = findDeviceAccess(kvmDevice_).usable;
     return {.ok = opens, .detail = detail + (opens ? "; guests may not come up: " : " runs no guests: ") + kvm};
@@ -238,9 +251,10 @@ VmmFitness FirecrackerVmm::fitness() const {
     } catch (const Error& error) {
         return {.fit = false, .reason = error.what()};
     }
-    if (kvm_.usable && !tun_.usable && !isJailed)
+    const DeviceFinding kvm = kvmOf(isJailed);
+    if (kvm.usable && !tun_.usable && !isJailed)
         return {.fit = false, .reason = tunDevice_.string() + ": " + tun_.reason};
-    return {.fit = kvm_.usable, .reason = kvmDevice_.string() + ": " + kvm_.reason};
+    return {.fit = kvm.usable, .reason = kvmDevice_.string() + ": " + kvm.reason};
 }
 
 std::string FirecrackerVmm::exitMeaning(const ExitStatus& exit) const {
@@ -250,7 +264,14 @@ std::string FirecrackerVmm::exitMeaning(const ExitStatus& exit) const {
 void FirecrackerVmm::check(const GuestSpec& guest) const {
     checkGuest(guest);
     if (version_) requireFeatures(*version_, guest);
+    requireTemplateOfVendor(guest, cpuVendor_);
+    requireHugePages(guest, root_);
     checkKernel(guest.kernel, KernelUse::Given, version_);
+}
+
+void FirecrackerVmm::checkStart(const GuestSpec& guest) const {
+    requireTemplateOfVendor(guest, cpuVendor_);
+    requireFreeHugePages(guest, root_);
 }
 
 void FirecrackerVmm::importKernel(const std::filesystem::path& kernel) const {

@@ -34,8 +34,10 @@ public:
     /// The manifest's table.
     static const mergen_key keys[];
 
-    /// `tunDevice`: where Firecracker opens the taps of its guests; another one only in tests.
-    explicit FirecrackerVmm(std::filesystem::path tunDevice = "/dev/net/tun") : tunDevice_(std::move(tunDevice)) {}
+    /// `tunDevice`: where Firecracker opens the taps of its guests; `root`: where the host's "/" is, below which its
+    /// processor and huge pages are looked up. Others only in tests.
+    explicit FirecrackerVmm(std::filesystem::path tunDevice = "/dev/net/tun", std::filesystem::path root = "/")
+        : tunDevice_(std::move(tunDevice)), root_(std::move(root)) {}
 
     void configure(Host& host) override;
     /// A missing program or KVM is no reason to throw: the operator asked for this VMM and sees in health() what is
@@ -48,6 +50,9 @@ public:
     [[nodiscard]] VmmFitness fitness() const override;
     [[nodiscard]] std::string exitMeaning(const ExitStatus& exit) const override;
     void check(const GuestSpec& guest) const override;
+    /// Huge pages that are free, and a processor of the CPU template's vendor: the VM may have been made on another
+    /// host.
+    void checkStart(const GuestSpec& guest) const override;
     /// Unpacks it, or copies what an equal one was unpacked to. A bzImage whose payload cannot be unpacked stays as it
     /// is, if the version can load it.
     void importKernel(const std::filesystem::path& kernel) const override;
@@ -81,6 +86,8 @@ private:
     [[nodiscard]] Jailing jailing(const std::filesystem::path& program) const;
     /// Both for a start: FailedPrecondition that names the setting.
     [[nodiscard]] std::pair<std::filesystem::path, Jailing> programToStart() const;
+    /// Whether guests, jailed or not, can use KVM: where it is not tried out, whether their users can open it.
+    [[nodiscard]] DeviceFinding kvmOf(bool isJailed) const;
     /// A guest as the Firecracker in its place sees it.
     struct Seen {
         bool jailed = false;
@@ -96,7 +103,7 @@ private:
     void removeJail(const Uuid& vm) const;
     void configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked);
 
-    const std::filesystem::path tunDevice_;
+    const std::filesystem::path tunDevice_, root_;
     Host* host_ = nullptr;
     std::filesystem::path programSetting_, kvmDevice_;
     bool probe_ = true;
@@ -105,7 +112,8 @@ private:
     Bytes memoryOverhead_{}, fileSizeLimit_{}, kernelCacheSize_{};
     // Since start(): constant, so that any thread may read.
     std::optional<FirecrackerVersion> version_;
-    DeviceFinding kvm_, tun_;
+    DeviceFinding kvm_, tun_;  // of kvm_ without a trial no more than whether it opens
+    std::string cpuVendor_;
     std::optional<Jailing> jailing_;  // none where start() found no program
     std::unique_ptr<JailYard> jails_;
     std::unique_ptr<KernelCache> kernelCache_;

@@ -141,6 +141,7 @@ namespace {
 
 TEST_P(VmmContract, CheckTakesAGuestWhoseFilesDoNotExistYet) {
     EXPECT_NO_THROW(vmm().check(paperGuest()));
+    EXPECT_NO_THROW(vmm().checkStart(paperGuest())) << "it asks for nothing out of the ordinary";
 }
 
 TEST_P(VmmContract, CheckNamesTheMemberThatIsWrong) {

@@ -27,7 +27,8 @@ TEST(Lifecycle, StartStopStartDeleteLeavesTheHostAsItWas) {
     EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
     EXPECT_EQ(engine->get(vm.id).pid, 4242);
     EXPECT_EQ(world.contradictions(*engine), "");
-    const std::string before = "ports:ok intent:ok lend-disks:ok run-directory:ok reserve:ok prepare:ok plan:ok ";
+    const std::string before =
+        "host:ok ports:ok intent:ok lend-disks:ok run-directory:ok reserve:ok prepare:ok plan:ok ";
     const std::string after = "boot:ok publish:ok commit:ok ";
     EXPECT_THAT(stepsOf(*engine, vm.id, "start"),
                 ::testing::AnyOf(before + "network:ok launch:ok " + after, before + "launch:ok network:ok " + after));

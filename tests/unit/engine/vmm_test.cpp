@@ -51,6 +51,58 @@ TEST(Vmm, OneThatIsNotLoadedIsRefusedByName) {
     EXPECT_EQ(engine->create(request).vm.vmm, "spare");
 }
 
+TEST(Vmm, WhatTheHostLacksForAStartIsRefusedBeforeAnythingIsMade) {
+    World world;
+    const auto engine = world.boot();
+    const VmView vm = engine->create(world.request()).vm;
+    world.hostLacks = "no page is free";
+    int effects = 0;
+    world.onEffect = [&](const std::string&, const std::string&) { ++effects; };
+    const auto expectRefused = [&] {
+        try {
+            static_cast<void>(engine->start(vm.id));
+            ADD_FAILURE() << "it was started";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition);
+            EXPECT_STREQ(error.what(), "machineConfig.hugePages: no page is free");
+            EXPECT_EQ(error.field(), "") << "a start has no such member";
+        }
+    };
+    expectRefused();
+    EXPECT_EQ(effects, 0);
+    EXPECT_EQ(engine->get(vm.id).state, VmState::Created) << "nothing has happened";
+    EXPECT_EQ(world.contradictions(*engine), "");
+    world.onEffect = {};
+    world.hostLacks.clear();
+    EXPECT_EQ(engine->start(vm.id).state, VmState::Running) << "the host has it now";
+    engine->stop(vm.id);
+    world.hostLacks = "no page is free";
+    expectRefused();
+    EXPECT_EQ(engine->get(vm.id).state, VmState::Stopped);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Vmm, WhatTheHostLacksForAStartIsNoReasonNotToMakeAVmUnlessItIsToStartAtOnce) {
+    World world;
+    world.hostLacks = "no page is free";
+    const auto engine = world.boot();
+    CreateRequest request = world.request();
+    request.autoStart = true;
+    try {
+        static_cast<void>(engine->create(request));
+        ADD_FAILURE() << "it was made";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition);
+        EXPECT_EQ(error.field(), "machineConfig.hugePages");
+    }
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_TRUE(world.records.empty());
+    EXPECT_EQ(world.contradictions(*engine), "");
+    request.autoStart = false;
+    EXPECT_EQ(engine->create(request).vm.state, VmState::Created);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Vmm, SickOneIsWellWhileNoVmNeedsIt) {
     World world;
     world.spareHealth = {.ok = false, .detail = "its program is missing"};

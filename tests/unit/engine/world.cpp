@@ -208,6 +208,9 @@ public:
     void check(const GuestSpec& guest) const override {
         if (guest.vcpus > 8) throw Error(ErrorKind::InvalidArgument, "at most 8").about("vcpus");
     }
+    void checkStart(const GuestSpec&) const override {
+        if (!world_.hostLacks.empty()) throw Error(ErrorKind::FailedPrecondition, world_.hostLacks).about("hugePages");
+    }
     LaunchPlan plan(const GuestSpec& guest, const VmmPlace& place) const override {
         LaunchPlan plan{{"/bin/vmm"}, {}, {}, {}};
         if (world_.inheritsTap) plan.taps = {InheritedTap{guest.nics.at(0).tap, 3}};

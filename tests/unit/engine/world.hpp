@@ -86,6 +86,7 @@ public:
     bool inheritsTap = false;  // the VMM, as an open descriptor
     bool unattended = true;    // the VMM can be started again without the server
     std::string bootError;     // boot() fails with this
+    std::string hostLacks;     // the VMM refuses to start any guest with this, about "hugePages"
     std::string exitMeaning;   // what both VMMs say of any exit status
     Health spareHealth;        // of the second VMM, "spare"
 

@@ -68,7 +68,15 @@ TEST(FirecrackerSettings, JailerAndControlGroupsAreWordsOrPrograms) {
     EXPECT_EQ(settingsFault({{"cgroup", "v2"}}), "cgroup");
 }
 
-/// A backend that has been started on a host whose KVM is played by files.
+GuestSpec paperGuest() {
+    GuestSpec guest;
+    guest.kernel = "/nonexistent/kernel";
+    guest.disks = {{.id = "rootfs", .file = "/nonexistent/disk", .readOnly = false, .root = true}};
+    return guest;
+}
+
+/// A backend that has been started on a host that is played by files: its KVM, its processor, which is AMD's, and its
+/// 64 free huge pages.
 class FirecrackerHost : public ::testing::Test {
 protected:
     mode_t tunMode = 0666;
@@ -82,7 +90,15 @@ protected:
                             "#!/bin/sh\necho '" + words + "'\nexit " + std::to_string(status) + "\n", 0755);
         const std::filesystem::path tun = file("tun", "", tunMode);
         EXPECT_TRUE(::geteuid() != 0 || ::chown(tun.c_str(), 0, tunGroup) == 0);
-        vmm_ = std::make_unique<FirecrackerVmm>(tun);
+        makeDirectories(root() / "proc", 0755);
+        writeFileAtomically(root() / "proc/cpuinfo", "vendor_id\t: AuthenticAMD\n", 0444);
+        const std::filesystem::path pool = root() / "sys/kernel/mm/hugepages/hugepages-2048kB";
+        makeDirectories(pool, 0755);
+        for (const char* counter : {"nr_hugepages", "free_hugepages"})
+            writeFileAtomically(pool / counter, "64\n", 0644);
+        for (const char* counter : {"resv_hugepages", "surplus_hugepages", "nr_overcommit_hugepages"})
+            writeFileAtomically(pool / counter, "0\n", 0644);
+        vmm_ = std::make_unique<FirecrackerVmm>(tun, root());
         vmm_->configure(*host_);
         vmm_->start();
         return *vmm_;
@@ -92,6 +108,7 @@ protected:
         writeFileAtomically(folder_.root() / name, content, mode);
         return folder_.root() / name;
     }
+    [[nodiscard]] const std::filesystem::path& root() const { return folder_.root(); }
 
 private:
     Given with(Given given) {
@@ -129,9 +146,97 @@ TEST_F(FirecrackerHost, KvmThatIsMissingIsSaid) {
     EXPECT_THAT(vmm.health().detail, HasSubstr("/nonexistent/kvm"));
 }
 
-TEST_F(FirecrackerHost, WithoutTheProbeKvmIsTakenForGranted) {
-    EXPECT_TRUE(start({{"probe", "false"}}, 1, "it emulates").fitness().fit);
-    EXPECT_TRUE(start({{"probe", "false"}, {"kvm_device", "/nonexistent/kvm"}}).health().ok);
+TEST_F(FirecrackerHost, WithoutTheProbeAKvmThatOpensIsTakenForGranted) {
+    FirecrackerVmm& vmm = start({{"probe", "false"}}, 1, "it emulates");
+    EXPECT_TRUE(vmm.fitness().fit);
+    EXPECT_TRUE(vmm.health().ok);
+    EXPECT_THAT(vmm.health().detail, HasSubstr("not tried out, as the settings say"));
+}
+
+TEST_F(FirecrackerHost, WithoutTheProbeAKvmThatIsMissingIsSaidAllTheSame) {
+    FirecrackerVmm& vmm = start({{"probe", "false"}, {"kvm_device", "/nonexistent/kvm"}});
+    EXPECT_FALSE(vmm.fitness().fit);
+    EXPECT_FALSE(vmm.health().ok);
+    EXPECT_THAT(vmm.health().detail, HasSubstr("runs no guests: /nonexistent/kvm: No such file or directory"));
+}
+
+TEST_F(FirecrackerHost, WithoutTheProbeAKvmThatVmsCannotOpenIsSaid) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root: an ordinary user's VMs run as that user";
+    const std::string kvm = file("closed", "", 0600).string();
+    const Given given{{"probe", "false"}, {"kvm_device", kvm}};
+    FirecrackerVmm& vmm = start(given);
+    EXPECT_FALSE(vmm.fitness().fit) << vmm.fitness().reason;
+    EXPECT_FALSE(vmm.health().ok) << "root could, and VMs run as users of their own";
+    EXPECT_THAT(vmm.health().detail, HasSubstr("runs no guests: " + kvm +
+                                               ": only its owner may open it (mode 0660, with a group, would do)"));
+    ASSERT_EQ(::chmod(kvm.c_str(), 0660), 0);
+    ASSERT_EQ(::chown(kvm.c_str(), 0, 0), 0);
+    EXPECT_THAT(start(given).health().detail, HasSubstr("its group is root's"));
+    ASSERT_EQ(::chown(kvm.c_str(), 0, 12345), 0);
+    EXPECT_TRUE(start(given).health().ok) << "VMs are given that group";
+    ASSERT_EQ(::chmod(kvm.c_str(), 0600), 0);
+    Given jailed = given;
+    jailed.emplace("jailer", MERGEN_FAKE_JAILER);
+    const Health health = start(jailed).health();
+    EXPECT_TRUE(health.ok) << "in a jail it is a device of the VM's user: " << health.detail;
+}
+
+TEST_F(FirecrackerHost, AnOrdinaryUsersOwnAccessToKvmIsWhatCounts) {
+    if (::geteuid() == 0) GTEST_SKIP() << "needs an ordinary user: root's VMs run as users of their own";
+    const std::string kvm = file("own", "", 0600).string();
+    EXPECT_TRUE(start({{"probe", "false"}, {"kvm_device", kvm}}).health().ok);
+    ASSERT_EQ(::chmod(kvm.c_str(), 0), 0);
+    EXPECT_THAT(start({{"probe", "false"}, {"kvm_device", kvm}}).health().detail, HasSubstr("Permission denied"));
+}
+
+// ---- what the host can give a guest
+
+TEST_F(FirecrackerHost, CpuTemplateOfAnotherVendorIsRefusedWhenAVmIsMadeAndWhenItStarts) {
+    FirecrackerVmm& vmm = start({});
+    GuestSpec guest = paperGuest();
+    guest.cpuTemplate = "T2A";
+    EXPECT_NO_THROW(vmm.check(guest));
+    EXPECT_NO_THROW(vmm.checkStart(guest));
+    guest.cpuTemplate = "T2";
+    for (const auto& call :
+         std::vector<std::function<void()>>{[&] { vmm.check(guest); }, [&] { vmm.checkStart(guest); }}) {
+        try {
+            call();
+            ADD_FAILURE() << "it was taken";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+            EXPECT_EQ(error.field(), "cpuTemplate");
+            EXPECT_THAT(error.what(), HasSubstr("'T2' is for processors of Intel"));
+        }
+    }
+}
+
+TEST_F(FirecrackerHost, HugePagesThatAreNotFreeAreRefusedAtTheStartAlone) {
+    FirecrackerVmm& vmm = start({});
+    GuestSpec guest = paperGuest();
+    guest.memory = MiB{130};
+    guest.hugePages = HugePages::TwoMiB;
+    EXPECT_NO_THROW(vmm.check(guest)) << "they may be free when it starts";
+    try {
+        vmm.checkStart(guest);
+        ADD_FAILURE() << "it was taken";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition);
+        EXPECT_EQ(error.field(), "hugePages");
+    }
+    guest.memory = MiB{128};
+    EXPECT_NO_THROW(vmm.checkStart(guest));
+    std::filesystem::remove_all(root() / "sys/kernel/mm/hugepages");
+    for (const auto& call :
+         std::vector<std::function<void()>>{[&] { vmm.check(guest); }, [&] { vmm.checkStart(guest); }}) {
+        try {
+            call();
+            ADD_FAILURE() << "it was taken by a kernel that has none";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+            EXPECT_EQ(error.field(), "hugePages");
+        }
+    }
 }
 
 TEST_F(FirecrackerHost, TapsThatVmsCannotOpenAreSaidBeforeTheyTry) {
@@ -142,9 +247,7 @@ TEST_F(FirecrackerHost, TapsThatVmsCannotOpenAreSaidBeforeTheyTry) {
     EXPECT_THAT(vmm.fitness().reason, HasSubstr("/tun: only its owner may open it"));
     EXPECT_TRUE(vmm.health().ok) << "guests without a network card work";
     EXPECT_THAT(vmm.health().detail, HasSubstr("no network card"));
-    GuestSpec guest;
-    guest.kernel = "/nonexistent/kernel";
-    guest.disks = {{.id = "rootfs", .file = "/nonexistent/disk", .readOnly = false, .root = true}};
+    GuestSpec guest = paperGuest();
     const VmmPlace place{OwnerTag{"0a1b2c3d", Uuid::random()}, "/run/x", "/run/x/s", {1900000000, 1900000000}};
     EXPECT_NO_THROW(static_cast<void>(vmm.plan(guest, place)));
     guest.nics = {{.id = "eth0", .tap = IfName::parse("tap0"), .mac = MacAddress::of(place.owner.vm)}};
@@ -165,9 +268,7 @@ TEST_F(FirecrackerHost, ProgramThatIsMissingIsSaidAndPlansAreRefused) {
     FirecrackerVmm& vmm = start({{"binary", "/nonexistent/firecracker"}});
     EXPECT_FALSE(vmm.health().ok);
     EXPECT_FALSE(vmm.fitness().fit);
-    GuestSpec guest;
-    guest.kernel = "/nonexistent/kernel";
-    guest.disks = {{.id = "rootfs", .file = "/nonexistent/disk", .readOnly = false, .root = true}};
+    const GuestSpec guest = paperGuest();
     const VmmPlace place{OwnerTag{"0a1b2c3d", Uuid::random()}, "/run/x", "/run/x/s", {}};
     try {
         static_cast<void>(vmm.plan(guest, place));

@@ -152,9 +152,8 @@ enum class GuestState : std::uint8_t {
 /// Knows one virtual machine monitor. Holds no VM in memory: every call names the place, so that a restarted server
 /// drives a VM that its predecessor started.
 ///
-/// Story: check, importKernel (at create) → prepare → plan → (the supervisor launches it) → boot → query, adjust,
-/// requestStop → (it ends) → cleanUp.
-/// Threads: any method from any thread at once, for different VMs.
+/// Story: check, importKernel (at create) → checkStart → prepare → plan → (the supervisor launches it) → boot → query,
+/// adjust, requestStop → (it ends) → cleanUp. Threads: any method from any thread at once, for different VMs.
 class MERGEN_SDK_API VmmBackend : public Plugin {
 public:
     ~VmmBackend() override;
@@ -171,6 +170,12 @@ public:
     /// Throws InvalidArgument or NotSupported, about the GuestSpec member that is wrong ("vcpus", "memory", ...),
     /// before anything is made. Files that it names need not exist yet; of those that do, their kind is looked at.
     virtual void check(const GuestSpec& guest) const = 0;
+
+    /// Throws FailedPrecondition, or as check(), about the GuestSpec member that this host cannot give at this moment,
+    /// with what an operator can do: what check() takes may come to be there later. Looks and holds nothing, so that
+    /// another guest can still be first. Asked before a start makes anything, and before a VM is made that is to be
+    /// started at once. By default all is there.
+    virtual void checkStart(const GuestSpec& guest) const;
 
     /// Turns `kernel`, the VM's own copy of the kernel that it was given, into one that this VMM can load, in place; by
     /// default it is left as it is. Throws InvalidArgument about "kernel", naming what is wrong with it.
