@@ -11,7 +11,7 @@ extern "C" {
 /* The major version changes when a type that crosses the boundary changes (a virtual added to what plugins implement, a
  * member added to a value type); the minor when the host offers more. A plugin loads when its major equals the host's
  * and its minor is not newer. */
-#define MERGEN_SDK_MAJOR 3
+#define MERGEN_SDK_MAJOR 4
 #define MERGEN_SDK_MINOR 0
 
 /* Two builds may exchange C++ objects only if these are equal. No third-party type crosses the boundary, so no
