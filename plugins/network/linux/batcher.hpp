@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -22,28 +23,26 @@ public:
     /// `work` is called by one thread at a time, under no lock.
     explicit Batcher(Work work) : work_(std::move(work)) {}
 
-    /// Returns when the order is done. Throws what the work for it threw, to each who asked for it.
+    /// Returns when the order is done. Throws what the work for it threw; if that was for several, each is tried alone,
+    /// so that one's trouble is not the others'.
     void ask(Order order) {
         std::unique_lock lock(mutex_);
         if (!next_) next_ = std::make_shared<Batch>();
         const std::shared_ptr<Batch> mine = next_;
+        const std::size_t place = mine->orders.size();
         mine->orders.push_back(std::move(order));
         changed_.wait(lock, [&] { return mine->done || !working_; });
         if (!mine->done) {
             next_.reset();
             working_ = true;
             lock.unlock();
-            try {
-                work_(mine->orders);
-            } catch (...) {
-                mine->error = std::current_exception();
-            }
+            workOff(*mine);
             lock.lock();
             mine->done = true;
             working_ = false;
             changed_.notify_all();
         }
-        if (mine->error) std::rethrow_exception(mine->error);
+        if (mine->errors[place]) std::rethrow_exception(mine->errors[place]);
     }
 
     /// Orders that wait for the next go.
@@ -56,8 +55,23 @@ private:
     struct Batch {
         std::vector<Order> orders;
         bool done = false;
-        std::exception_ptr error;
+        std::vector<std::exception_ptr> errors;  ///< one per order, once it is done
     };
+
+    void workOff(Batch& batch) const {
+        batch.errors.assign(batch.orders.size(), attempt(batch.orders));
+        if (!batch.errors.front() || batch.orders.size() == 1) return;
+        std::ranges::transform(batch.orders, batch.errors.begin(),
+                               [this](const Order& order) { return attempt({order}); });
+    }
+    [[nodiscard]] std::exception_ptr attempt(const std::vector<Order>& orders) const {
+        try {
+            work_(orders);
+        } catch (...) {
+            return std::current_exception();
+        }
+        return nullptr;
+    }
 
     const Work work_;
     mutable std::mutex mutex_;

@@ -168,9 +168,11 @@ void Conntrack::settle(const std::vector<Change>& changes) {
             return port != one.ports.end() && isTheHosts(asked);
         });
     };
-    // So many can be looked at at once for what two walks cost.
+    // So many can be copied and looked at for what two walks cost; and never so many that it takes the memory of
+    // others.
     constexpr unsigned long few = 4096;
-    if (!gone.empty() && count && *count <= few * gone.size()) {
+    constexpr unsigned long many = 16 * few;
+    if (!gone.empty() && count && *count <= std::min(few * gone.size(), many)) {
         forget({.originalSource = {}, .replySource = {}, .protocol = {}}, isAstray);
         return;
     }

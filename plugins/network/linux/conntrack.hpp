@@ -19,11 +19,11 @@ namespace mergen::network {
 /// UDP flow lives as long as its sender sends, and both outlive the guest that they lead to.
 ///
 /// The kernel has no index by address: every question walks its whole table (6 ms of a processor with the usual 262144
-/// buckets, however few the flows), so they are asked where flows can have gone astray and nowhere else, and what is
-/// asked for several guests takes one walk. Where there are many flows it picks the entries itself, so that what is
-/// copied does not grow with the traffic of others.
-/// It works in the network namespace of the thread that made it. Threads: one at a time.
-/// Errors: every method throws Error that names the operation and the kernel's reason.
+/// buckets, however few the flows), so they are asked where flows can have gone astray and nowhere else. Where flows
+/// are few, one walk serves all guests that are asked for; where they are many, the kernel picks the entries itself, in
+/// two walks per guest, so that what is copied does not grow with the traffic of others. It works in the network
+/// namespace of the thread that made it. Threads: one at a time. Errors: every method throws Error that names the
+/// operation and the kernel's reason.
 class Conntrack {
 public:
     Conntrack();
