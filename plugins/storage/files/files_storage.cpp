@@ -183,19 +183,33 @@ void writeDocument(int folder, const std::string& name, std::string_view content
     if (::fsync(file.get()) != 0) throw mediumError(errno, "cannot sync " + shown);
 }
 
-/// Makes an unchanged document durable; false if it must be written anew.
-[[nodiscard]] bool syncDocument(int folder, const std::string& name) {
+/// Makes an unchanged document durable, unless its time of change says that it is (`isDurable`); false if it must be
+/// written anew.
+[[nodiscard]] bool syncDocument(int folder, const std::string& name,
+                                const std::function<bool(const timespec&)>& isDurable) {
     const UniqueFd file(::openat(folder, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     struct stat status {};
     if (!file || ::fstat(file.get(), &status) != 0) return false;
     if ((status.st_mode & ALLPERMS) != fileMode || status.st_uid != ::geteuid()) return false;
-    // An edit by hand may still be in memory only; costs next to nothing if the document is clean.
-    return ::fdatasync(file.get()) == 0;
+    // An edit by hand may still be in memory only.
+    return isDurable(status.st_ctim) || ::fdatasync(file.get()) == 0;
 }
 
 /// Gives the aside folder the old record's document as it is; false if it must be written after all.
 [[nodiscard]] bool linkDocument(int oldFolder, int folder, const std::string& name) {
-    return syncDocument(oldFolder, name) && ::linkat(oldFolder, name.c_str(), folder, name.c_str(), 0) == 0;
+    const auto unknown = [](const timespec& /*changed*/) { return false; };
+    return syncDocument(oldFolder, name, unknown) && ::linkat(oldFolder, name.c_str(), folder, name.c_str(), 0) == 0;
+}
+
+/// When the last one of the record's documents was changed; nothing if one of them cannot be inspected.
+[[nodiscard]] std::optional<timespec> newestChange(int folder, const Record& record) {
+    timespec newest{};
+    for (const auto& [name, content] : record.documents) {
+        struct stat status {};
+        if (::fstatat(folder, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
+        if (DurableTimes::isLater(status.st_ctim, newest)) newest = status.st_ctim;
+    }
+    return newest;
 }
 
 /// Whether the record's folder is still the one that stands under its name.
@@ -289,13 +303,14 @@ Revision FilesStorage::put(const Record& record, std::optional<Revision> expecte
     const bool replace = old.has_value();
     Rollback undo;
     undo.add([&] { clearLeftover(aside); });
-    build(aside, record, replace ? &*old : nullptr);
+    const std::optional<timespec> newest = build(aside, record, replace ? &*old : nullptr);
     swapIn(aside, record.id, replace);
     undo.add([&] { renameBack(id, aside, replace ? RENAME_EXCHANGE : RENAME_NOREPLACE); });
     MERGEN_FAILPOINT("storage.files.renamed");
     syncRoot();
     undo.commit();
     // From here on the put is done, whatever becomes of the old folder.
+    if (newest) durable_.note(id, *newest);
     if (replace) clearLeftover(aside);
     return digest(record);
 }
@@ -347,6 +362,7 @@ bool FilesStorage::erase(const RecordId& id) {
     MERGEN_FAILPOINT("storage.files.erase_renamed");
     syncRoot();
     undo.commit();
+    durable_.forget(name);
     clearLeftover(erased);
     return true;
 }
@@ -428,8 +444,9 @@ bool FilesStorage::replaceDocument(const Found& old, const std::string& name, st
     const int folder = old.folder.get();
     const std::string& id = old.stored.record.id.str();
     const std::string what = "cannot store the record '" + id + "'";
+    const auto isDurable = [&](const timespec& changed) { return durable_.covers(id, changed); };
     for (const auto& [other, same] : old.stored.record.documents) {
-        if (other != name && !syncDocument(folder, other)) return false;
+        if (other != name && !syncDocument(folder, other, isDurable)) return false;
     }
     for (const std::string& leftover : old.leftovers) static_cast<void>(::unlinkat(folder, leftover.c_str(), 0));
 
@@ -453,11 +470,12 @@ bool FilesStorage::replaceDocument(const Found& old, const std::string& name, st
         throw Error(ErrorKind::NotFound, what + ": its folder was removed by hand");
     undo.commit();
     // From here on the put is done. What stays goes with the next one.
+    if (const auto newest = newestChange(folder, old.stored.record)) durable_.note(id, *newest);
     static_cast<void>(::unlinkat(folder, aside.c_str(), 0));
     return true;
 }
 
-void FilesStorage::build(const std::string& aside, const Record& record, const Found* old) const {
+std::optional<timespec> FilesStorage::build(const std::string& aside, const Record& record, const Found* old) const {
     if (::mkdirat(rootFd_.get(), aside.c_str(), folderMode) != 0) {
         throw mediumError(errno, "cannot make the folder " + shown(aside));
     }
@@ -480,6 +498,7 @@ void FilesStorage::build(const std::string& aside, const Record& record, const F
     }
     if (::fsync(folder.get()) != 0) throw mediumError(errno, "cannot sync " + shown(aside));
     MERGEN_FAILPOINT("storage.files.aside_synced");
+    return newestChange(folder.get(), record);
 }
 
 void FilesStorage::swapIn(const std::string& aside, const RecordId& id, bool replace) const {
