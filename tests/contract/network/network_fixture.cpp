@@ -2,6 +2,7 @@
 
 #include <array>
 #include <chrono>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
@@ -118,24 +119,37 @@ std::string difference(const std::string& before, const std::string& after) {
     return text;
 }
 
-std::string settledSnapshot(const std::string& expected) {
-    using Clock = std::chrono::steady_clock;
-    const UniqueFd events(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
+namespace {
+
+/// A socket that becomes readable when something of these multicast groups changes; null if we may not listen.
+UniqueFd changesOf(int protocol, std::uint32_t groups) {
+    UniqueFd events(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
     sockaddr_nl address{};
     address.nl_family = AF_NETLINK;
-    address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_IFADDR;
-    if (::bind(events.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-        throw Error::fromErrno(errno, "cannot listen to the kernel's link events");
-    }
+    address.nl_groups = groups;
+    if (::bind(events.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) return {};
+    return events;
+}
+
+}  // namespace
+
+std::string settledSnapshot(const std::string& expected) {
+    using Clock = std::chrono::steady_clock;
+    const UniqueFd links = changesOf(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_IFADDR);
+    if (!links) throw Error::fromErrno(errno, "cannot listen to the kernel's link events");
+    // Who may not listen to these does not see the rules either.
+    const UniqueFd rules = changesOf(NETLINK_NETFILTER, 1U << (NFNLGRP_NFTABLES - 1U));
     const auto deadline = Clock::now() + std::chrono::seconds(10);
     for (;;) {
         std::string now = hostSnapshot();
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
         if (now == expected || left.count() <= 0) return now;
-        pollfd wait{events.get(), POLLIN, 0};
-        ::poll(&wait, 1, static_cast<int>(left.count()));
+        std::array<pollfd, 2> wait{pollfd{links.get(), POLLIN, 0}, pollfd{rules.get(), POLLIN, 0}};
+        ::poll(wait.data(), wait.size(), static_cast<int>(left.count()));
         std::array<char, 65536> buffer{};
-        while (::recv(events.get(), buffer.data(), buffer.size(), 0) > 0) {
+        for (const pollfd& entry : wait) {
+            while (entry.fd >= 0 && ::recv(entry.fd, buffer.data(), buffer.size(), 0) > 0) {
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ namespace mergen::test {
 [[nodiscard]] std::string difference(const std::string& before, const std::string& after);
 
 /// hostSnapshot() as soon as it equals `expected`, else the last one before the deadline: the kernel ends network
-/// namespaces in the background.
+/// namespaces in the background, and a backend may take traces of a guest away later.
 [[nodiscard]] std::string settledSnapshot(const std::string& expected);
 
 /// Runs a program of the host by its absolute path and gives its output; fails the test if it fails.
