@@ -19,9 +19,9 @@ import sys
 import results
 
 # All that the page must have, each once.
-NUMBERS = [f"A{n}" for n in range(1, 51)] + [f"L{n}" for n in range(1, 100)] + [f"W{n}" for n in range(1, 22)]
+NUMBERS = [f"{letter}{n}" for letter, last in (("A", 50), ("B", 53), ("L", 99), ("W", 21)) for n in range(1, last + 1)]
 
-LINE = re.compile(r"- \[([ x])\] ([ALW]\d+) (\S.*)$")
+LINE = re.compile(r"- \[([ x])\] ([ABLW]\d+) (\S.*)$")
 TESTS = " — test: "
 
 Promise = collections.namedtuple("Promise", "number ticked text tests")
