@@ -1,10 +1,12 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <mergen/base/fd.hpp>
+#include <mergen/sdk/error.hpp>
 
 #include "documents.hpp"
 
@@ -15,23 +17,40 @@ namespace mergen::engine {
 /// Those of `record`, in the guest's order.
 [[nodiscard]] std::vector<GivenDisk> borrowedDisks(const VmRecord& record);
 
+/// A disk held open: what is looked at is what is copied or lent, whatever is renamed there meanwhile.
+struct OpenedDisk {
+    GivenDisk given;
+    UniqueFd fd;
+};
+
 /// The disk as it lies there now, opened for reading. Throws as openBeneath().
 [[nodiscard]] UniqueFd openBorrowed(const EngineConfig& config, const GivenDisk& disk);
 
-/// To whom the open disk is to be given back, if it is lent now: to be in the record before lendDisks().
-[[nodiscard]] DiskOwner ownerBeforeLoan(const UniqueFd& fd, const GivenDisk& disk, const VmRecord& record);
+/// To whom the open disks are to be given back, by drive: to be in the record before lendDisks().
+[[nodiscard]] std::map<std::string, DiskOwner> ownersBeforeLoan(const std::vector<OpenedDisk>& disks,
+                                                                const VmRecord& record);
 
-/// Gives the disks to the VM's uid alone for the time that it runs, and back to `record.diskOwners` after, with their
-/// modes. Both can be repeated, and taking back touches no disk that was not lent, is not there, or was given to
-/// somebody else meanwhile; one that cannot be given back keeps no other from it, and what is thrown is about the first
-/// such. Gives the owners to whom a disk is still owed because it is not there: it may be mounted again. Nothing where
-/// VMs run as our own user.
-void lendDisks(const EngineConfig& config, const VmRecord& record);
-[[nodiscard]] std::map<std::string, DiskOwner> takeBackDisks(const EngineConfig& config, const VmRecord& record);
+/// Gives the open disks to the VM's uid alone for the time that it runs. Throws Conflict if another program has opened
+/// one for writing since it was looked at, or if another file lies there by now: it would be what the VMM opens. Does
+/// nothing where VMs run as our own user.
+void lendDisks(const EngineConfig& config, const VmRecord& record, const std::vector<OpenedDisk>& disks);
 
-/// What the folder of a VM whose record does not survive the server says of them: a line "ID UID GID MODE PATH" each.
-[[nodiscard]] std::string loansText(const std::vector<GivenDisk>& disks,
-                                    const std::map<std::string, DiskOwner>& owners);
+/// What came of giving disks back.
+struct TakenBack {
+    /// By drive, to whom a disk is still owed: it is not there, or another file is; it may be mounted again.
+    std::map<std::string, DiskOwner> owed;
+    std::optional<Error> failure;  ///< why one could not be given back; about the first such
+};
+
+/// Gives what the VM was lent back to `record.diskOwners`, with its modes: the files at the disks' paths, or those that
+/// are held open. Can be repeated, and touches no file that was not lent or was given to somebody else meanwhile; one
+/// that cannot be given back keeps no other from it. Nothing where VMs run as our own user.
+[[nodiscard]] TakenBack takeBackDisks(const EngineConfig& config, const VmRecord& record);
+[[nodiscard]] TakenBack takeBackDisks(const VmRecord& record, const std::vector<OpenedDisk>& disks);
+
+/// What the folder of a VM whose record does not survive the server says of `record.diskOwners`: a line "ID UID GID
+/// MODE INODE PATH" each.
+[[nodiscard]] std::string loansText(const VmRecord& record);
 /// Puts into `record` what such a text says. A line that is none is left out.
 void readLoans(const std::string& text, VmRecord& record);
 

@@ -233,19 +233,19 @@ void Engine::Impl::adoptDisks(const VmRecord& record) {
     for (const GivenDisk& disk : borrowedDisks(record)) adopt(disk.path);
 }
 
-std::map<std::string, DiskOwner> Engine::Impl::claimBorrowed(const VmRecord& record) {
-    std::map<std::string, DiskOwner> owners;
-    for (const GivenDisk& disk : borrowedDisks(record)) {
+std::vector<OpenedDisk> Engine::Impl::claimBorrowed(const VmRecord& record) {
+    std::vector<OpenedDisk> disks;
+    for (GivenDisk& disk : borrowedDisks(record)) {
         try {
-            const UniqueFd fd = openBorrowed(config_, disk);
+            UniqueFd fd = openBorrowed(config_, disk);
             disks_.claim(inspect(fd, disk.path), disk.path, record.id, disk.field);
             refuseWritten(fd, disk.path, disk.field);
-            owners[disk.id] = ownerBeforeLoan(fd, disk, record);
+            disks.push_back({std::move(disk), std::move(fd)});
         } catch (const Error& error) {
             throw Error(error.kind(), "the drive \"" + disk.id + "\": " + error.what());
         }
     }
-    return owners;
+    return disks;
 }
 
 }  // namespace mergen::engine

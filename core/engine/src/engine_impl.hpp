@@ -91,7 +91,8 @@ private:
     void runHeldOrPostpone(Operation& op, const std::function<void()>& body);
     /// run() of an operation that holds its VM already.
     void runHeld(Operation& op, const std::function<void()>& body);
-    /// Writes `next` to storage and, once it is there, to memory.
+    /// Writes `next` to storage and, once it is there, to memory. What is lent by it is in the VM's folder before, if
+    /// the record does not survive the server.
     void persist(Vm& vm, VmRecord next);
     /// persist() of a state that is only news: an error is logged, for the truth is found again by recover().
     void persistBestEffort(Vm& vm, VmRecord next) noexcept;
@@ -121,8 +122,8 @@ private:
     void claimDisks(const VmRecord& record, const OpenedImages& images);
     /// The same of the disks of a record of an earlier server; what cannot be claimed is logged.
     void adoptDisks(const VmRecord& record);
-    /// The same before a start, as another file may lie there by now. The disks' owners until now, by drive.
-    std::map<std::string, DiskOwner> claimBorrowed(const VmRecord& record);
+    /// The same before a start, as another file may lie there by now. The disks as they were looked at.
+    std::vector<OpenedDisk> claimBorrowed(const VmRecord& record);
 
     // change.cpp
     void changeVm(Operation& op, const ChangeRequest& request);

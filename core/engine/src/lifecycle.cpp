@@ -62,8 +62,14 @@ void Engine::Impl::startVm(Operation& op) {
     };
     op.step("host", [&] { refuseUnfitHost(before, vmm); });
     op.step("ports", [&] { refuseBusyPorts(before); });
-    std::map<std::string, DiskOwner> diskOwners;
-    if (!borrowedDisks(before).empty()) op.step("claim-disks", [&] { diskOwners = claimBorrowed(before); });
+    std::vector<OpenedDisk> disks;  // held open until the end: those that were claimed are those that are lent
+    std::map<std::string, DiskOwner> diskOwners;  // to whom they, as they are lent, are owed
+    if (!borrowedDisks(before).empty()) {
+        op.step("claim-disks", [&] {
+            disks = claimBorrowed(before);
+            diskOwners = ownersBeforeLoan(disks, before);
+        });
+    }
     try {
         op.step("intent", [&] {
             VmRecord next = intent(op, before, VmState::Starting);
@@ -73,10 +79,10 @@ void Engine::Impl::startVm(Operation& op) {
             persist(op.vm(), std::move(next));
         });
         op.step(
-            "lend-disks", [&] { lendDisks(config_, before); }, unlessItRuns([&] {
-                std::map<std::string, DiskOwner> owed = takeBackDisks(config_, op.record());
-                const std::lock_guard lock(op.vm().mutex);
-                op.vm().record.diskOwners = std::move(owed);
+            "lend-disks", [&] { lendDisks(config_, before, disks); }, unlessItRuns([&] {
+                const TakenBack back = takeBackDisks(op.record(), disks);
+                if (back.failure) throw Error(*back.failure);
+                diskOwners = back.owed;
             }));
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
@@ -124,7 +130,9 @@ void Engine::Impl::startVm(Operation& op) {
         op.undoAll();
         // Where not even the intent could be written, nothing has happened and the VM is what it was.
         if (op.record().state != before.state) {
-            persistBestEffort(op.vm(), settled(op.record(), VmState::Failed, error.what()));
+            VmRecord failed = settled(op.record(), VmState::Failed, error.what());
+            failed.diskOwners = diskOwners;
+            persistBestEffort(op.vm(), std::move(failed));
         }
         throw;
     }
@@ -413,7 +421,11 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
         }
         removeRunDirectory(config_, record.uuid);
     });
-    op.attempt("take-back-disks", [&] { record.diskOwners = takeBackDisks(config_, record); });
+    op.attempt("take-back-disks", [&] {
+        const TakenBack back = takeBackDisks(config_, record);
+        if (back.failure) throw Error(*back.failure);
+        record.diskOwners = back.owed;
+    });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
     op.vm().probe = {};

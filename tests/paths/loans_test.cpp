@@ -1,0 +1,168 @@
+// Disks that a VM uses in place are their owners' files: they are lent while it runs, and what others rename, mount and
+// break meanwhile makes no other file the VM's, gives none to a stranger, and takes none from its owner.
+#include <map>
+#include <sys/stat.h>
+
+#include <gtest/gtest.h>
+
+#include <mergen/sdk/failpoint.hpp>
+
+#include "disks.hpp"
+#include "scene.hpp"
+#include "world.hpp"
+
+namespace mergen::engine::test {
+namespace {
+
+namespace fs = std::filesystem;
+using mergen::test::exchange;
+using mergen::test::write;
+
+/// Whose a file is, and with which permission bits.
+struct Owned {
+    uid_t uid = 0;
+    gid_t gid = 0;
+    mode_t mode = 0;
+    bool operator==(const Owned&) const = default;
+};
+
+std::ostream& operator<<(std::ostream& out, const Owned& owned) {
+    return out << owned.uid << ":" << owned.gid << " " << std::oct << owned.mode << std::dec;
+}
+
+constexpr Owned alice{1234, 5678, 0664};
+constexpr Owned bob{2345, 6789, 0640};
+
+Owned ownerOf(const fs::path& file) {
+    struct stat status {};
+    EXPECT_EQ(::lstat(file.c_str(), &status), 0) << file;
+    return {status.st_uid, status.st_gid, status.st_mode & 07777U};
+}
+
+void give(const fs::path& file, const Owned& owner) {
+    ASSERT_EQ(::chown(file.c_str(), owner.uid, owner.gid), 0);
+    ASSERT_EQ(::chmod(file.c_str(), owner.mode), 0);
+}
+
+/// A host with a VM "web" that has two disks in place: "data" of Alice's and "logs" of Bob's.
+class Loans : public testing::Test {
+protected:
+    void SetUp() override {
+        if (::geteuid() != 0) GTEST_SKIP() << "needs root: files are given away";
+        boot();
+        write(logs, "logs");
+        give(data, alice);
+        give(logs, bob);
+        CreateRequest request = world.request();
+        request.id = RecordId::parse("web");
+        request.dataDisk = data;
+        request.drives = {{.id = "logs", .path = logs}};
+        static_cast<void>(engine->create(request));
+    }
+
+    /// A new server on this host.
+    void boot() {
+        engine.reset();
+        engine = world.boot();
+    }
+
+    /// The uid of the VM, whose alone a disk is that it is lent.
+    [[nodiscard]] Owned guest() const {
+        const uid_t uid = world.config.uidStart;
+        return {uid, uid, 0600};
+    }
+
+    /// Does this in the moment when the intent of the next operation is written.
+    void meanwhile(const std::function<void()>& action) {
+        world.onEffect = [action, done = false](const std::string& effect, const std::string& moment) mutable {
+            if (effect != "storage.put" || moment != "before" || std::exchange(done, true)) return;
+            action();
+        };
+    }
+
+    World world;
+    std::unique_ptr<Engine> engine;
+    fs::path data = world.images / "data.ext4", logs = world.images / "logs.ext4", aside = world.images / "aside";
+};
+
+TEST_F(Loans, AreGivenToTheVmAndBack) {
+    static_cast<void>(engine->start("web"));
+    EXPECT_EQ(ownerOf(data), guest());
+    EXPECT_EQ(ownerOf(logs), guest());
+    engine->stop("web");
+    EXPECT_EQ(ownerOf(data), alice);
+    EXPECT_EQ(ownerOf(logs), bob);
+}
+
+TEST_F(Loans, AFileThatIsPutThereAfterTheLookIsNeitherLentNorGivenAway) {
+    const Owned root{0, 0, 0644};
+    write(aside, "root's");
+    give(aside, root);
+    meanwhile([&] { exchange(data, aside); });
+    try {
+        static_cast<void>(engine->start("web"));
+        ADD_FAILURE() << "the VM has a file that nobody looked at";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::Conflict);
+        EXPECT_NE(std::string(error.what()).find("was replaced"), std::string::npos) << error.what();
+    }
+    EXPECT_EQ(ownerOf(data), root) << "what lies there now";
+    EXPECT_EQ(ownerOf(aside), alice) << "what was looked at is its owner's again, under whatever name";
+    EXPECT_EQ(ownerOf(logs), bob);
+    EXPECT_EQ(engine->get("web").state, VmState::Failed);
+    engine->stop("web");
+    EXPECT_EQ(ownerOf(data), root);
+    exchange(data, aside);
+    EXPECT_EQ(engine->start("web").state, VmState::Running);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST_F(Loans, AProgramThatOpensADiskForWritingAfterTheLookIsSeen) {
+    UniqueFd writer;
+    meanwhile([&] { writer = openFile(data, O_WRONLY); });
+    try {
+        static_cast<void>(engine->start("web"));
+        ADD_FAILURE() << "two write to one disk";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::Conflict);
+        EXPECT_NE(std::string(error.what()).find("open for writing"), std::string::npos) << error.what();
+    }
+    EXPECT_EQ(ownerOf(data), alice);
+    writer = {};
+    EXPECT_EQ(engine->start("web").state, VmState::Running);
+}
+
+TEST_F(Loans, OnlyTheFileThatWasLentIsGivenBack) {
+    static_cast<void>(engine->start("web"));
+    write(aside, "another file of the VM's user's");
+    give(aside, guest());
+    exchange(data, aside);
+    engine->stop("web");
+    EXPECT_EQ(ownerOf(data), guest()) << "it was never Alice's";
+    EXPECT_EQ(ownerOf(logs), bob);
+    exchange(data, aside);
+    boot();
+    static_cast<void>(engine->start("web"));
+    engine->stop("web");
+    EXPECT_EQ(ownerOf(data), alice) << "it was still owed";
+}
+
+TEST_F(Loans, OfAStorageWithoutDurabilityAreOfTheFilesThatLayThereAtTheStart) {
+    world.durable = false;
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("transient");
+    write(world.images / "more.ext4", "first");
+    request.dataDisk = world.images / "more.ext4";
+    static_cast<void>(engine->create(request));
+    write(aside, "second");
+    give(aside, bob);
+    fs::rename(aside, *request.dataDisk);
+    static_cast<void>(engine->start("transient"));
+    world.records.clear();  // as the memory of a dead process is
+    boot();
+    EXPECT_EQ(ownerOf(*request.dataDisk), bob);
+    EXPECT_TRUE(engine->list().empty());
+}
+
+}  // namespace
+}  // namespace mergen::engine::test
