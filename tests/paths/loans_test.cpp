@@ -147,6 +147,50 @@ TEST_F(Loans, OnlyTheFileThatWasLentIsGivenBack) {
     EXPECT_EQ(ownerOf(data), alice) << "it was still owed";
 }
 
+TEST_F(Loans, ADiskThatIsBackIsItsOwnersAloneWhateverFailsOfTheOthers) {
+    for (const bool anotherServer : {false, true}) {
+        SCOPED_TRACE(anotherServer);
+        whenFree([&] { static_cast<void>(engine->start("web")); });
+        fs::rename(logs, aside);
+        fs::create_symlink(aside, logs);  // which is refused, as every link is
+        EXPECT_THROW(engine->stop("web"), Error);
+        EXPECT_EQ(engine->get("web").state, VmState::Stopping);
+        EXPECT_EQ(ownerOf(data), alice) << "one that fails keeps no other from it";
+        EXPECT_EQ(ownerOf(aside), guest());
+
+        const Owned secret{alice.uid, alice.gid, 0600};
+        give(data, secret);
+        if (anotherServer) {
+            boot();
+            EXPECT_EQ(ownerOf(data), secret);
+            EXPECT_EQ(engine->get("web").state, VmState::Stopping) << engine->get("web").failure;
+        }
+        fs::remove(logs);
+        fs::rename(aside, logs);
+        whenFree([&] { engine->stop("web"); });  // the VMM's end is looked at, too
+        EXPECT_EQ(engine->get("web").state, VmState::Stopped);
+        EXPECT_EQ(ownerOf(data), secret) << "it was not lent any more";
+        EXPECT_EQ(ownerOf(logs), bob) << "it still was";
+        give(data, alice);
+    }
+}
+
+TEST_F(Loans, ADiskThatIsBackIsItsOwnersAloneIfAnotherStepOfTheDeleteFails) {
+    static_cast<void>(engine->start("web"));
+    world.onEffect = [](const std::string& effect, const std::string&) {
+        if (effect == "network.detach") throw Error(ErrorKind::Unavailable, "not now");
+    };
+    EXPECT_THROW(static_cast<void>(engine->remove("web", false)), Error);
+    EXPECT_EQ(engine->get("web").state, VmState::Deleting);
+    EXPECT_EQ(ownerOf(data), alice);
+    const Owned secret{alice.uid, alice.gid, 0600};
+    give(data, secret);
+    world.onEffect = {};
+    boot();
+    EXPECT_TRUE(engine->list().empty()) << "the delete has been finished";
+    EXPECT_EQ(ownerOf(data), secret);
+}
+
 TEST_F(Loans, OfAStorageWithoutDurabilityAreOfTheFilesThatLayThereAtTheStart) {
     world.durable = false;
     CreateRequest request = world.request();

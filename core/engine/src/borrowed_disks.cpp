@@ -96,17 +96,12 @@ DiskOwner ownerBeforeLoan(const OpenedDisk& disk, const VmRecord& record) {
 /// Adds to `result` what comes of `takeBackIt`, a takeBack() of this disk.
 void takeBackInto(TakenBack& result, const GivenDisk& disk, const VmRecord& record,
                   const std::function<bool()>& takeBackIt) {
-    bool there = false;
     try {
-        there = takeBackIt();
+        if (takeBackIt()) return;
     } catch (const Error& error) {
-        if (error.kind() != ErrorKind::NotFound) {
-            if (!result.failure) result.failure = error;
-            return;
-        }
+        if (error.kind() != ErrorKind::NotFound && !result.failure) result.failure = error;
     }
-    const DiskOwner* const known = knownOwner(disk, record);
-    if (!there && known != nullptr) result.owed.emplace(disk.id, *known);
+    if (const DiskOwner* const known = knownOwner(disk, record)) result.owed.emplace(disk.id, *known);
 }
 
 }  // namespace

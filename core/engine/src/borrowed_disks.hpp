@@ -37,14 +37,17 @@ void lendDisks(const EngineConfig& config, const VmRecord& record, const std::ve
 
 /// What came of giving disks back.
 struct TakenBack {
-    /// By drive, to whom a disk is still owed: it is not there, or another file is; it may be mounted again.
+    /// By drive, to whom a disk is still owed: it is not there, or another file is; it may be mounted again. Or it
+    /// could not be given back.
     std::map<std::string, DiskOwner> owed;
     std::optional<Error> failure;  ///< why one could not be given back; about the first such
 };
 
 /// Gives what the VM was lent back to `record.diskOwners`, with its modes: the files at the disks' paths, or those that
-/// are held open. Can be repeated, and touches no file that was not lent or was given to somebody else meanwhile; one
-/// that cannot be given back keeps no other from it. Nothing where VMs run as our own user.
+/// are held open. Can be repeated, as long as the record then says what is still owed, and touches no file that was not
+/// lent or was given to somebody else meanwhile; one that cannot be given back keeps no other from it. The loan may
+/// have been cut off half way, so a file that still is its owner's and 0600 is given its mode. Nothing where VMs run as
+/// our own user.
 [[nodiscard]] TakenBack takeBackDisks(const EngineConfig& config, const VmRecord& record);
 [[nodiscard]] TakenBack takeBackDisks(const VmRecord& record, const std::vector<OpenedDisk>& disks);
 

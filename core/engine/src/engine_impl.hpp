@@ -169,9 +169,12 @@ private:
     [[nodiscard]] std::string lastWords(const VmRecord& record) const;
     /// What it printed last, as lastWords(); empty if it printed nothing.
     [[nodiscard]] std::string lastOutput(const VmRecord& record) const;
-    /// Every step of taking a VM off the host but its end, each run whatever the ones before did. A data disk that is
-    /// back is no longer noted as lent.
+    /// Every step of taking a VM off the host but its end, each run whatever the ones before did. In `record` a
+    /// borrowed disk that is back is no longer noted as lent.
     void tearDown(Operation& op, VmRecord& record);
+    /// Throws what failed first in a teardown. Before, what `record` says of lent disks is written down: one that is
+    /// back is its owner's to change, and nothing of it may be taken for a loan when the teardown is tried again.
+    void rethrowFirst(Operation& op, const VmRecord& record);
     void forgetVm(Operation& op);
 
     // probe.cpp

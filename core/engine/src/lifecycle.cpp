@@ -81,8 +81,8 @@ void Engine::Impl::startVm(Operation& op) {
         op.step(
             "lend-disks", [&] { lendDisks(config_, before, disks); }, unlessItRuns([&] {
                 const TakenBack back = takeBackDisks(op.record(), disks);
-                if (back.failure) throw Error(*back.failure);
                 diskOwners = back.owed;
+                if (back.failure) throw Error(*back.failure);
             }));
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
@@ -280,7 +280,7 @@ StoppedBy Engine::Impl::completeStop(Operation& op, VmState final, const std::st
     noteEnd(record, process);
     if (lost && process.state == ProcessState::Absent) record.lastEnd = lost;
     tearDown(op, record);
-    op.rethrowFirst();
+    rethrowFirst(op, record);
     bool written = false;
     op.step("commit", [&] { written = persistIfRoom(op, settled(std::move(record), final, failure)); });
     // Only once the record has it: until then the supervisor alone knows how the VMM ended. The next start forgets,
@@ -318,7 +318,7 @@ StoppedBy Engine::Impl::removeVm(Operation& op, bool retainData) {
         tearDown(op, record);
         op.attempt("forget", [&] { backends_.supervisor.forget(tagOf(record)); });
         op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
-        op.rethrowFirst();
+        rethrowFirst(op, record);
     } else if (!op.vm().nameless) {
         // Nothing of the record can be relied on but whose it is: all that bears its tag goes.
         op.attempt("guest", [&] {
@@ -423,12 +423,23 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
     });
     op.attempt("take-back-disks", [&] {
         const TakenBack back = takeBackDisks(config_, record);
-        if (back.failure) throw Error(*back.failure);
         record.diskOwners = back.owed;
+        if (back.failure) throw Error(*back.failure);
     });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
     op.vm().probe = {};
+}
+
+void Engine::Impl::rethrowFirst(Operation& op, const VmRecord& record) {
+    try {
+        op.rethrowFirst();
+    } catch (const Error&) {
+        VmRecord now = op.record();
+        now.diskOwners = record.diskOwners;
+        if (now.diskOwners != op.record().diskOwners) persistBestEffort(op.vm(), std::move(now));
+        throw;
+    }
 }
 
 void Engine::Impl::forgetVm(Operation& op) {
