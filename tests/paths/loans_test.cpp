@@ -1,20 +1,20 @@
 // Disks that a VM uses in place are their owners' files: they are lent while it runs, and what others rename, mount and
 // break meanwhile makes no other file the VM's, gives none to a stranger, and takes none from its owner.
+#include <algorithm>
 #include <map>
 #include <sys/stat.h>
 
 #include <gtest/gtest.h>
 
-#include <mergen/sdk/failpoint.hpp>
-
-#include "disks.hpp"
 #include "scene.hpp"
+#include "test_host.hpp"
 #include "world.hpp"
 
 namespace mergen::engine::test {
 namespace {
 
 namespace fs = std::filesystem;
+using mergen::test::CapturingLog;
 using mergen::test::exchange;
 using mergen::test::write;
 
@@ -49,6 +49,7 @@ class Loans : public testing::Test {
 protected:
     void SetUp() override {
         if (::geteuid() != 0) GTEST_SKIP() << "needs root: files are given away";
+        world.log = &log;
         boot();
         write(logs, "logs");
         give(data, alice);
@@ -80,6 +81,14 @@ protected:
         };
     }
 
+    /// What the log warned of disks that are still owed.
+    [[nodiscard]] std::vector<std::string> warnings() const {
+        std::vector<std::string> causes;
+        for (const auto& line : log.lines("vm.disk.owed")) causes.push_back(line.fields.at("cause"));
+        return causes;
+    }
+
+    CapturingLog log;
     World world;
     std::unique_ptr<Engine> engine;
     fs::path data = world.images / "data.ext4", logs = world.images / "logs.ext4", aside = world.images / "aside";
@@ -189,6 +198,82 @@ TEST_F(Loans, ADiskThatIsBackIsItsOwnersAloneIfAnotherStepOfTheDeleteFails) {
     boot();
     EXPECT_TRUE(engine->list().empty()) << "the delete has been finished";
     EXPECT_EQ(ownerOf(data), secret);
+}
+
+TEST_F(Loans, ADiskThatIsAwayIsSaidAtTheStopAndGivenBackByTheNextServer) {
+    static_cast<void>(engine->start("web"));
+    fs::rename(data, aside);
+    engine->stop("web");
+    const std::string owed = data.string() + " is owed to 1234:5678 with mode 0664: ";
+    ASSERT_EQ(warnings().size(), 1U);
+    EXPECT_TRUE(warnings().front().starts_with(owed)) << warnings().front();
+    const auto events = engine->events("web");
+    EXPECT_TRUE(std::ranges::any_of(events, [&](const Event& event) { return event.cause.starts_with(owed); }));
+
+    boot();
+    EXPECT_EQ(engine->get("web").state, VmState::Stopped);
+    EXPECT_EQ(warnings().size(), 2U) << "it still is";
+    fs::rename(aside, data);
+    boot();
+    EXPECT_EQ(ownerOf(data), alice);
+    EXPECT_EQ(engine->get("web").state, VmState::Stopped);
+    give(data, {alice.uid, alice.gid, 0600});
+    boot();
+    EXPECT_EQ(ownerOf(data).mode, 0600U) << "it is not noted as lent any more";
+    EXPECT_EQ(warnings().size(), 2U);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST_F(Loans, ADiskThatIsThereAgainIsGivenBackByAStopOfAVmThatDoesNotRun) {
+    static_cast<void>(engine->start("web"));
+    fs::rename(data, aside);
+    engine->stop("web");
+    fs::rename(aside, data);
+    ASSERT_EQ(ownerOf(data), guest());
+    EXPECT_EQ(engine->stop("web").by, StoppedBy::Nothing);
+    EXPECT_EQ(ownerOf(data), alice);
+    EXPECT_EQ(engine->get("web").state, VmState::Stopped);
+}
+
+TEST_F(Loans, ADiskThatIsAwayWhenItsVmIsDeletedIsSaidToTheOperator) {
+    static_cast<void>(engine->start("web"));
+    fs::rename(logs, aside);
+    static_cast<void>(engine->remove("web", false));
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_EQ(ownerOf(data), alice);
+    ASSERT_EQ(warnings().size(), 1U);
+    EXPECT_TRUE(warnings().front().starts_with(logs.string() + " is owed to 2345:6789 with mode 0640: "))
+        << warnings().front();
+    EXPECT_EQ(log.lines("vm.disk.owed").front().fields.at("vm"), "web");
+}
+
+TEST_F(Loans, ADiskThatIsOwedAndWasReplacedIsSaidAtTheNextStart) {
+    static_cast<void>(engine->start("web"));
+    fs::rename(data, aside);
+    engine->stop("web");
+    write(data, "new");
+    give(data, bob);
+    static_cast<void>(engine->start("web"));
+    ASSERT_EQ(warnings().size(), 2U);
+    EXPECT_EQ(warnings().back(), data.string() + " is owed to 1234:5678 with mode 0664: another file lies there");
+    engine->stop("web");
+    EXPECT_EQ(ownerOf(data), bob);
+}
+
+TEST_F(Loans, ADiskThatIsAwayWhenTheServerClearsAfterACrashIsSaid) {
+    engine->remove("web", false);
+    world.durable = false;
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("transient");
+    request.dataDisk = data;
+    static_cast<void>(engine->create(request));
+    static_cast<void>(engine->start("transient"));
+    world.records.clear();
+    fs::rename(data, aside);
+    boot();
+    ASSERT_EQ(warnings().size(), 1U);
+    EXPECT_TRUE(warnings().front().starts_with(data.string() + " is owed to 1234:5678 with mode 0664: "));
+    EXPECT_EQ(log.lines("vm.disk.owed").front().fields.at("vm"), "transient");
 }
 
 TEST_F(Loans, OfAStorageWithoutDurabilityAreOfTheFilesThatLayThereAtTheStart) {

@@ -19,6 +19,8 @@ namespace {
 /// Of a disk while a VM has it: others neither write to it nor read what the guest writes.
 constexpr mode_t lentMode = 0600;
 
+constexpr auto anotherFile = "another file lies there";
+
 struct stat inspect(const UniqueFd& fd, const GivenDisk& disk) {
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + disk.path.string());
@@ -96,12 +98,21 @@ DiskOwner ownerBeforeLoan(const OpenedDisk& disk, const VmRecord& record) {
 /// Adds to `result` what comes of `takeBackIt`, a takeBack() of this disk.
 void takeBackInto(TakenBack& result, const GivenDisk& disk, const VmRecord& record,
                   const std::function<bool()>& takeBackIt) {
+    const DiskOwner* const known = knownOwner(disk, record);
+    const auto isAway = [&](const std::string& cause) {
+        if (known != nullptr) result.away.push_back({disk.path, *known, cause});
+    };
     try {
         if (takeBackIt()) return;
+        isAway(anotherFile);
     } catch (const Error& error) {
-        if (error.kind() != ErrorKind::NotFound && !result.failure) result.failure = error;
+        if (error.kind() == ErrorKind::NotFound) {
+            isAway(error.what());
+        } else if (!result.failure) {
+            result.failure = error;
+        }
     }
-    if (const DiskOwner* const known = knownOwner(disk, record)) result.owed.emplace(disk.id, *known);
+    if (known != nullptr) result.owed.emplace(disk.id, *known);
 }
 
 }  // namespace
@@ -141,6 +152,23 @@ TakenBack takeBackDisks(const VmRecord& record, const std::vector<OpenedDisk>& d
     for (const OpenedDisk& disk : disks)
         takeBackInto(result, disk.given, record, [&] { return takeBack(disk.fd, disk.given, record); });
     return result;
+}
+
+std::vector<AwayDisk> replacedDisks(const std::vector<OpenedDisk>& disks, const VmRecord& record) {
+    std::vector<AwayDisk> replaced;
+    for (const OpenedDisk& disk : disks) {
+        const DiskOwner* const known = knownOwner(disk.given, record);
+        if (known == nullptr || isOf(*known, inspect(disk.fd, disk.given))) continue;
+        replaced.push_back({disk.given.path, *known, anotherFile});
+    }
+    return replaced;
+}
+
+std::string toString(const AwayDisk& disk) {
+    std::ostringstream text;
+    text << disk.path.string() << " is owed to " << disk.owner.uid << ":" << disk.owner.gid << " with mode 0"
+         << std::oct << disk.owner.mode << ": " << disk.cause;
+    return text.str();
 }
 
 std::string loansText(const VmRecord& record) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -35,11 +36,19 @@ struct OpenedDisk {
 /// nothing where VMs run as our own user.
 void lendDisks(const EngineConfig& config, const VmRecord& record, const std::vector<OpenedDisk>& disks);
 
+/// A disk that could not be given back because its file is not where it was.
+struct AwayDisk {
+    std::filesystem::path path;
+    DiskOwner owner;    ///< to whom it is owed
+    std::string cause;  ///< of what is found there, as a sentence
+};
+
 /// What came of giving disks back.
 struct TakenBack {
     /// By drive, to whom a disk is still owed: it is not there, or another file is; it may be mounted again. Or it
     /// could not be given back.
     std::map<std::string, DiskOwner> owed;
+    std::vector<AwayDisk> away;    ///< those of them that failed in no other way: to be told
     std::optional<Error> failure;  ///< why one could not be given back; about the first such
 };
 
@@ -50,6 +59,12 @@ struct TakenBack {
 /// our own user.
 [[nodiscard]] TakenBack takeBackDisks(const EngineConfig& config, const VmRecord& record);
 [[nodiscard]] TakenBack takeBackDisks(const VmRecord& record, const std::vector<OpenedDisk>& disks);
+
+/// "/images/data.ext4 is owed to 1000:1000 with mode 0644: ..."
+[[nodiscard]] std::string toString(const AwayDisk& disk);
+
+/// Of disks about to be lent: what is owed of an earlier run where now another file lies.
+[[nodiscard]] std::vector<AwayDisk> replacedDisks(const std::vector<OpenedDisk>& disks, const VmRecord& record);
 
 /// What the folder of a VM whose record does not survive the server says of `record.diskOwners`: a line "ID UID GID
 /// MODE INODE PATH" each.

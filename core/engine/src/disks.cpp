@@ -191,16 +191,18 @@ void noteLoans(const EngineConfig& config, const VmRecord& record) {
     writeFileDurably(file, loansText(record), 0640);
 }
 
-void removeLeftDisks(const EngineConfig& config, const DataFolder& folder) {
+std::vector<AwayDisk> removeLeftDisks(const EngineConfig& config, const DataFolder& folder) {
     if (!folder.whole) {  // a disk is lent after such a folder is whole, and is back before it is taken apart
         static_cast<void>(removeTree(folder.path));
-        return;
+        return {};
     }
     VmRecord record(RecordId::parse(folder.path.filename().string()), folder.vm);
     readLoans(folder.loans, record);
     if (const auto user = userOfDisks(config, record.id)) record.credentials = *user;
-    if (const TakenBack back = takeBackDisks(config, record); back.failure) throw Error(*back.failure);
+    const TakenBack back = takeBackDisks(config, record);
+    if (back.failure) throw Error(*back.failure);
     removeDisks(config, record);
+    return back.away;
 }
 
 void removeDisks(const EngineConfig& config, const VmRecord& record) {

@@ -52,8 +52,8 @@ struct DataFolder {
 /// all that is left of the VM. Does nothing in any other folder, or if it is gone.
 void noteLoans(const EngineConfig& config, const VmRecord& record);
 
-/// Removes one of them, with what its VM was lent given back.
-void removeLeftDisks(const EngineConfig& config, const DataFolder& folder);
+/// Removes one of them, with what its VM was lent given back. The disks that are away.
+[[nodiscard]] std::vector<AwayDisk> removeLeftDisks(const EngineConfig& config, const DataFolder& folder);
 
 /// Removes `<data>/<id>` if it is this VM's: never what an earlier VM of the same id left. Does nothing if it is gone.
 void removeDisks(const EngineConfig& config, const VmRecord& record);

@@ -169,6 +169,11 @@ private:
     [[nodiscard]] std::string lastWords(const VmRecord& record) const;
     /// What it printed last, as lastWords(); empty if it printed nothing.
     [[nodiscard]] std::string lastOutput(const VmRecord& record) const;
+    /// Says in the log which disks are still owed, for somebody to see to. `forgotten`: with this, nothing else knows
+    /// of it any more.
+    void warnAway(const std::string& vm, const std::vector<AwayDisk>& away, bool forgotten);
+    /// The same, and in the timeline.
+    void tellAway(Operation& op, const std::vector<AwayDisk>& away, bool forgotten);
     /// Every step of taking a VM off the host but its end, each run whatever the ones before did. In `record` a
     /// borrowed disk that is back is no longer noted as lent.
     void tearDown(Operation& op, VmRecord& record);

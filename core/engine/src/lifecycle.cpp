@@ -78,6 +78,7 @@ void Engine::Impl::startVm(Operation& op) {
             next.restarts = 0;
             persist(op.vm(), std::move(next));
         });
+        tellAway(op, replacedDisks(disks, before), /*forgotten=*/true);
         op.step(
             "lend-disks", [&] { lendDisks(config_, before, disks); }, unlessItRuns([&] {
                 const TakenBack back = takeBackDisks(op.record(), disks);
@@ -205,6 +206,7 @@ StoppedBy Engine::Impl::stopVm(Operation& op) {
     switch (record.state) {
         case VmState::Created:
         case VmState::Stopped:
+            if (!record.diskOwners.empty()) return completeStop(op, record.state, record.failure);
             op.note("skipped", "it does not run");
             return StoppedBy::Nothing;
         case VmState::Running:
@@ -424,11 +426,29 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
     op.attempt("take-back-disks", [&] {
         const TakenBack back = takeBackDisks(config_, record);
         record.diskOwners = back.owed;
+        tellAway(op, back.away, /*forgotten=*/op.record().state == VmState::Deleting);
         if (back.failure) throw Error(*back.failure);
     });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
     op.vm().probe = {};
+}
+
+void Engine::Impl::warnAway(const std::string& vm, const std::vector<AwayDisk>& away, bool forgotten) {
+    for (const AwayDisk& disk : away) {
+        log_.warning(
+            "vm.disk.owed",
+            {{"vm", vm},
+             {"cause", toString(disk)},
+             {"effect", forgotten ? "it is left to whoever operates this host, and Mergen forgets it"
+                                  : "it is given back when the VM is stopped or deleted, or the server started, "
+                                    "after it is there again"}});
+    }
+}
+
+void Engine::Impl::tellAway(Operation& op, const std::vector<AwayDisk>& away, bool forgotten) {
+    for (const AwayDisk& disk : away) op.note("note", toString(disk));
+    warnAway(op.vm().id.str(), away, forgotten);
 }
 
 void Engine::Impl::rethrowFirst(Operation& op, const VmRecord& record) {
