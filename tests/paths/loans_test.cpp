@@ -235,6 +235,18 @@ TEST_F(Loans, ADiskThatIsThereAgainIsGivenBackByAStopOfAVmThatDoesNotRun) {
     EXPECT_EQ(engine->get("web").state, VmState::Stopped);
 }
 
+TEST_F(Loans, ADiskThatWasAwayHalfLentIsStillOwedWhenItIsLentAgain) {
+    static_cast<void>(engine->start("web"));
+    fs::rename(data, aside);
+    engine->stop("web");
+    give(aside, {alice.uid, alice.gid, 0600});  // as a crash between its mode and its owner leaves it
+    fs::rename(aside, data);
+    static_cast<void>(engine->start("web"));
+    EXPECT_EQ(ownerOf(data), guest());
+    engine->stop("web");
+    EXPECT_EQ(ownerOf(data), alice) << "0600 was never its mode";
+}
+
 TEST_F(Loans, ADiskThatIsAwayWhenItsVmIsDeletedIsSaidToTheOperator) {
     static_cast<void>(engine->start("web"));
     fs::rename(logs, aside);

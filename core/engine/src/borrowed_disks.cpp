@@ -69,15 +69,21 @@ bool isOf(const DiskOwner& owner, const struct stat& status) noexcept {
     return owner.inode == 0 || owner.inode == status.st_ino;
 }
 
+/// Whether the file that was `owner`'s is the VM's now, or half: a loan, or its end, may have been cut off between mode
+/// and owner.
+bool isLent(const struct stat& status, const DiskOwner& owner, const Credentials& user) noexcept {
+    return status.st_uid == user.uid || (status.st_uid == owner.uid && (status.st_mode & 07777U) == lentMode);
+}
+
 /// False if another file than the one that was lent lies there: it is nothing of ours, and is left alone.
 bool takeBack(const UniqueFd& fd, const GivenDisk& disk, const VmRecord& record) {
     const struct stat status = inspect(fd, disk);
     const DiskOwner* const known = knownOwner(disk, record);
     if (known != nullptr && !isOf(*known, status)) return false;
-    const bool lent = status.st_uid == record.credentials.uid;
-    const bool halfLent = known != nullptr && status.st_uid == known->uid && (status.st_mode & 07777U) == lentMode;
-    if (!lent && !halfLent) return true;
     // A record that does not say is one of an earlier version, which gave such a disk to us.
+    const bool lent =
+        known != nullptr ? isLent(status, *known, record.credentials) : status.st_uid == record.credentials.uid;
+    if (!lent) return true;
     const DiskOwner former =
         known != nullptr ? *known : DiskOwner{::geteuid(), ::getegid(), status.st_mode & 07777U, status.st_ino};
     if (status.st_uid != former.uid || status.st_gid != former.gid) changeOwner(fd, former.uid, former.gid, disk);
@@ -90,7 +96,7 @@ DiskOwner ownerBeforeLoan(const OpenedDisk& disk, const VmRecord& record) {
     const struct stat status = inspect(disk.fd, disk.given);
     // Not given back after an earlier run: what was written down then is still true.
     const DiskOwner* const known = knownOwner(disk.given, record);
-    if (known != nullptr && isOf(*known, status) && status.st_uid == record.credentials.uid)
+    if (known != nullptr && isOf(*known, status) && isLent(status, *known, record.credentials))
         return DiskOwner{known->uid, known->gid, known->mode, status.st_ino};
     return DiskOwner{status.st_uid, status.st_gid, status.st_mode & 07777U, status.st_ino};
 }
