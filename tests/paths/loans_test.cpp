@@ -103,6 +103,31 @@ TEST_F(Loans, AreGivenToTheVmAndBack) {
     EXPECT_EQ(ownerOf(logs), bob);
 }
 
+TEST_F(Loans, OneFileIsNotTwoDisksOfAGuestWhateverIsLinkedAfterTheCreate) {
+    const auto expectRefused = [&](const fs::path& disk, const fs::path& file) {
+        SCOPED_TRACE(disk.string() + " becomes " + file.string());
+        fs::rename(disk, aside);
+        fs::create_hard_link(file, disk);
+        for (const bool anotherServer : {false, true}) {
+            if (anotherServer) boot();  // which takes its claims from the records
+            try {
+                static_cast<void>(engine->start("web"));
+                ADD_FAILURE() << "the guest has one file as two disks";
+            } catch (const Error& error) {
+                EXPECT_EQ(error.kind(), ErrorKind::AlreadyExists);
+                EXPECT_NE(std::string(error.what()).find("the same file"), std::string::npos) << error.what();
+            }
+            EXPECT_EQ(engine->get("web").state, VmState::Created) << "nothing was begun";
+        }
+        fs::rename(aside, disk);
+    };
+    expectRefused(data, logs);
+    expectRefused(logs, data);
+    expectRefused(logs, engine->get("web").paths.dataDir / "rootfs.ext4");
+    exchange(data, logs);
+    EXPECT_EQ(engine->start("web").state, VmState::Running) << "two files still, whichever is which";
+}
+
 TEST_F(Loans, AFileThatIsPutThereAfterTheLookIsNeitherLentNorGivenAway) {
     const Owned root{0, 0, 0644};
     write(aside, "root's");

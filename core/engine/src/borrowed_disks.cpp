@@ -41,10 +41,6 @@ bool isOurs(const Credentials& user) noexcept {
     return user.uid == ::geteuid() && user.gid == ::getegid();
 }
 
-bool isSameFile(const struct stat& one, const struct stat& other) noexcept {
-    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
-}
-
 void lend(const EngineConfig& config, const OpenedDisk& disk, const Credentials& user) {
     // First the mode: what the former owner granted to his group must not be granted to the VM's.
     changeMode(disk.fd, lentMode, disk.given);
@@ -127,6 +123,10 @@ std::vector<GivenDisk> borrowedDisks(const VmRecord& record) {
     std::vector<GivenDisk> disks = givenDisks(record.dataDisk, record.drives);
     std::erase_if(disks, [](const GivenDisk& disk) { return !disk.borrowed; });
     return disks;
+}
+
+bool isSameFile(const struct stat& one, const struct stat& other) noexcept {
+    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
 UniqueFd openBorrowed(const EngineConfig& config, const GivenDisk& disk) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <sys/stat.h>
 #include <vector>
 
 #include <mergen/base/fd.hpp>
@@ -23,6 +24,9 @@ struct OpenedDisk {
     GivenDisk given;
     UniqueFd fd;
 };
+
+/// Whether both are of one file, under whatever names.
+[[nodiscard]] bool isSameFile(const struct stat& one, const struct stat& other) noexcept;
 
 /// The disk as it lies there now, opened for reading. Throws as openBeneath().
 [[nodiscard]] UniqueFd openBorrowed(const EngineConfig& config, const GivenDisk& disk);
