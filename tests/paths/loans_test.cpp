@@ -330,5 +330,37 @@ TEST_F(Loans, OfAStorageWithoutDurabilityAreOfTheFilesThatLayThereAtTheStart) {
     EXPECT_TRUE(engine->list().empty());
 }
 
+TEST(FileOfADrive, IsNamedInAChangeOnlyWhereTheVmUsesThatVeryFile) {
+    World world;
+    const auto engine = world.boot();
+    write(world.images / "logs.ext4", "logs");
+    write(world.images / "tools.ext4", "tools");
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("web");
+    request.dataDisk = world.images / "data.ext4";
+    request.drives = {{.id = "logs", .path = world.images / "logs.ext4"},
+                      {.id = "tools", .path = world.images / "tools.ext4", .readOnly = true}};
+    static_cast<void>(engine->create(request));
+    const auto name = [&](const std::string& drive, const fs::path& path) {
+        ChangeRequest change;
+        change.drives = {{.id = drive, .path = path, .limit = {}}};
+        static_cast<void>(engine->change("web", change));
+    };
+    EXPECT_NO_THROW(name("data", *request.dataDisk));
+    EXPECT_NO_THROW(name("logs", world.images / "logs.ext4"));
+    const std::pair<std::string, fs::path> refused[] = {
+        {"rootfs", request.rootfs}, {"tools", world.images / "tools.ext4"}, {"logs", world.images / "tools.ext4"}};
+    for (const auto& [drive, path] : refused) {
+        SCOPED_TRACE(drive + " " + path.string());
+        try {
+            name(drive, path);
+            ADD_FAILURE() << "the guest's file is another one";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+            EXPECT_EQ(error.field(), "drives[0].pathOnHost");
+        }
+    }
+}
+
 }  // namespace
 }  // namespace mergen::engine::test
