@@ -1,8 +1,10 @@
 #include "borrowed_disks.hpp"
 
 #include <cerrno>
+#include <charconv>
 #include <fcntl.h>
 #include <functional>
+#include <iterator>
 #include <sstream>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -117,6 +119,14 @@ void takeBackInto(TakenBack& result, const GivenDisk& disk, const VmRecord& reco
     if (known != nullptr) result.owed.emplace(disk.id, *known);
 }
 
+template <typename Number>
+std::optional<Number> numberIn(const std::string& word) {
+    Number number = 0;
+    const auto [end, failure] = std::from_chars(word.data(), word.data() + word.size(), number);
+    if (failure != std::errc() || end != word.data() + word.size()) return std::nullopt;
+    return number;
+}
+
 }  // namespace
 
 std::vector<GivenDisk> borrowedDisks(const VmRecord& record) {
@@ -191,19 +201,24 @@ std::string loansText(const VmRecord& record) {
 void readLoans(const std::string& text, VmRecord& record) {
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) {
-        std::istringstream words(line);
-        DriveRequest drive;
-        DiskOwner owner;
-        std::string path;
-        if (!(words >> drive.id >> owner.uid >> owner.gid >> owner.mode >> owner.inode >> std::ws) ||
-            !std::getline(words, path))
-            continue;
-        drive.path = path;
-        record.diskOwners[drive.id] = owner;
-        if (drive.id == dataDriveId) {
-            record.dataDisk = path;
+        const std::size_t slash = line.find('/');
+        if (slash == std::string::npos) continue;
+        std::istringstream head(line.substr(0, slash));
+        std::vector<std::string> words{std::istream_iterator<std::string>(head), {}};
+        // Earlier versions wrote no inode, and the first of them no drive: it knew the data disk alone.
+        if (words.size() == 3) words.insert(words.begin(), dataDriveId);
+        if (words.size() == 4) words.emplace_back("0");
+        if (words.size() != 5) continue;
+        const auto uid = numberIn<std::uint32_t>(words[1]);
+        const auto gid = numberIn<std::uint32_t>(words[2]);
+        const auto mode = numberIn<std::uint32_t>(words[3]);
+        const auto inode = numberIn<std::uint64_t>(words[4]);
+        if (!uid || !gid || !mode || !inode) continue;
+        record.diskOwners[words[0]] = DiskOwner{*uid, *gid, *mode, *inode};
+        if (words[0] == dataDriveId) {
+            record.dataDisk = line.substr(slash);
         } else {
-            record.drives.push_back(std::move(drive));
+            record.drives.push_back({.id = words[0], .path = line.substr(slash)});
         }
     }
 }

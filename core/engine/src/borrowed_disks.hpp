@@ -73,7 +73,7 @@ struct TakenBack {
 /// What the folder of a VM whose record does not survive the server says of `record.diskOwners`: a line "ID UID GID
 /// MODE INODE PATH" each.
 [[nodiscard]] std::string loansText(const VmRecord& record);
-/// Puts into `record` what such a text says. A line that is none is left out.
+/// Puts into `record` what such a text says, or one of an earlier version. A line that is none is left out.
 void readLoans(const std::string& text, VmRecord& record);
 
 }  // namespace mergen::engine

@@ -127,7 +127,8 @@ private:
 
     // change.cpp
     void changeVm(Operation& op, const ChangeRequest& request);
-    /// Brings the guest, if there is one, to what its record says. `reread`: drives whose file has another size.
+    /// Brings the guest, if there is one, to what its record says. `reread`: drives whose file was named, and may have
+    /// another size by now.
     void adjustGuest(const VmRecord& record, const std::set<std::string>& reread = {});
 
     // views.cpp
