@@ -146,9 +146,12 @@ class Drives(WithDisks, test_firecracker.OnTheFake, CrashTest):
         os.truncate(self.logs, 2 * SIZE)
         self.assert_status(200, "PATCH", vm.path, {"drives": [{"driveId": "logs", "pathOnHost": self.logs}]})
         vm.await_console(f"fake-guest: drive logs, new size {2 * SIZE}\n")
-        problem = self.assert_status(400, "PATCH", vm.path,
-                                     {"drives": [{"driveId": "tools", "pathOnHost": self.logs}]}).json
-        self.assertEqual(problem["field"], "drives[0].pathOnHost")
+        for drive, path, words in (("logs", self.tools, "it is " + self.logs), ("tools", self.logs, "copy of its own"),
+                                   ("tools", self.tools, "copy of its own"), ("rootfs", self.server.rootfs, "copy of its own")):
+            with self.subTest(drive=drive, path=path):
+                problem = self.assert_status(400, "PATCH", vm.path, {"drives": [{"driveId": drive, "pathOnHost": path}]}).json
+                self.assertEqual(problem["field"], "drives[0].pathOnHost")
+                self.assertIn(words, problem["message"])
         vm.delete()
 
 

@@ -21,9 +21,17 @@ bool hasDrive(const VmRecord& record, const std::string& id) {
     return std::ranges::find(record.drives, id, &DriveRequest::id) != record.drives.end();
 }
 
-std::filesystem::path pathOf(const VmRecord& record, const DriveRequest& drive) {
-    if (drive.id == rootDriveId) return record.rootfs;
-    return drive.id == dataDriveId ? record.dataDisk.value_or("") : drive.path;
+/// Throws about `field` unless `path` is what the VM uses as this drive, and in place.
+void refuseOtherFile(const VmRecord& record, const std::string& drive, const std::filesystem::path& path,
+                     const std::string& field) {
+    const std::vector<GivenDisk> borrowed = borrowedDisks(record);
+    const auto disk = std::ranges::find(borrowed, drive, &GivenDisk::id);
+    if (disk == borrowed.end()) {
+        refuse(ErrorKind::NotSupported, field,
+               "the VM has a copy of its own as this drive, which does not change with the file that it was made of");
+    }
+    if (path != disk->path)
+        refuse(ErrorKind::NotSupported, field, "the file of a drive cannot be changed; it is " + disk->path.string());
 }
 
 void changeDrives(VmRecord& record, const ChangeRequest& request) {
@@ -33,15 +41,12 @@ void changeDrives(VmRecord& record, const ChangeRequest& request) {
         if (!hasDrive(record, change.id))
             refuse(ErrorKind::InvalidArgument, field + ".driveId",
                    "the VM has no drive \"" + printable(change.id) + "\"");
+        if (change.path) refuseOtherFile(record, change.id, *change.path, field + ".pathOnHost");
         auto drive = std::ranges::find(record.drives, change.id, &DriveRequest::id);
         if (drive == record.drives.end()) {
             DriveRequest made;
             made.id = change.id;
             drive = record.drives.insert(drive, made);
-        }
-        if (change.path && *change.path != pathOf(record, *drive)) {
-            refuse(ErrorKind::NotSupported, field + ".pathOnHost",
-                   "the file of a drive cannot be changed; it is " + pathOf(record, *drive).string());
         }
         if (change.limit) drive->limit = *change.limit;
     }

@@ -202,8 +202,7 @@ void Engine::Impl::claimDisks(const VmRecord& record, const OpenedImages& images
         if (!given.borrowed) continue;
         const struct stat disk = inspect(fd, given.path);
         for (const Image& image : used) {
-            const struct stat other = inspect(image.fd, image.path);
-            if (other.st_dev != disk.st_dev || other.st_ino != disk.st_ino) continue;
+            if (!isSameFile(inspect(image.fd, image.path), disk)) continue;
             throw Error(ErrorKind::InvalidArgument, given.path.string() + " is the file that is given as " +
                                                         image.field + " too, and the guest would write to it")
                 .about(given.field);
@@ -226,26 +225,33 @@ void Engine::Impl::adoptDisks(const VmRecord& record) {
         } catch (const Error& error) {
             log_.error("vm.disk.shared", {{"vm", record.id.str()},
                                           {"cause", error.what()},
-                                          {"effect", "it cannot be started while the other VM is there"}});
+                                          {"effect", "it cannot be started while that is so"}});
         }
     };
     adopt(pathsOf(config_, record.id, record.uuid).dataDir / "rootfs.ext4");
     for (const GivenDisk& disk : borrowedDisks(record)) adopt(disk.path);
 }
 
-std::map<std::string, DiskOwner> Engine::Impl::claimBorrowed(const VmRecord& record) {
-    std::map<std::string, DiskOwner> owners;
-    for (const GivenDisk& disk : borrowedDisks(record)) {
+std::vector<OpenedDisk> Engine::Impl::claimBorrowed(const VmRecord& record) {
+    std::vector<OpenedDisk> disks;
+    for (GivenDisk& disk : borrowedDisks(record)) {
         try {
-            const UniqueFd fd = openBorrowed(config_, disk);
-            disks_.claim(inspect(fd, disk.path), disk.path, record.id, disk.field);
+            UniqueFd fd = openBorrowed(config_, disk);
+            const struct stat status = inspect(fd, disk.path);
+            disks_.claim(status, disk.path, record.id, disk.field);
+            // A claim holds as long as its file is at its path; what is open may have been renamed since.
+            for (const OpenedDisk& other : disks) {
+                if (!isSameFile(inspect(other.fd, other.given.path), status)) continue;
+                throw Error(ErrorKind::AlreadyExists, disk.path.string() + " is the same file as " +
+                                                          other.given.path.string() + ", which the VM has as a disk");
+            }
             refuseWritten(fd, disk.path, disk.field);
-            owners[disk.id] = ownerBeforeLoan(fd, disk, record);
+            disks.push_back({std::move(disk), std::move(fd)});
         } catch (const Error& error) {
             throw Error(error.kind(), "the drive \"" + disk.id + "\": " + error.what());
         }
     }
-    return owners;
+    return disks;
 }
 
 }  // namespace mergen::engine

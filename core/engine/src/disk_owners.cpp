@@ -58,8 +58,12 @@ void DiskOwners::claim(const struct stat& file, const fs::path& path, const Reco
     const std::string name = path.lexically_normal();
     const std::lock_guard lock(mutex_);
     refuseLocked(name, vm, path, field);
-    if (const auto claimed = paths_.find(idOf(file)); claimed != paths_.end())
+    if (const auto claimed = paths_.find(idOf(file)); claimed != paths_.end() && claimed->second != name) {
         refuseLocked(claimed->second, vm, path, field);
+        throw Error(ErrorKind::AlreadyExists,
+                    path.string() + " is the same file as " + claimed->second + ", which the VM has as a disk")
+            .about(field);
+    }
     insertLocked(name, Disk{vm.str(), idOf(file)});
 }
 

@@ -22,6 +22,7 @@ public:
                        const std::string& field);
 
     /// refuseForeign(), and the file is a disk of `vm` from then on, in the place of what was claimed at `path` before.
+    /// Throws AlreadyExists, too, if it is a disk of the VM under another name: two of a guest's disks are two files.
     void claim(const struct stat& file, const std::filesystem::path& path, const RecordId& vm,
                const std::string& field);
     /// Only the name, of a file that is not there. Throws the same.

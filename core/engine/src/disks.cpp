@@ -12,8 +12,6 @@
 #include <mergen/sdk/error.hpp>
 #include <mergen/sdk/failpoint.hpp>
 
-#include "borrowed_disks.hpp"
-
 namespace mergen::engine {
 
 namespace fs = std::filesystem;
@@ -23,9 +21,9 @@ namespace {
 /// Says whose a data folder is. A folder of the same id that an earlier VM left (retainData) has another UUID in it.
 constexpr auto ownerFile = ".owner";
 
-/// Says that a folder's VM is known to nobody after its server; in it the disks that the VM may have been lent.
+/// Says that a folder's VM is known to nobody after its server; in it the disks that the VM is lent.
 constexpr auto transientFile = ".transient";
-/// Bytes that it has at most: a path and four short words for each disk.
+/// Bytes that it has at most: a path and five short words for each disk.
 constexpr std::size_t transientLimit = maxDrives * 5000;
 
 constexpr std::string_view asideMark = ".aside-";
@@ -86,15 +84,6 @@ void checkBorrowed(const EngineConfig& config, const UniqueFd& fd, const GivenDi
         throw Error(ErrorKind::InvalidArgument, Error::fromErrno(errno, "cannot write to " + disk.path.string()).what())
             .about(disk.field);
     }
-}
-
-/// What the folder of a VM whose record does not survive the server says of the disks that it may be lent.
-std::string loansOf(const VmRecord& record, const OpenedImages& images) {
-    std::map<std::string, DiskOwner> owners;
-    for (const OpenedDisk& disk : images.disks) {
-        if (disk.given.borrowed) owners[disk.given.id] = ownerBeforeLoan(disk.fd, disk.given, record);
-    }
-    return loansText(borrowedDisks(record), owners);
 }
 
 void copyImage(const UniqueFd& source, const fs::path& target, mode_t mode, const Credentials& user,
@@ -159,7 +148,7 @@ void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedI
     if (fs::exists(fs::symlink_status(folder))) throw folderTaken(folder);
     makeDirectories(aside, 0750);
     writeFileDurably(aside / ownerFile, record.uuid.str() + "\n", 0640);
-    if (!durable) writeFileDurably(aside / transientFile, loansOf(record, images), 0640);
+    if (!durable) writeFileDurably(aside / transientFile, loansText(record), 0640);
     // Root's folder, which the VM's group, that is its uid, may pass through to its own disk and nothing else.
     const Credentials ours{::geteuid(), user.gid};
     giveAway(aside, ours.uid, ours.gid);
@@ -196,16 +185,24 @@ std::vector<DataFolder> listDisks(const EngineConfig& config) {
     return folders;
 }
 
-void removeLeftDisks(const EngineConfig& config, const DataFolder& folder) {
+void noteLoans(const EngineConfig& config, const VmRecord& record) {
+    const fs::path file = pathsOf(config, record.id, record.uuid).dataDir / transientFile;
+    if (ownerOf(file.parent_path()) != record.uuid.str() || !fs::exists(fs::symlink_status(file))) return;
+    writeFileDurably(file, loansText(record), 0640);
+}
+
+std::vector<AwayDisk> removeLeftDisks(const EngineConfig& config, const DataFolder& folder) {
     if (!folder.whole) {  // a disk is lent after such a folder is whole, and is back before it is taken apart
         static_cast<void>(removeTree(folder.path));
-        return;
+        return {};
     }
     VmRecord record(RecordId::parse(folder.path.filename().string()), folder.vm);
     readLoans(folder.loans, record);
     if (const auto user = userOfDisks(config, record.id)) record.credentials = *user;
-    static_cast<void>(takeBackDisks(config, record));
+    const TakenBack back = takeBackDisks(config, record);
+    if (back.failure) throw Error(*back.failure);
     removeDisks(config, record);
+    return back.away;
 }
 
 void removeDisks(const EngineConfig& config, const VmRecord& record) {

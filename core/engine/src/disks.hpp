@@ -7,15 +7,11 @@
 #include <mergen/base/fd.hpp>
 #include <mergen/sdk/vmm.hpp>
 
+#include "borrowed_disks.hpp"
 #include "documents.hpp"
 
 /// The files of one VM: its own copies of root disk, kernel, initrd and drives that take no writes, and its logs.
 namespace mergen::engine {
-
-struct OpenedDisk {
-    GivenDisk given;
-    UniqueFd fd;
-};
 
 /// What a create found at the given paths, opened once: what is checked is what is copied, whatever is renamed there
 /// meanwhile.
@@ -46,14 +42,18 @@ struct DataFolder {
     Uuid vm;
     bool whole = true;       ///< false: it was being made or removed
     bool transient = false;  ///< made for a VM whose record did not survive its server
-    std::string loans{};     ///< of such a VM: loansText() of what it may have been lent
+    std::string loans{};     ///< of such a VM: loansText() of what it is lent
 };
 
 /// All data folders.
 [[nodiscard]] std::vector<DataFolder> listDisks(const EngineConfig& config);
 
-/// Removes one of them, with what its VM was lent given back.
-void removeLeftDisks(const EngineConfig& config, const DataFolder& folder);
+/// Writes down in the folder of a VM whose record does not survive the server what it is lent, before it is: it may be
+/// all that is left of the VM. Does nothing in any other folder, or if it is gone.
+void noteLoans(const EngineConfig& config, const VmRecord& record);
+
+/// Removes one of them, with what its VM was lent given back. The disks that are away.
+[[nodiscard]] std::vector<AwayDisk> removeLeftDisks(const EngineConfig& config, const DataFolder& folder);
 
 /// Removes `<data>/<id>` if it is this VM's: never what an earlier VM of the same id left. Does nothing if it is gone.
 void removeDisks(const EngineConfig& config, const VmRecord& record);

@@ -110,6 +110,7 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
             owner->set("uid", disk.uid);
             owner->set("gid", disk.gid);
             owner->set("mode", disk.mode);
+            owner->set("inode", std::to_string(disk.inode));  // may need all 64 bits, which a JSON number has not
             owners->set(drive, owner);
         }
         meta->set("diskOwners", owners);
@@ -380,11 +381,20 @@ std::vector<NicSpec> nicsOf(const EngineConfig& config, const VmRecord& record) 
     return nics;
 }
 
+std::uint64_t inodeOf(json::Reader& owner) {
+    const std::string text = owner.string("inode", 20).value_or("0");
+    std::uint64_t inode = 0;
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), inode);
+    if (failure != std::errc() || end != text.data() + text.size())
+        throw Error(ErrorKind::InvalidArgument, owner.pathOf("inode") + ": '" + printable(text) + "' is no number");
+    return inode;
+}
+
 DiskOwner diskOwnerOf(const Object& object, const std::string& name) {
     json::Reader reader(object, name);
     return DiskOwner{static_cast<std::uint32_t>(reader.requiredInteger("uid", 0, 0xfffffffe)),
                      static_cast<std::uint32_t>(reader.requiredInteger("gid", 0, 0xfffffffe)),
-                     static_cast<std::uint32_t>(reader.requiredInteger("mode", 0, 07777))};
+                     static_cast<std::uint32_t>(reader.requiredInteger("mode", 0, 07777)), inodeOf(reader)};
 }
 
 /// The disk of that id, with what was asked of it.

@@ -16,6 +16,9 @@ namespace mergen::engine {
 struct DiskOwner {
     std::uint32_t uid = 0, gid = 0;
     std::uint32_t mode = 0;  ///< permission bits
+    /// Of the file that is lent, 0 if a server that did not compare it has written this. Without its device: the number
+    /// of that may be another one after the disk was away, and no mount below an image root is ever passed.
+    std::uint64_t inode = 0;
     auto operator<=>(const DiskOwner&) const = default;
 };
 

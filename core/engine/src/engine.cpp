@@ -184,10 +184,14 @@ VmRecord Engine::Impl::settled(VmRecord record, VmState state, std::string failu
 }
 
 void Engine::Impl::persist(Vm& vm, VmRecord next) {
-    const std::optional<Revision> expected = [&] {
+    std::optional<Revision> expected;
+    bool loansChange = false;
+    {
         const std::lock_guard lock(vm.mutex);
-        return vm.revision;
-    }();
+        expected = vm.revision;
+        loansChange = next.diskOwners != vm.record.diskOwners;
+    }
+    if (loansChange && !backends_.storage.traits().durable) noteLoans(config_, next);
     const Record documents = toDocuments(config_, next);
     const Revision revision = [&] {
         try {

@@ -91,7 +91,8 @@ private:
     void runHeldOrPostpone(Operation& op, const std::function<void()>& body);
     /// run() of an operation that holds its VM already.
     void runHeld(Operation& op, const std::function<void()>& body);
-    /// Writes `next` to storage and, once it is there, to memory.
+    /// Writes `next` to storage and, once it is there, to memory. What is lent by it is in the VM's folder before, if
+    /// the record does not survive the server.
     void persist(Vm& vm, VmRecord next);
     /// persist() of a state that is only news: an error is logged, for the truth is found again by recover().
     void persistBestEffort(Vm& vm, VmRecord next) noexcept;
@@ -121,12 +122,13 @@ private:
     void claimDisks(const VmRecord& record, const OpenedImages& images);
     /// The same of the disks of a record of an earlier server; what cannot be claimed is logged.
     void adoptDisks(const VmRecord& record);
-    /// The same before a start, as another file may lie there by now. The disks' owners until now, by drive.
-    std::map<std::string, DiskOwner> claimBorrowed(const VmRecord& record);
+    /// The same before a start, as another file may lie there by now. The disks as they were looked at.
+    std::vector<OpenedDisk> claimBorrowed(const VmRecord& record);
 
     // change.cpp
     void changeVm(Operation& op, const ChangeRequest& request);
-    /// Brings the guest, if there is one, to what its record says. `reread`: drives whose file has another size.
+    /// Brings the guest, if there is one, to what its record says. `reread`: drives whose file was named, and may have
+    /// another size by now.
     void adjustGuest(const VmRecord& record, const std::set<std::string>& reread = {});
 
     // views.cpp
@@ -168,9 +170,17 @@ private:
     [[nodiscard]] std::string lastWords(const VmRecord& record) const;
     /// What it printed last, as lastWords(); empty if it printed nothing.
     [[nodiscard]] std::string lastOutput(const VmRecord& record) const;
-    /// Every step of taking a VM off the host but its end, each run whatever the ones before did. A data disk that is
-    /// back is no longer noted as lent.
+    /// Says in the log which disks are still owed, for somebody to see to. `forgotten`: with this, nothing else knows
+    /// of it any more.
+    void warnAway(const std::string& vm, const std::vector<AwayDisk>& away, bool forgotten);
+    /// The same, and in the timeline.
+    void tellAway(Operation& op, const std::vector<AwayDisk>& away, bool forgotten);
+    /// Every step of taking a VM off the host but its end, each run whatever the ones before did. In `record` a
+    /// borrowed disk that is back is no longer noted as lent.
     void tearDown(Operation& op, VmRecord& record);
+    /// Throws what failed first in a teardown. Before, what `record` says of lent disks is written down: one that is
+    /// back is its owner's to change, and nothing of it may be taken for a loan when the teardown is tried again.
+    void rethrowFirst(Operation& op, const VmRecord& record);
     void forgetVm(Operation& op);
 
     // probe.cpp

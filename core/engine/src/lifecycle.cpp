@@ -62,8 +62,14 @@ void Engine::Impl::startVm(Operation& op) {
     };
     op.step("host", [&] { refuseUnfitHost(before, vmm); });
     op.step("ports", [&] { refuseBusyPorts(before); });
-    std::map<std::string, DiskOwner> diskOwners;
-    if (!borrowedDisks(before).empty()) op.step("claim-disks", [&] { diskOwners = claimBorrowed(before); });
+    std::vector<OpenedDisk> disks;  // held open until the end: those that were claimed are those that are lent
+    std::map<std::string, DiskOwner> diskOwners;  // to whom they, as they are lent, are owed
+    if (!borrowedDisks(before).empty()) {
+        op.step("claim-disks", [&] {
+            disks = claimBorrowed(before);
+            diskOwners = ownersBeforeLoan(disks, before);
+        });
+    }
     try {
         op.step("intent", [&] {
             VmRecord next = intent(op, before, VmState::Starting);
@@ -72,11 +78,12 @@ void Engine::Impl::startVm(Operation& op) {
             next.restarts = 0;
             persist(op.vm(), std::move(next));
         });
+        tellAway(op, replacedDisks(disks, before), /*forgotten=*/true);
         op.step(
-            "lend-disks", [&] { lendDisks(config_, before); }, unlessItRuns([&] {
-                std::map<std::string, DiskOwner> owed = takeBackDisks(config_, op.record());
-                const std::lock_guard lock(op.vm().mutex);
-                op.vm().record.diskOwners = std::move(owed);
+            "lend-disks", [&] { lendDisks(config_, before, disks); }, unlessItRuns([&] {
+                const TakenBack back = takeBackDisks(op.record(), disks);
+                diskOwners = back.owed;
+                if (back.failure) throw Error(*back.failure);
             }));
         op.step(
             "run-directory", [&] { makeRunDirectory(config_, before); },
@@ -124,7 +131,9 @@ void Engine::Impl::startVm(Operation& op) {
         op.undoAll();
         // Where not even the intent could be written, nothing has happened and the VM is what it was.
         if (op.record().state != before.state) {
-            persistBestEffort(op.vm(), settled(op.record(), VmState::Failed, error.what()));
+            VmRecord failed = settled(op.record(), VmState::Failed, error.what());
+            failed.diskOwners = diskOwners;
+            persistBestEffort(op.vm(), std::move(failed));
         }
         throw;
     }
@@ -197,6 +206,7 @@ StoppedBy Engine::Impl::stopVm(Operation& op) {
     switch (record.state) {
         case VmState::Created:
         case VmState::Stopped:
+            if (!record.diskOwners.empty()) return completeStop(op, record.state, record.failure);
             op.note("skipped", "it does not run");
             return StoppedBy::Nothing;
         case VmState::Running:
@@ -272,7 +282,7 @@ StoppedBy Engine::Impl::completeStop(Operation& op, VmState final, const std::st
     noteEnd(record, process);
     if (lost && process.state == ProcessState::Absent) record.lastEnd = lost;
     tearDown(op, record);
-    op.rethrowFirst();
+    rethrowFirst(op, record);
     bool written = false;
     op.step("commit", [&] { written = persistIfRoom(op, settled(std::move(record), final, failure)); });
     // Only once the record has it: until then the supervisor alone knows how the VMM ended. The next start forgets,
@@ -310,7 +320,7 @@ StoppedBy Engine::Impl::removeVm(Operation& op, bool retainData) {
         tearDown(op, record);
         op.attempt("forget", [&] { backends_.supervisor.forget(tagOf(record)); });
         op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
-        op.rethrowFirst();
+        rethrowFirst(op, record);
     } else if (!op.vm().nameless) {
         // Nothing of the record can be relied on but whose it is: all that bears its tag goes.
         op.attempt("guest", [&] {
@@ -413,10 +423,43 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
         }
         removeRunDirectory(config_, record.uuid);
     });
-    op.attempt("take-back-disks", [&] { record.diskOwners = takeBackDisks(config_, record); });
+    op.attempt("take-back-disks", [&] {
+        const TakenBack back = takeBackDisks(config_, record);
+        record.diskOwners = back.owed;
+        tellAway(op, back.away, /*forgotten=*/op.record().state == VmState::Deleting);
+        if (back.failure) throw Error(*back.failure);
+    });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
     op.vm().probe = {};
+}
+
+void Engine::Impl::warnAway(const std::string& vm, const std::vector<AwayDisk>& away, bool forgotten) {
+    for (const AwayDisk& disk : away) {
+        log_.warning(
+            "vm.disk.owed",
+            {{"vm", vm},
+             {"cause", toString(disk)},
+             {"effect", forgotten ? "it is left to whoever operates this host, and Mergen forgets it"
+                                  : "it is given back when the VM is stopped or deleted, or the server started, "
+                                    "after it is there again"}});
+    }
+}
+
+void Engine::Impl::tellAway(Operation& op, const std::vector<AwayDisk>& away, bool forgotten) {
+    for (const AwayDisk& disk : away) op.note("note", toString(disk));
+    warnAway(op.vm().id.str(), away, forgotten);
+}
+
+void Engine::Impl::rethrowFirst(Operation& op, const VmRecord& record) {
+    try {
+        op.rethrowFirst();
+    } catch (const Error&) {
+        VmRecord now = op.record();
+        now.diskOwners = record.diskOwners;
+        if (now.diskOwners != op.record().diskOwners) persistBestEffort(op.vm(), std::move(now));
+        throw;
+    }
 }
 
 void Engine::Impl::forgetVm(Operation& op) {

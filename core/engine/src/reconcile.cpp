@@ -183,7 +183,7 @@ void Engine::Impl::reconcile(Operation& op, const Remains& remains) {
     const VmRecord record = op.record();
     const VmState state = record.state;
     if ((state == VmState::Created || state == VmState::Stopped || state == VmState::Failed) &&
-        process.state == ProcessState::Absent && !remains.wire) {
+        process.state == ProcessState::Absent && !remains.wire && record.diskOwners.empty()) {
         const std::lock_guard lock(op.vm().mutex);
         op.vm().postponed = false;
         return;  // at rest, as its record says
@@ -445,7 +445,7 @@ void Engine::Impl::removeStrays(const std::set<Uuid>& known, const std::vector<N
             std::optional<VmLock> lock;  // somebody may be copying them
             if (folder.whole) lock.emplace(config_.runRoot / (folder.path.filename().string() + ".lock"), owner.str());
             removeRunDirectory(config_, folder.vm);
-            removeLeftDisks(config_, folder);
+            warnAway(folder.path.filename(), removeLeftDisks(config_, folder), /*forgotten=*/true);
             if (lock) lock->remove();
         });
     }

@@ -22,7 +22,7 @@ VmRecord sample() {
     vm.kernel = "/images/vmlinuz";
     vm.initrd = "/images/initrd.img";
     vm.dataDisk = "/images/data.ext4";
-    vm.diskOwners = {{"data", {1000, 6, 0664}}, {"logs", {1001, 7, 0600}}};
+    vm.diskOwners = {{"data", {1000, 6, 0664, 12}}, {"logs", {1001, 7, 0600, 0xfffffffffffffffe}}};
     vm.vcpus = 2;
     vm.memory = MiB{256};
     vm.httpPort = 8080;
@@ -284,6 +284,19 @@ TEST(Documents, ARecordOfAServerThatKnewOneBorrowedDiskIsRead) {
     meta.insert(meta.find('{') + 1, R"("dataDiskOwner": {"uid": 1000, "gid": 6, "mode": 436},)");
     const std::map<std::string, DiskOwner> expected{{"data", {1000, 6, 0664}}};
     EXPECT_EQ(fromDocuments(documents).diskOwners, expected);
+}
+
+TEST(Documents, AnInodeThatIsNoNumberIsRefusedByItsName) {
+    Record documents = toDocuments(config(), sample());
+    std::string& meta = documents.documents.at("meta.json");
+    const std::string inode = "18446744073709551614";  // of the drive "logs"
+    meta.replace(meta.find(inode), inode.size(), "18446744073709551616");
+    try {
+        static_cast<void>(fromDocuments(documents));
+        ADD_FAILURE() << "read";
+    } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find("diskOwners.logs.inode"), std::string::npos) << error.what();
+    }
 }
 
 TEST(BootArguments, AreTheDefaultOnesWithTheGuestsAddress) {

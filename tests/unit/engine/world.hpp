@@ -62,6 +62,7 @@ public:
 
     EngineConfig config;
     std::filesystem::path root, images;
+    Log* log = &nullLog();  // of servers booted from now on
 
     // What is on the host.
     std::map<std::string, StoredRecord> records;

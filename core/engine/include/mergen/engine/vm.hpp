@@ -149,7 +149,7 @@ struct CreateRequest {
 struct ChangeRequest {
     struct Drive {
         std::string id;
-        std::optional<std::filesystem::path> path;  ///< the one that it has: the guest is told of the file's new size
+        std::optional<std::filesystem::path> path;  ///< the one that it has in place: the guest is told of the new size
         std::optional<RateLimiter> limit;
     };
     struct Nic {
