@@ -146,10 +146,12 @@ class Drives(WithDisks, test_firecracker.OnTheFake, CrashTest):
         os.truncate(self.logs, 2 * SIZE)
         self.assert_status(200, "PATCH", vm.path, {"drives": [{"driveId": "logs", "pathOnHost": self.logs}]})
         vm.await_console(f"fake-guest: drive logs, new size {2 * SIZE}\n")
-        for drive, path, words in (("logs", self.tools, "it is " + self.logs), ("tools", self.logs, "copy of its own"),
-                                   ("tools", self.tools, "copy of its own"), ("rootfs", self.server.rootfs, "copy of its own")):
+        copied = "copy of its own"
+        for drive, path, words in (("logs", self.tools, "it is " + self.logs), ("tools", self.logs, copied),
+                                   ("tools", self.tools, copied), ("rootfs", self.server.rootfs, copied)):
             with self.subTest(drive=drive, path=path):
-                problem = self.assert_status(400, "PATCH", vm.path, {"drives": [{"driveId": drive, "pathOnHost": path}]}).json
+                change = {"drives": [{"driveId": drive, "pathOnHost": path}]}
+                problem = self.assert_status(400, "PATCH", vm.path, change).json
                 self.assertEqual(problem["field"], "drives[0].pathOnHost")
                 self.assertIn(words, problem["message"])
         vm.delete()
