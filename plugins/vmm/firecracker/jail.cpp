@@ -109,9 +109,9 @@ void bringIn(const std::string& field, const fs::path& file, const UniqueFd& fil
     if (::fstat(source.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect " + file.string());
     if (!S_ISREG(status.st_mode)) throw refuse("it is no regular file");
     // A name may have been led elsewhere since the engine lent the file to the VM's user: nothing else is that user's.
-    if (writable && status.st_uid != user.uid) throw refuse("it does not belong to the VM's user");
+    if ((writable || !own) && status.st_uid != user.uid) throw refuse("it does not belong to the VM's user");
     if (!writable && !own) {
-        // Somebody else's, who may write to it while the guest runs.
+        // Its owner may have it open and write to it while the guest runs.
         const UniqueFd readable = openFile(magicLink(source), O_RDONLY);
         copySparse(readable.get(), fs::path(magicLink(files)) / name, 0440, ::geteuid(), user.gid);
         return;

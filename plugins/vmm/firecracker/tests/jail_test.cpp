@@ -172,9 +172,9 @@ TEST_F(Jails, AWritableDiskThatIsNotTheVmUsersIsRefused) {
     EXPECT_THAT(yard_.list(), IsEmpty());
 }
 
-TEST_F(Jails, AReadOnlyFileOfSomebodyElsesIsCopied) {
+TEST_F(Jails, AReadOnlyFileFromElsewhereIsCopied) {
     guest_.disks.push_back(
-        {.id = "tools", .file = fileAt(host_.root() / "tools.img", 12345), .readOnly = true, .root = false});
+        {.id = "tools", .file = fileAt(host_.root() / "tools.img", user.uid), .readOnly = true, .root = false});
     make();
     const struct stat copy = statusOf(root_ / "vm/disk-tools");
     EXPECT_NE(copy.st_ino, statusOf(host_.root() / "tools.img").st_ino);
@@ -183,6 +183,16 @@ TEST_F(Jails, AReadOnlyFileOfSomebodyElsesIsCopied) {
     EXPECT_EQ(copy.st_mode & 07777U, 0440U);
     EXPECT_EQ(readFile(root_ / "vm/disk-tools", 100), "content of \"tools.img\"");
     yard_.remove(vm_);
+}
+
+TEST_F(Jails, AReadOnlyFileFromElsewhereThatIsNotTheVmUsersIsNotCopied) {
+    const fs::path secret = fileAt(host_.root() / "secret", 0);
+    const fs::path folder = host_.root() / "images";
+    fs::create_directory_symlink(host_.root(), folder);  // led elsewhere since the disk was lent
+    guest_.disks.push_back({.id = "tools", .file = folder / "secret", .readOnly = true, .root = false});
+    EXPECT_EQ(refusal().field(), "disks[1].file");
+    yard_.remove(vm_);
+    EXPECT_THAT(yard_.list(), IsEmpty());
 }
 
 TEST_F(Jails, TheConfigurationIsTheVmUsersToReadAndGoesNowhereElse) {
