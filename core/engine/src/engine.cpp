@@ -38,6 +38,7 @@ Engine::Impl::~Impl() {
     monitor_.reset();
     workers_.clear();
     exitWatcher_ = {};
+    enforcer_.reset();  // after those that give it work
 }
 
 Engine::Impl::Guard::Guard(Impl& impl) : impl_(impl) {

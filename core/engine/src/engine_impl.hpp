@@ -16,6 +16,7 @@
 #include "borrowed_disks.hpp"
 #include "disk_owners.hpp"
 #include "disks.hpp"
+#include "enforcer.hpp"
 #include "identity.hpp"
 #include "monitor.hpp"
 #include "operation.hpp"
@@ -177,12 +178,12 @@ private:
     /// Whether it runs, or is paused, and nobody has it in hand.
     [[nodiscard]] static bool isToBeProbed(const Vm& vm);
     [[nodiscard]] std::vector<std::shared_ptr<Vm>> vmsToProbe() const;
-    /// Asks its VMM, notes what comes of it, and does what the VM's policy says.
+    /// Asks its VMM, notes what comes of it, and has done what the VM's policy says.
     void probe(const std::shared_ptr<Vm>& vm) noexcept;
     /// Notes an answer (`cause` empty) or the lack of one of the run with this pid; true if it is unresponsive now.
     bool noteProbe(Vm& vm, int pid, const std::string& cause);
-    /// endUnresponsive() as an operation; does nothing if another one holds the VM.
-    void enforce(const std::shared_ptr<Vm>& vm, int pid);
+    /// What is due of it now: endUnresponsive(), as an operation. Does nothing if another one holds the VM.
+    void enforce(const std::shared_ptr<Vm>& vm) noexcept;
     /// Kills the VMM, if it is still that one, and starts the VM again if its policy says so.
     void endUnresponsive(Operation& op, int pid);
 
@@ -244,7 +245,9 @@ private:
     // Last: they end before what they use.
     std::jthread exitWatcher_;
     std::vector<std::jthread> workers_;  // of recover() and drain()
-    std::optional<Monitor> monitor_;     // from recover() on
+    // From recover() on.
+    std::optional<Enforcer> enforcer_;
+    std::optional<Monitor> monitor_;
 };
 
 }  // namespace mergen::engine

@@ -8,7 +8,7 @@ namespace mergen::engine {
 namespace {
 
 /// So many questions are open at most.
-constexpr unsigned threadCount = 4;
+constexpr unsigned threadCount = 16;
 
 bool isOf(const Vm& vm, unsigned thread) {
     return std::hash<std::string>{}(vm.uuid.str()) % threadCount == thread;

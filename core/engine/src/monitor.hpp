@@ -15,14 +15,17 @@
 
 namespace mergen::engine {
 
-/// When each VM is asked whether its VMM still answers: once in every interval, and the VMs spread over it, so that a
+/// When each VM is asked whether its VMM still answers: once in every round, and the VMs spread over it, so that a
 /// thousand of them cost a steady trickle of questions. A few threads share the VMs by their UUIDs; each asks one VM at
 /// a time, so no more questions than threads are open, and VMMs that hang delay only those of the same thread.
+/// A round takes the interval, or what its thread's questions take if that is longer: each a moment where the VMM
+/// answers, the question's own limit where it hangs. If all of a thousand hang for 2 s, that is some 125 s.
 /// Threads: any.
 class Monitor {
 public:
     /// `interval` is read again before every round; 0: nobody is asked. `ask` gets the VMs of `vms`, is called under no
-    /// lock and throws nothing. Begins at once.
+    /// lock, throws nothing and takes no longer than a question: all that follows from the answer is done elsewhere.
+    /// Begins at once.
     Monitor(const EngineConfig::Duration& interval, std::function<std::vector<std::shared_ptr<Vm>>()> vms,
             std::function<void(const std::shared_ptr<Vm>&)> ask);
     /// Waits for the questions that are open.

@@ -37,7 +37,7 @@ void Engine::Impl::probe(const std::shared_ptr<Vm>& vm) noexcept {
             if (error.kind() != ErrorKind::Timeout && error.kind() != ErrorKind::Unavailable) throw;
             cause = error.what();
         }
-        if (noteProbe(*vm, pid, cause) && record.onUnresponsive != OnUnresponsive::Nothing) enforce(vm, pid);
+        if (noteProbe(*vm, pid, cause) && record.onUnresponsive != OnUnresponsive::Nothing) enforcer_->add(vm);
     } catch (const std::exception& error) {  // says nothing of the VMM: it is asked again
         log_.warning("vm.probe.failed", {{"vm", vm->id.str()}, {"cause", error.what()}});
     }
@@ -75,11 +75,16 @@ bool Engine::Impl::noteProbe(Vm& vm, int pid, const std::string& cause) {
     return unresponsive;
 }
 
-void Engine::Impl::enforce(const std::shared_ptr<Vm>& vm, int pid) {
+void Engine::Impl::enforce(const std::shared_ptr<Vm>& vm) noexcept {
     try {
         const Guard guard(*this);
-        run(vm, std::string(probeOperation), [&](Operation& op) { endUnresponsive(op, pid); });
-    } catch (const Error& error) {
+        const int pid = [&] {
+            const std::lock_guard lock(vm->mutex);
+            return vm->probe.unresponsive ? vm->probe.pid : 0;
+        }();
+        // It may have answered again while it waited for us.
+        if (pid != 0) run(vm, std::string(probeOperation), [&](Operation& op) { endUnresponsive(op, pid); });
+    } catch (const std::exception& error) {
         // Held by another operation, or the server stops: asked again if the VMM still does not answer then. What
         // failed of this one is in its events and in the log.
         log_.debug("vm.probe.left", {{"vm", vm->id.str()}, {"cause", error.what()}});

@@ -76,6 +76,7 @@ void Engine::Impl::recover() {
     removeStrays(known, wires);
     removeStrayLocks(config_.runRoot, config_.instance,
                      [&](const std::string& id) { return registry_.find(id) != nullptr; });
+    enforcer_.emplace([this](const std::shared_ptr<Vm>& vm) { enforce(vm); });
     exitWatcher_ = std::jthread([this](const std::stop_token& stop) { watchExits(stop); });
     monitor_.emplace(
         config_.probeInterval, [this] { return vmsToProbe(); }, [this](const std::shared_ptr<Vm>& vm) { probe(vm); });

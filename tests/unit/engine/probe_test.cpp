@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <latch>
 #include <signal.h>
 #include <thread>
 
@@ -92,12 +94,11 @@ TEST(Probe, WhatTheServerItselfLacksIsNoFailureOfTheVmm) {
 
 TEST(Probe, LeavesAVmAloneThatAnOperationHolds) {
     ProbedWorld world;
-    std::atomic<bool> hold{true};
-    std::atomic<bool> held{false};
+    std::latch held(1), released(1);
     world.onBegin = [&](const std::string& effect) {
         if (effect != "vmm.pause") return;
-        held = true;
-        while (hold) std::this_thread::yield();
+        held.count_down();
+        released.wait();
     };
     const auto engine = world.boot();
     static_cast<void>(world.runWebWith(*engine, OnUnresponsive::Stop));
@@ -106,12 +107,12 @@ TEST(Probe, LeavesAVmAloneThatAnOperationHolds) {
     static_cast<void>(engine->create(request));
     static_cast<void>(engine->start("other"));
     std::jthread pausing([&] { static_cast<void>(engine->pause("web")); });
-    EXPECT_TRUE(eventually([&] { return held.load(); }));
+    held.wait();
     world.frozen = true;
     EXPECT_TRUE(eventually([&] { return engine->get("other").unresponsive.has_value(); }));
     EXPECT_EQ(engine->get("web").state, VmState::Running);
     world.frozen = false;
-    hold = false;
+    released.count_down();
     pausing.join();
     EXPECT_EQ(engine->get("web").state, VmState::Paused);
     EXPECT_TRUE(causes(*engine).empty());
@@ -174,6 +175,29 @@ TEST(Probe, ThePolicyRestartStartsTheVmAgain) {
         EXPECT_EQ(world.contradictions(*engine), "");
         world.onEffect = {};
     }
+}
+
+TEST(Probe, AKillThatTakesLongKeepsNoOtherVmFromBeingAsked) {
+    ProbedWorld world;
+    std::latch released(1);
+    world.onBegin = [&](const std::string& effect) {
+        if (effect == "supervisor.signal") released.wait();
+    };
+    const auto engine = world.boot();
+    constexpr int count = 40;  // more than there are threads of any kind
+    for (int i = 0; i < count; ++i) {
+        CreateRequest asked = world.request();
+        asked.id = RecordId::parse("vm" + std::to_string(i));
+        asked.onUnresponsive = OnUnresponsive::Stop;
+        static_cast<void>(engine->create(asked));
+        static_cast<void>(engine->start(asked.id->str()));
+    }
+    world.frozen = true;
+    const auto all = [&](auto holds) { return eventually([&] { return std::ranges::all_of(engine->list(), holds); }); };
+    EXPECT_TRUE(all([](const VmView& vm) { return vm.unresponsive.has_value(); }));
+    released.count_down();
+    EXPECT_TRUE(all([](const VmView& vm) { return vm.state == VmState::Failed && !vm.holder; }));
+    EXPECT_EQ(world.contradictions(*engine), "");
 }
 
 TEST(Probe, AServerThatDiesAfterItsKillLeavesAVmThatSaysWhy) {
