@@ -154,9 +154,9 @@ private:
     /// pause and resume: from the one state to the other.
     void freeze(Operation& op, VmState from, VmState to);
     /// All of a stop after its intent; leaves the VM in `final`. `lost`: what is said of its end if the supervisor
-    /// knows nothing of it.
+    /// knows nothing of it. `startDue`: it is written down that the server is to start it again.
     StoppedBy completeStop(Operation& op, VmState final, const std::string& failure,
-                           const std::optional<VmEnd>& lost = {});
+                           const std::optional<VmEnd>& lost = {}, bool startDue = false);
     /// Takes over how a process that is Exited ended.
     void noteEnd(VmRecord& record, const ProcessStatus& process) const;
     StoppedBy removeVm(Operation& op, bool retainData);
@@ -182,10 +182,16 @@ private:
     void probe(const std::shared_ptr<Vm>& vm) noexcept;
     /// Notes an answer (`cause` empty) or the lack of one of the run with this pid; true if it is unresponsive now.
     bool noteProbe(Vm& vm, int pid, const std::string& cause);
-    /// What is due of it now: endUnresponsive(), as an operation. Does nothing if another one holds the VM.
+    /// What is due of it now, as an operation: startDueVm(), or endUnresponsive() unless another one holds the VM.
     void enforce(const std::shared_ptr<Vm>& vm) noexcept;
     /// Kills the VMM, if it is still that one, and starts the VM again if its policy says so.
     void endUnresponsive(Operation& op, int pid);
+    /// Whether the server is to start the VM, whose run has ended so, again: it was killed because it did not answer
+    /// and its policy wants it back, or it ended by itself while that kill kept its restart policy from holding.
+    [[nodiscard]] static bool isStartDueAfter(Vm& vm, const VmRecord& record, const VmEnd& end, bool exhausted);
+    /// Whether the record says so: it stays said until the start, or a stop, or that start's failure.
+    [[nodiscard]] static bool isStartDue(const VmRecord& record) noexcept;
+    void startDueVm(Operation& op);
 
     // reconcile.cpp
     void loadRecords();

@@ -78,10 +78,14 @@ bool Engine::Impl::noteProbe(Vm& vm, int pid, const std::string& cause) {
 void Engine::Impl::enforce(const std::shared_ptr<Vm>& vm) noexcept {
     try {
         const Guard guard(*this);
-        const int pid = [&] {
+        bool startDue = false;
+        int pid = 0;
+        {
             const std::lock_guard lock(vm->mutex);
-            return vm->probe.unresponsive ? vm->probe.pid : 0;
-        }();
+            startDue = isStartDue(vm->record);
+            if (vm->probe.unresponsive) pid = vm->probe.pid;
+        }
+        if (startDue) runOrAskAgain(vm, std::string(probeOperation), [&](Operation& op) { startDueVm(op); });
         // It may have answered again while it waited for us.
         if (pid != 0) run(vm, std::string(probeOperation), [&](Operation& op) { endUnresponsive(op, pid); });
     } catch (const std::exception& error) {
@@ -100,15 +104,52 @@ void Engine::Impl::endUnresponsive(Operation& op, int pid) {
         return;
     }
     // There is no intent to write first: a server that dies in between leaves a VM whose end names this operation, and
-    // its successor settles that as any end.
+    // its successor does what is due after such an end, as the exit watcher does if the VMM ends later than we wait.
+    const auto permit = [&](bool permitted) {
+        backends_.supervisor.permitRestarts(owner, permitted);
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().restartsWithdrawn = !permitted;
+    };
     op.step("kill", [&] {
-        backends_.supervisor.permitRestarts(owner, false);
-        static_cast<void>(backends_.supervisor.signal(owner, SIGKILL, probeOperation));
+        permit(false);
+        try {
+            static_cast<void>(backends_.supervisor.signal(owner, SIGKILL, probeOperation));
+        } catch (const Error&) {
+            // It lives on. One that the signal was sent to does not, however late it ends: its parent must not go by a
+            // policy that this one overrules.
+            if (record.restartPolicy != RestartPolicy::No) op.attempt("permit-restarts", [&] { permit(true); });
+            throw;
+        }
         if (backends_.supervisor.waitExit(owner, config_.killGrace).state == ProcessState::Running)
             throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
     });
     settleEnded(op, backends_.supervisor.status(owner));
-    if (record.onUnresponsive == OnUnresponsive::Restart) startVm(op);
+    startDueVm(op);
+}
+
+bool Engine::Impl::isStartDueAfter(Vm& vm, const VmRecord& record, const VmEnd& end, bool exhausted) {
+    if (end.operation == probeOperation) return record.onUnresponsive == OnUnresponsive::Restart;
+    const std::lock_guard lock(vm.mutex);
+    if (!vm.restartsWithdrawn || exhausted) return false;
+    return record.restartPolicy == RestartPolicy::Always ||
+           (record.restartPolicy == RestartPolicy::OnFailure && end.by != EndedBy::Guest);
+}
+
+bool Engine::Impl::isStartDue(const VmRecord& record) noexcept {
+    const bool atRest = record.state == VmState::Stopped || record.state == VmState::Failed;
+    return atRest && record.operation == probeOperation;
+}
+
+void Engine::Impl::startDueVm(Operation& op) {
+    const VmRecord record = op.record();
+    if (!isStartDue(record)) return;  // its guest has ended, or somebody was faster
+    try {
+        startVm(op);
+    } catch (const Error& error) {
+        // Also where it fails before its intent: it is tried once.
+        if (isStartDue(op.record())) persistBestEffort(op.vm(), settled(record, VmState::Failed, error.what()));
+        throw;
+    }
 }
 
 }  // namespace mergen::engine

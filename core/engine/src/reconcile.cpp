@@ -95,6 +95,7 @@ void Engine::Impl::recoverOne(Operation& op, const Remains& remains) {
         const std::lock_guard lock(op.vm().mutex);
         op.vm().postponed = false;  // it was looked at; a request may try what failed
     }
+    if (isStartDue(op.record())) queueExit(op.vm().uuid);
 }
 
 void Engine::Impl::loadRecords() {
@@ -215,7 +216,7 @@ void Engine::Impl::reconcile(Operation& op, const Remains& remains) {
             case VmState::Created:
             case VmState::Stopped:
             case VmState::Failed:
-                completeStop(op, state, record.failure);
+                completeStop(op, state, record.failure, {}, isStartDue(record));
                 return;
             case VmState::Corrupt:
                 return;
@@ -294,7 +295,8 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
         }
         op.note("note", cause);
         const bool stopped = end.by == EndedBy::Guest && !process.exhausted;
-        completeStop(op, stopped ? VmState::Stopped : VmState::Failed, stopped ? "" : cause);
+        completeStop(op, stopped ? VmState::Stopped : VmState::Failed, stopped ? "" : cause, {},
+                     isStartDueAfter(op.vm(), record, end, process.exhausted));
         return;
     }
     if (record.bootId != bootId()) {
@@ -366,7 +368,7 @@ void Engine::Impl::finishOrUndoStart(Operation& op, const ProcessStatus& process
         op.step("kill", [&] { killVmm(record, op.name()); });  // its guest has not run: nothing is lost
     }
     op.note("note", "the server ended during the start, which is undone");
-    completeStop(op, VmState::Stopped, {});
+    completeStop(op, VmState::Stopped, {}, {}, /*startDue=*/record.operation == probeOperation);
 }
 
 bool Engine::Impl::strangersPossible() const {
@@ -554,6 +556,10 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
             return;
         }
         if (vm->postponed) return;  // looked at as a whole, soon
+        if (isStartDue(vm->record)) {
+            enforcer_->add(vm);
+            return;
+        }
         // Not to be taken for nothing: a client's next request would meet us as the holder.
         const VmState state = vm->record.state;
         if (state != VmState::Running && state != VmState::Paused && state != VmState::Stopping &&
@@ -570,6 +576,7 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
         // Asked again while the VM is held: somebody may have started it meanwhile.
         const ProcessStatus now = backends_.supervisor.status(process.owner);
         if (now.state != ProcessState::Running) followEnd(op, now);
+        if (isStartDue(op.record())) queueExit(op.vm().uuid);
     });
 }
 

@@ -49,6 +49,7 @@ struct Vm {
         unsigned failures = 0;  // in a row
         std::optional<Unresponsive> unresponsive{};
     } probe;
+    bool restartsWithdrawn = false;  // by a kill of one that does not answer, until it has ended
 };
 
 /// All VMs by id. Threads: any.

@@ -177,6 +177,152 @@ TEST(Probe, ThePolicyRestartStartsTheVmAgain) {
     }
 }
 
+/// Ended by the kill of one that does not answer.
+void endByProbe(World& world, const Uuid& vm) {
+    world.end(vm, ExitStatus{true, SIGKILL, std::chrono::system_clock::now()}, SentSignal{SIGKILL, "probe"});
+}
+
+bool hasFailedToKill(const Engine& engine) {
+    return std::ranges::any_of(engine.events("web"), [](const Event& event) {
+        return event.operation == "probe" && event.step == "kill" && event.outcome == "failed";
+    });
+}
+
+TEST(Probe, AKillThatSucceedsLateIsFollowedByWhatThePolicySays) {
+    for (const OnUnresponsive policy : {OnUnresponsive::Restart, OnUnresponsive::Stop}) {
+        ProbedWorld world;
+        world.diesOnKill = false;
+        const auto engine = world.boot();
+        const Uuid uuid = Uuid::parse(world.runWebWith(*engine, policy, RestartPolicy::Always).uuid);
+        world.frozen = true;
+        ASSERT_TRUE(eventually([&] { return hasFailedToKill(*engine); }));
+        EXPECT_NE(engine->get("web").state, VmState::Failed);
+        world.frozen = false;
+        endByProbe(world, uuid);
+        const VmState final = policy == OnUnresponsive::Restart ? VmState::Running : VmState::Failed;
+        EXPECT_TRUE(eventually([&] { return isSettled(*engine, final); }));
+        EXPECT_EQ(engine->get("web").restarts, 0U) << "its parent had no permission to restart it";
+        EXPECT_EQ(world.restartable.contains(uuid), policy == OnUnresponsive::Restart);
+        EXPECT_EQ(world.contradictions(*engine), "");
+    }
+}
+
+TEST(Probe, OneThatCannotBeSignalledKeepsItsRestartPolicy) {
+    ProbedWorld world;
+    world.onEffect = [](const std::string& effect, const std::string& moment) {
+        if (effect == "supervisor.signal" && moment == "before") throw Error(ErrorKind::Unavailable, "an I/O error");
+    };
+    const auto engine = world.boot();
+    const Uuid uuid = Uuid::parse(world.runWebWith(*engine, OnUnresponsive::Stop, RestartPolicy::Always).uuid);
+    world.frozen = true;
+    ASSERT_TRUE(eventually([&] { return hasFailedToKill(*engine); }));
+    world.frozen = false;
+    ASSERT_TRUE(eventually([&] { return !engine->get("web").unresponsive && !engine->get("web").holder; }));
+    EXPECT_EQ(engine->get("web").state, VmState::Running);
+    EXPECT_TRUE(world.restartable.contains(uuid));
+    EXPECT_EQ(world.contradictions(*engine), "");
+    world.onEffect = {};
+}
+
+TEST(Probe, AGuestThatEndsJustBeforeTheKillIsNotStartedAgainstItsWill) {
+    for (const RestartPolicy restartPolicy : {RestartPolicy::No, RestartPolicy::OnFailure, RestartPolicy::Always}) {
+        ProbedWorld world;
+        std::atomic<unsigned> launches{0};
+        Uuid uuid;
+        bool ended = false;
+        world.onEffect = [&](const std::string& effect, const std::string& moment) {
+            if (moment != "before") return;
+            if (effect == "supervisor.launch") ++launches;
+            if (effect != "supervisor.signal" || std::exchange(ended, true)) return;
+            world.frozen = false;
+            world.end(uuid, ExitStatus{false, 0, std::chrono::system_clock::now()});
+        };
+        const auto engine = world.boot();
+        uuid = Uuid::parse(world.runWebWith(*engine, OnUnresponsive::Restart, restartPolicy).uuid);
+        world.frozen = true;
+        // What its own policy asks for is done by the server, as the kill had forbidden it to the VM's parent.
+        const bool again = restartPolicy == RestartPolicy::Always;
+        ASSERT_TRUE(eventually([&] {
+            const VmView vm = engine->get("web");
+            return vm.lastEnd && !vm.holder && vm.state == (again ? VmState::Running : VmState::Stopped);
+        }));
+        EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Guest);
+        EXPECT_EQ(launches, again ? 2U : 1U);
+        EXPECT_EQ(world.contradictions(*engine), "");
+        world.onEffect = {};
+    }
+}
+
+TEST(Probe, AServerThatDiesAfterItsKillLeavesTheRestartToTheNext) {
+    World world;
+    {
+        const auto engine = world.boot();
+        CreateRequest asked = world.request();
+        asked.onUnresponsive = OnUnresponsive::Restart;
+        endByProbe(world, Uuid::parse(world.runWeb(*engine, asked).uuid));
+        engine->drain(std::chrono::seconds(10));
+    }
+    const auto engine = world.boot();
+    EXPECT_TRUE(eventually([&] { return isSettled(*engine, VmState::Running); }));
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+/// What the records say at the moment at which a killed VM has been settled and its start has not begun.
+TEST(Probe, AServerThatDiesBeforeTheRestartLeavesItToTheNext) {
+    for (const bool stopped : {false, true}) {
+        ProbedWorld world;
+        std::optional<StoredRecord> between;
+        world.onEffect = [&](const std::string& effect, const std::string& moment) {
+            if (effect != "supervisor.forget" || moment != "after" || between) return;
+            if (world.restartable.empty() && world.frozen.exchange(false)) between = world.records.at("web");
+        };
+        {
+            const auto engine = world.boot();
+            static_cast<void>(world.runWebWith(*engine, OnUnresponsive::Restart));
+            world.frozen = true;
+            ASSERT_TRUE(eventually([&] { return isSettled(*engine, VmState::Running); }));
+            static_cast<void>(engine->stop("web"));
+        }
+        world.onEffect = {};
+        ASSERT_TRUE(between);
+        if (!stopped) world.records.at("web") = *between;
+        const auto engine = world.boot();
+        EXPECT_TRUE(eventually([&] {
+            return engine->get("web").state == (stopped ? VmState::Stopped : VmState::Running) &&
+                   !engine->get("web").holder;
+        }));
+        EXPECT_EQ(world.contradictions(*engine), "");
+    }
+}
+
+TEST(Probe, ARestartThatFailsIsTriedOnce) {
+    for (const char* step : {"hostLacks", "boot"}) {
+        ProbedWorld world;
+        std::atomic<unsigned> prepared{0};
+        world.onEffect = [&](const std::string& effect, const std::string& moment) {
+            if (moment == "before" && effect == "vmm.prepare") ++prepared;
+        };
+        {
+            const auto engine = world.boot();
+            static_cast<void>(world.runWebWith(*engine, OnUnresponsive::Restart));
+            (std::string_view(step) == "boot" ? world.bootError : world.hostLacks) = "no room";
+            world.frozen = true;
+            ASSERT_TRUE(eventually([&] {
+                const VmView vm = engine->get("web");
+                return vm.state == VmState::Failed && !vm.holder && vm.failure.find("no room") != std::string::npos;
+            }));
+            EXPECT_EQ(world.contradictions(*engine), "");
+        }
+        world.bootError.clear();
+        world.hostLacks.clear();
+        const auto engine = world.boot();
+        EXPECT_EQ(engine->get("web").state, VmState::Failed);
+        EXPECT_EQ(prepared, std::string_view(step) == "boot" ? 2U : 1U);
+        EXPECT_EQ(world.contradictions(*engine), "");
+        world.onEffect = {};
+    }
+}
+
 TEST(Probe, AKillThatTakesLongKeepsNoOtherVmFromBeingAsked) {
     ProbedWorld world;
     std::latch released(1);

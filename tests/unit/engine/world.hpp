@@ -81,6 +81,7 @@ public:
     bool udp = true;                                         // the network backend publishes UDP
     bool guestObeys = true;                                  // shuts down when asked
     bool diesOnTerm = true;
+    bool diesOnKill = true;    // else it waits in the kernel for its storage, until end()
     bool durable = true;       // the storage
     bool pauses = true;        // the VMM can
     bool inheritsTap = false;  // the VMM, as an open descriptor
