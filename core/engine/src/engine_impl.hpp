@@ -180,8 +180,13 @@ private:
     [[nodiscard]] std::vector<std::shared_ptr<Vm>> vmsToProbe() const;
     /// Asks its VMM, notes what comes of it, and has done what the VM's policy says.
     void probe(const std::shared_ptr<Vm>& vm) noexcept;
-    /// Notes an answer (`cause` empty) or the lack of one of the run with this pid; true if it is unresponsive now.
+    /// Notes an answer (`cause` empty) or the lack of one of the run with this pid; true if the VM's policy is due.
     bool noteProbe(Vm& vm, int pid, const std::string& cause);
+    /// So many questions in a row must be without an answer before the VM's policy is carried out, and as many with one
+    /// before that is forgotten. Under the VM's mutex.
+    [[nodiscard]] unsigned patience(const Vm& vm) const;
+    /// Says in the log that the VM could not be asked, once for each cause.
+    void sayTrouble(Vm& vm, int pid, const std::string& cause);
     /// What is due of it now, as an operation: startDueVm(), or endUnresponsive() unless another one holds the VM.
     void enforce(const std::shared_ptr<Vm>& vm) noexcept;
     /// Kills the VMM, if it is still that one, and starts the VM again if its policy says so.
@@ -243,6 +248,9 @@ private:
     std::condition_variable drained_;
     std::size_t running_ = 0;  // operations in progress; guarded by drainMutex_
     bool draining_ = false;    // guarded by drainMutex_
+
+    std::mutex troubleMutex_;
+    std::string trouble_;  // why a VM could not be asked, as last said; guarded by troubleMutex_
 
     std::mutex exitMutex_;
     std::condition_variable_any exitQueued_;

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <chrono>
 #include <latch>
+#include <mutex>
 #include <signal.h>
 #include <thread>
 
@@ -59,10 +60,21 @@ TEST(Probe, AVmmThatDoesNotAnswerIsSaidAndTakenBackWhenItDoes) {
     EXPECT_EQ(vm.unresponsive->cause, "no answer within 2000 ms");
     world.frozen = false;
     ASSERT_TRUE(eventually([&] { return !engine->get("web").unresponsive; }));
-    ASSERT_TRUE(eventually([&] { return causes(*engine).size() == 2; }));
+    ASSERT_EQ(causes(*engine).size(), 2U);
     EXPECT_NE(causes(*engine)[0].find("does not answer: no answer within 2000 ms"), std::string::npos);
     EXPECT_NE(causes(*engine)[1].find("answers again"), std::string::npos);
     EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Probe, WhoSeesTheWordComeOrGoFindsTheEvent) {
+    ProbedWorld world;
+    const auto engine = world.boot();
+    static_cast<void>(world.runWeb(*engine));
+    for (std::size_t i = 1; i <= 100; ++i) {
+        world.frozen = i % 2 == 1;
+        ASSERT_TRUE(eventually([&] { return engine->get("web").unresponsive.has_value() == (i % 2 == 1); }));
+        ASSERT_EQ(causes(*engine).size(), i);
+    }
 }
 
 TEST(Probe, OnlyFailuresInARowCount) {
@@ -90,6 +102,51 @@ TEST(Probe, WhatTheServerItselfLacksIsNoFailureOfTheVmm) {
     ASSERT_TRUE(eventually([&] { return asked > 30; }));
     EXPECT_TRUE(causes(*engine).empty());
     EXPECT_EQ(engine->get("web").state, VmState::Running);
+}
+
+/// Counts the lines of one event.
+class CountingLog final : public Log {
+public:
+    explicit CountingLog(std::string event) : event_(std::move(event)) {}
+    void write(LogLevel, std::string_view event, std::span<const LogField>) noexcept override {
+        if (event == event_) ++lines;
+    }
+    std::atomic<unsigned> lines{0};
+
+private:
+    const std::string event_;
+};
+
+TEST(Probe, WhatTheServerItselfLacksIsSaidOnceForAllVms) {
+    ProbedWorld world;
+    CountingLog log("vm.probe.failed");
+    world.log = &log;
+    std::atomic<unsigned> asked{0};
+    std::atomic<const char*> lack{"too many open files"};
+    world.onQuery = [&](const Uuid&) {
+        ++asked;
+        if (const char* cause = lack) throw Error(ErrorKind::ResourceExhausted, cause);
+    };
+    const auto engine = world.boot();
+    for (int i = 0; i < 5; ++i) {
+        CreateRequest wanted = world.request();
+        wanted.id = RecordId::parse("vm" + std::to_string(i));
+        static_cast<void>(engine->create(wanted));
+        static_cast<void>(engine->start(wanted.id->str()));
+    }
+    const auto awaitQuestions = [&] {
+        const unsigned before = asked;
+        return eventually([&] { return asked > before + 100; });
+    };
+    ASSERT_TRUE(awaitQuestions());
+    EXPECT_EQ(log.lines, 1U);
+    lack = "out of memory";
+    ASSERT_TRUE(awaitQuestions());
+    EXPECT_EQ(log.lines, 2U);
+    lack = nullptr;
+    ASSERT_TRUE(awaitQuestions());
+    lack = "out of memory";
+    EXPECT_TRUE(eventually([&] { return log.lines > 2; })) << "it is news again";
 }
 
 TEST(Probe, LeavesAVmAloneThatAnOperationHolds) {
@@ -175,6 +232,57 @@ TEST(Probe, ThePolicyRestartStartsTheVmAgain) {
         EXPECT_EQ(world.contradictions(*engine), "");
         world.onEffect = {};
     }
+}
+
+TEST(Probe, OneThatNeverAnswersIsGivenTwiceTheTimeAfterEachRestart) {
+    ProbedWorld world;
+    world.config.probeFailures = 3U;
+    std::mutex mutex;
+    unsigned failures = 0;                   // since the last kill; guarded by mutex
+    std::vector<unsigned> failuresTillKill;  // guarded by mutex
+    constexpr unsigned enough = 40;
+    std::atomic<bool> reset{false};
+    std::atomic<unsigned> answers{0};
+    std::latch released(1);
+    world.onQuery = [&](const Uuid&) {
+        if (!world.frozen) {
+            ++answers;
+            return;
+        }
+        const bool wait = [&] {
+            const std::lock_guard lock(mutex);
+            return ++failures > enough && reset;
+        }();
+        if (wait) released.wait();  // no more failures than these are needed
+        throw Error(ErrorKind::Timeout, "no answer");
+    };
+    world.onEffect = [&](const std::string& effect, const std::string& moment) {
+        if (effect != "supervisor.signal" || moment != "before") return;
+        const std::lock_guard lock(mutex);
+        failuresTillKill.push_back(std::exchange(failures, 0));
+    };
+    const auto kills = [&] {
+        const std::lock_guard lock(mutex);
+        return failuresTillKill.size();
+    };
+    const auto engine = world.boot();
+    static_cast<void>(world.runWebWith(*engine, OnUnresponsive::Restart));
+    world.frozen = true;
+    ASSERT_TRUE(eventually([&] { return kills() == 5; }));
+    world.frozen = false;
+    {
+        const std::lock_guard lock(mutex);
+        for (std::size_t i = 0; i < failuresTillKill.size(); ++i) EXPECT_GE(failuresTillKill[i], 3U << i) << i;
+        failures = 0;
+    }
+    // It has answered for as long as it would have been given.
+    const unsigned before = answers;
+    ASSERT_TRUE(eventually([&] { return answers > before + (3U << 5U); }));
+    reset = true;
+    world.frozen = true;
+    EXPECT_TRUE(eventually([&] { return kills() == 6; }));
+    released.count_down();
+    world.onEffect = {};
 }
 
 /// Ended by the kill of one that does not answer.

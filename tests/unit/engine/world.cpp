@@ -303,8 +303,7 @@ World::~World() {
 std::unique_ptr<Engine> World::boot() {
     heldPorts.clear();  // the sockets of an earlier server ended with it
     auto engine = std::make_unique<Engine>(
-        config, Backends{*storage_, *supervisor_, *network_, {{"fake", vmm_.get()}, {"spare", spareVmm_.get()}}},
-        nullLog());
+        config, Backends{*storage_, *supervisor_, *network_, {{"fake", vmm_.get()}, {"spare", spareVmm_.get()}}}, *log);
     engine->recover();
     return engine;
 }

@@ -61,6 +61,7 @@ public:
     VmView runWeb(Engine& engine, std::optional<CreateRequest> request = {}) const;
 
     EngineConfig config;
+    Log* log = &nullLog();  ///< of engines that boot from now on
     std::filesystem::path root, images;
 
     // What is on the host.
