@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <stop_token>
 #include <thread>
 #include <vector>
@@ -25,15 +26,16 @@ class Monitor {
 public:
     /// `interval` is read again before every round; 0: nobody is asked. `ask` gets the VMs of `vms`, is called under no
     /// lock, throws nothing and takes no longer than a question: all that follows from the answer is done elsewhere.
-    /// Begins at once.
-    Monitor(const EngineConfig::Duration& interval, std::function<std::vector<std::shared_ptr<Vm>>()> vms,
+    /// A round for which `vms` throws is logged and left out. Begins at once.
+    Monitor(Log& log, const EngineConfig::Duration& interval, std::function<std::vector<std::shared_ptr<Vm>>()> vms,
             std::function<void(const std::shared_ptr<Vm>&)> ask);
     /// Waits for the questions that are open.
     ~Monitor();
     Monitor(const Monitor&) = delete;
     Monitor& operator=(const Monitor&) = delete;
 
-    /// The interval may be another one: every thread begins its round anew.
+    /// The interval is another one: every thread begins its round anew. Whoever calls it more often than once in an
+    /// interval keeps the later VMs of every round from being asked.
     void wake() noexcept;
 
 private:
@@ -41,10 +43,12 @@ private:
 
     void work(const std::stop_token& stop, unsigned thread);
     /// One round over the VMs of this thread.
-    void round(const std::stop_token& stop, unsigned thread, std::chrono::milliseconds interval, std::uint64_t since);
+    void round(const std::stop_token& stop, unsigned thread, std::chrono::milliseconds interval, std::uint64_t since,
+               std::minstd_rand& random);
     /// False if it is to stop, or wake() was called since `since`, before `time` came.
     bool waitUntil(const std::stop_token& stop, Clock::time_point time, std::uint64_t since);
 
+    Log& log_;
     const EngineConfig::Duration& interval_;
     const std::function<std::vector<std::shared_ptr<Vm>>()> vms_;
     const std::function<void(const std::shared_ptr<Vm>&)> ask_;

@@ -79,7 +79,8 @@ void Engine::Impl::recover() {
     enforcer_.emplace([this](const std::shared_ptr<Vm>& vm) { enforce(vm); });
     exitWatcher_ = std::jthread([this](const std::stop_token& stop) { watchExits(stop); });
     monitor_.emplace(
-        config_.probeInterval, [this] { return vmsToProbe(); }, [this](const std::shared_ptr<Vm>& vm) { probe(vm); });
+        log_, config_.probeInterval, [this] { return vmsToProbe(); },
+        [this](const std::shared_ptr<Vm>& vm) { probe(vm); });
     // A VMM that ended between list() and here has sent its event already, and the queue has it.
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
     log_.write(pending == 0 ? LogLevel::Info : LogLevel::Warning, "engine.recovered",

@@ -482,5 +482,29 @@ TEST(Probe, ANewIntervalHoldsAtOnce) {
     EXPECT_TRUE(eventually([&] { return engine->get("web").unresponsive.has_value(); }));
 }
 
+TEST(Probe, AReloadThatKeepsTheIntervalKeepsTheRound) {
+    ProbedWorld world;
+    world.config.probeInterval = milliseconds(500);
+    std::mutex mutex;
+    std::set<Uuid> asked;  // guarded by mutex
+    world.onQuery = [&](const Uuid& vm) {
+        const std::lock_guard lock(mutex);
+        asked.insert(vm);
+    };
+    const auto engine = world.boot();
+    constexpr std::size_t count = 40;  // more than threads ask: some are in the second half of a thread's round
+    for (std::size_t i = 0; i < count; ++i) {
+        CreateRequest wanted = world.request();
+        wanted.id = RecordId::parse("vm" + std::to_string(i));
+        static_cast<void>(engine->create(wanted));
+        static_cast<void>(engine->start(wanted.id->str()));
+    }
+    EXPECT_TRUE(eventually([&] {
+        engine->reconfigure(world.config);
+        const std::lock_guard lock(mutex);
+        return asked.size() == count;
+    }));
+}
+
 }  // namespace
 }  // namespace mergen::engine::test
