@@ -14,7 +14,7 @@ TRIGGER = "end-now"
 
 class LifeEnds(OnTheFake):
     vm_settings = {"stop_grace": "2s", "kill_grace": "1s", "control_timeout": "1s",
-                   "probe_interval": "50ms", "probe_timeout": "300ms", "probe_failures": "2"}
+                   "probe_interval": "100ms", "probe_timeout": "300ms", "probe_failures": "2"}
 
     def create_ready(self, **members):
         vm = self.create_and_start(**members)

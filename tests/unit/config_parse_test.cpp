@@ -295,6 +295,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"[network]\nport_start = 0\n", "f.ini:2: network.port_start: '0' is out of range: 1 to 65535"},
         Refused{"[network]\nport_end = 65536\n", "f.ini:2: network.port_end: '65536' is out of range: 1 to 65535"},
         Refused{"[vm]\nuid_start = 0\n", "f.ini:2: vm.uid_start: '0' is out of range: 1000 to 4294967294"},
+        Refused{"[vm]\nprobe_interval = 1ms\n",
+                "f.ini:2: vm.probe_interval: '1ms' is out of range: 0, or 100ms to 24h"},
         Refused{"[vm]\nconsole_limit = 2GiB\n", "f.ini:2: vm.console_limit: '2GiB' is out of range: 4KiB to 1GiB"},
         // paths
         Refused{"[paths]\ndata_root = data\n", "f.ini:2: paths.data_root: 'data' is not an absolute path"},

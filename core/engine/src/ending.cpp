@@ -43,7 +43,7 @@ VmEnd endOf(const ExitStatus& exit, const std::optional<SentSignal>& sent, const
     if (!note.empty()) {
         end.by = EndedBy::Vmm;
         end.detail = "it could not be started again: " + note;
-    } else if (sent) {
+    } else if (sent && (exit.signalled || sent->signal != SIGKILL)) {  // nobody obeys SIGKILL: it was ending already
         end.by = EndedBy::Mergen;
         end.operation = sent->by;
         end.detail = how + ", after '" + sent->by + "' had sent it signal " + std::to_string(sent->signal);

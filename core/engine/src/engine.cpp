@@ -38,6 +38,7 @@ Engine::Impl::~Impl() {
     monitor_.reset();
     workers_.clear();
     exitWatcher_ = {};
+    enforcer_.reset();  // after those that give it work
 }
 
 Engine::Impl::Guard::Guard(Impl& impl) : impl_(impl) {
@@ -63,11 +64,12 @@ void Engine::Impl::reconfigure(const EngineConfig& next) noexcept {
     config_.stopGrace = next.stopGrace;
     config_.killGrace = next.killGrace;
     config_.controlTimeout = next.controlTimeout;
+    const std::chrono::milliseconds before = config_.probeInterval;
     config_.probeInterval = next.probeInterval;
     config_.probeTimeout = next.probeTimeout;
     config_.probeFailures = next.probeFailures;
     config_.consoleLimit = next.consoleLimit;
-    if (monitor_) monitor_->wake();
+    if (monitor_ && before != std::chrono::milliseconds{next.probeInterval}) monitor_->wake();
 }
 
 bool Engine::Impl::drain(std::chrono::milliseconds limit) {

@@ -16,6 +16,7 @@
 #include "borrowed_disks.hpp"
 #include "disk_owners.hpp"
 #include "disks.hpp"
+#include "enforcer.hpp"
 #include "identity.hpp"
 #include "monitor.hpp"
 #include "operation.hpp"
@@ -155,9 +156,9 @@ private:
     /// pause and resume: from the one state to the other.
     void freeze(Operation& op, VmState from, VmState to);
     /// All of a stop after its intent; leaves the VM in `final`. `lost`: what is said of its end if the supervisor
-    /// knows nothing of it.
+    /// knows nothing of it. `startDue`: it is written down that the server is to start it again.
     StoppedBy completeStop(Operation& op, VmState final, const std::string& failure,
-                           const std::optional<VmEnd>& lost = {});
+                           const std::optional<VmEnd>& lost = {}, bool startDue = false);
     /// Takes over how a process that is Exited ended.
     void noteEnd(VmRecord& record, const ProcessStatus& process) const;
     StoppedBy removeVm(Operation& op, bool retainData);
@@ -187,14 +188,25 @@ private:
     /// Whether it runs, or is paused, and nobody has it in hand.
     [[nodiscard]] static bool isToBeProbed(const Vm& vm);
     [[nodiscard]] std::vector<std::shared_ptr<Vm>> vmsToProbe() const;
-    /// Asks its VMM, notes what comes of it, and does what the VM's policy says.
+    /// Asks its VMM, notes what comes of it, and has done what the VM's policy says.
     void probe(const std::shared_ptr<Vm>& vm) noexcept;
-    /// Notes an answer (`cause` empty) or the lack of one of the run with this pid; true if it is unresponsive now.
+    /// Notes an answer (`cause` empty) or the lack of one of the run with this pid; true if the VM's policy is due.
     bool noteProbe(Vm& vm, int pid, const std::string& cause);
-    /// endUnresponsive() as an operation; does nothing if another one holds the VM.
-    void enforce(const std::shared_ptr<Vm>& vm, int pid);
+    /// So many questions in a row must be without an answer before the VM's policy is carried out, and as many with one
+    /// before that is forgotten. Under the VM's mutex.
+    [[nodiscard]] unsigned patience(const Vm& vm) const;
+    /// Says in the log that the VM could not be asked, once for each cause.
+    void sayTrouble(Vm& vm, int pid, const std::string& cause);
+    /// What is due of it now, as an operation: startDueVm(), or endUnresponsive() unless another one holds the VM.
+    void enforce(const std::shared_ptr<Vm>& vm) noexcept;
     /// Kills the VMM, if it is still that one, and starts the VM again if its policy says so.
     void endUnresponsive(Operation& op, int pid);
+    /// Whether the server is to start the VM, whose run has ended so, again: it was killed because it did not answer
+    /// and its policy wants it back, or it ended by itself while that kill kept its restart policy from holding.
+    [[nodiscard]] static bool isStartDueAfter(Vm& vm, const VmRecord& record, const VmEnd& end, bool exhausted);
+    /// Whether the record says so: it stays said until the start, or a stop, or that start's failure.
+    [[nodiscard]] static bool isStartDue(const VmRecord& record) noexcept;
+    void startDueVm(Operation& op);
 
     // reconcile.cpp
     void loadRecords();
@@ -247,6 +259,9 @@ private:
     std::size_t running_ = 0;  // operations in progress; guarded by drainMutex_
     bool draining_ = false;    // guarded by drainMutex_
 
+    std::mutex troubleMutex_;
+    std::string trouble_;  // why a VM could not be asked, as last said; guarded by troubleMutex_
+
     std::mutex exitMutex_;
     std::condition_variable_any exitQueued_;
     std::deque<Uuid> exits_;    // guarded by exitMutex_
@@ -254,7 +269,9 @@ private:
     // Last: they end before what they use.
     std::jthread exitWatcher_;
     std::vector<std::jthread> workers_;  // of recover() and drain()
-    std::optional<Monitor> monitor_;     // from recover() on
+    // From recover() on.
+    std::optional<Enforcer> enforcer_;
+    std::optional<Monitor> monitor_;
 };
 
 }  // namespace mergen::engine

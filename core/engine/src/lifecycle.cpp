@@ -208,6 +208,9 @@ StoppedBy Engine::Impl::stopVm(Operation& op) {
         case VmState::Stopped:
             if (!record.diskOwners.empty()) return completeStop(op, record.state, record.failure);
             op.note("skipped", "it does not run");
+            if (isStartDue(record)) {
+                op.step("commit", [&] { static_cast<void>(persistIfRoom(op, settled(record, record.state))); });
+            }
             return StoppedBy::Nothing;
         case VmState::Running:
         case VmState::Paused:
@@ -273,7 +276,7 @@ void Engine::Impl::freeze(Operation& op, VmState from, VmState to) {
 }
 
 StoppedBy Engine::Impl::completeStop(Operation& op, VmState final, const std::string& failure,
-                                     const std::optional<VmEnd>& lost) {
+                                     const std::optional<VmEnd>& lost, bool startDue) {
     VmRecord record = op.record();
     StoppedBy by = StoppedBy::Nothing;
     // Until the VMM has ended, its wire and its files must stay: only then is anything taken away (T10).
@@ -283,8 +286,13 @@ StoppedBy Engine::Impl::completeStop(Operation& op, VmState final, const std::st
     if (lost && process.state == ProcessState::Absent) record.lastEnd = lost;
     tearDown(op, record);
     rethrowFirst(op, record);
+    record = settled(std::move(record), final, failure);
+    if (startDue) {
+        record = intent(op, std::move(record), final);
+        record.operation = probeOperation;
+    }
     bool written = false;
-    op.step("commit", [&] { written = persistIfRoom(op, settled(std::move(record), final, failure)); });
+    op.step("commit", [&] { written = persistIfRoom(op, std::move(record)); });
     // Only once the record has it: until then the supervisor alone knows how the VMM ended. The next start forgets,
     // too.
     if (written) op.attempt("forget", [&] { backends_.supervisor.forget(process.owner); });
@@ -432,6 +440,7 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
     op.vm().probe = {};
+    op.vm().restartsWithdrawn = false;
 }
 
 void Engine::Impl::warnAway(const std::string& vm, const std::vector<AwayDisk>& away, bool forgotten) {

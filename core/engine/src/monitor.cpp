@@ -1,6 +1,6 @@
 #include "monitor.hpp"
 
-#include <random>
+#include <exception>
 #include <utility>
 
 namespace mergen::engine {
@@ -8,7 +8,7 @@ namespace mergen::engine {
 namespace {
 
 /// So many questions are open at most.
-constexpr unsigned threadCount = 4;
+constexpr unsigned threadCount = 16;
 
 bool isOf(const Vm& vm, unsigned thread) {
     return std::hash<std::string>{}(vm.uuid.str()) % threadCount == thread;
@@ -16,9 +16,10 @@ bool isOf(const Vm& vm, unsigned thread) {
 
 }  // namespace
 
-Monitor::Monitor(const EngineConfig::Duration& interval, std::function<std::vector<std::shared_ptr<Vm>>()> vms,
+Monitor::Monitor(Log& log, const EngineConfig::Duration& interval,
+                 std::function<std::vector<std::shared_ptr<Vm>>()> vms,
                  std::function<void(const std::shared_ptr<Vm>&)> ask)
-    : interval_(interval), vms_(std::move(vms)), ask_(std::move(ask)) {
+    : log_(log), interval_(interval), vms_(std::move(vms)), ask_(std::move(ask)) {
     for (unsigned i = 0; i < threadCount; ++i)
         threads_.emplace_back([this, i](const std::stop_token& stop) { work(stop, i); });
 }
@@ -40,28 +41,37 @@ bool Monitor::waitUntil(const std::stop_token& stop, Clock::time_point time, std
 }
 
 void Monitor::work(const std::stop_token& stop, unsigned thread) {
+    // Enough that servers and threads that begin together do not ask together.
+    std::minstd_rand random(static_cast<std::minstd_rand::result_type>(Clock::now().time_since_epoch().count()) +
+                            thread);
     while (!stop.stop_requested()) {
         const std::uint64_t since = [&] {
             const std::lock_guard lock(mutex_);
             return wakes_;
         }();
         const std::chrono::milliseconds interval = interval_;
-        if (interval.count() > 0) {
-            round(stop, thread, interval, since);
-        } else {
+        if (interval.count() <= 0) {
             std::unique_lock lock(mutex_);
             woken_.wait(lock, stop, [&] { return wakes_ != since; });
+            continue;
         }
+        try {
+            round(stop, thread, interval, since, random);
+            continue;
+        } catch (const std::exception& error) {
+            log_.error("vm.probe.round_failed", {{"cause", error.what()}});
+        } catch (...) {  // a thread's entry point: no VM is worth the server
+            log_.error("vm.probe.round_failed", {{"cause", "an unknown exception"}});
+        }
+        static_cast<void>(waitUntil(stop, Clock::now() + interval, since));
     }
 }
 
 void Monitor::round(const std::stop_token& stop, unsigned thread, std::chrono::milliseconds interval,
-                    std::uint64_t since) {
+                    std::uint64_t since, std::minstd_rand& random) {
     std::vector<std::shared_ptr<Vm>> vms = vms_();
     std::erase_if(vms, [&](const std::shared_ptr<Vm>& vm) { return !isOf(*vm, thread); });
-    // Each has its own share of the interval and is asked somewhere in it: servers and threads that began together do
-    // not ask together.
-    std::minstd_rand random{std::random_device{}()};
+    // Each has its own share of the interval and is asked somewhere in it.
     std::uniform_real_distribution<double> within(0, 1);
     const Clock::time_point begin = Clock::now();
     const auto at = [&](double share) { return begin + std::chrono::duration_cast<Clock::duration>(share * interval); };

@@ -1,4 +1,5 @@
 // Whether a VMM still answers, and what follows if it does not.
+#include <algorithm>
 #include <array>
 #include <signal.h>
 #include <utility>
@@ -7,6 +8,15 @@
 #include "engine_impl.hpp"
 
 namespace mergen::engine {
+
+namespace {
+
+/// A VM that does not answer again after it was killed for that is given twice the time before the next kill, and so on
+/// up to 128 times (64 minutes with the default settings): on a host that is overloaded a VM that is killed and booted
+/// for ever would only add to the load.
+constexpr unsigned mostDoublings = 7;
+
+}  // namespace
 
 bool Engine::Impl::isToBeProbed(const Vm& vm) {
     const std::lock_guard lock(vm.mutex);
@@ -21,11 +31,13 @@ std::vector<std::shared_ptr<Vm>> Engine::Impl::vmsToProbe() const {
 }
 
 void Engine::Impl::probe(const std::shared_ptr<Vm>& vm) noexcept {
+    int pid = 0;
     try {
         if (!isToBeProbed(*vm)) return;
-        const auto [record, pid] = [&] {
+        const VmRecord record = [&] {
             const std::lock_guard lock(vm->mutex);
-            return std::pair(vm->record, vm->pid);
+            pid = vm->pid;
+            return vm->record;
         }();
         const VmmBackend* const vmm = findVmm(record);
         if (vmm == nullptr) return;  // it can neither answer nor be started again
@@ -37,49 +49,85 @@ void Engine::Impl::probe(const std::shared_ptr<Vm>& vm) noexcept {
             if (error.kind() != ErrorKind::Timeout && error.kind() != ErrorKind::Unavailable) throw;
             cause = error.what();
         }
-        if (noteProbe(*vm, pid, cause) && record.onUnresponsive != OnUnresponsive::Nothing) enforce(vm, pid);
+        if (noteProbe(*vm, pid, cause) && record.onUnresponsive != OnUnresponsive::Nothing) enforcer_->add(vm);
     } catch (const std::exception& error) {  // says nothing of the VMM: it is asked again
-        log_.warning("vm.probe.failed", {{"vm", vm->id.str()}, {"cause", error.what()}});
+        sayTrouble(*vm, pid, error.what());
     }
 }
 
+void Engine::Impl::sayTrouble(Vm& vm, int pid, const std::string& cause) {
+    // Not in every round, nor for each of a thousand VMs: the cause would be lost among its repetitions.
+    const bool ofThisVm = [&] {
+        const std::lock_guard lock(vm.mutex);
+        if (vm.probe.pid != pid) vm.probe = {.pid = pid};
+        return std::exchange(vm.probe.trouble, cause) != cause;
+    }();
+    const bool ofTheServer = [&] {
+        const std::lock_guard lock(troubleMutex_);
+        return ofThisVm && std::exchange(trouble_, cause) != cause;
+    }();
+    if (ofTheServer) log_.warning("vm.probe.failed", {{"vm", vm.id.str()}, {"cause", cause}});
+}
+
+unsigned Engine::Impl::patience(const Vm& vm) const {
+    return config_.probeFailures << std::min(vm.enforcements.inARow, mostDoublings);
+}
+
 bool Engine::Impl::noteProbe(Vm& vm, int pid, const std::string& cause) {
+    {
+        const std::lock_guard lock(troubleMutex_);
+        trouble_.clear();  // the question could be asked
+    }
     std::string news;
-    bool unresponsive = false;
+    bool due = false;
     {
         const std::lock_guard lock(vm.mutex);
         // An operation has begun or another run: what was asked was not asked of this one.
         if (vm.holder || vm.pid != pid) return false;
         Vm::Probe& probe = vm.probe;
         if (probe.pid != pid) probe = {.pid = pid};
+        probe.trouble.clear();
         if (cause.empty()) {
             if (probe.unresponsive) news = "the VMM answers again";
             probe = {.pid = pid};
-        } else if (++probe.failures >= config_.probeFailures && !probe.unresponsive) {
-            probe.unresponsive = Unresponsive{std::chrono::system_clock::now(), cause};
-            news = "the VMM does not answer: " + cause;
+            if (++vm.enforcements.answers >= patience(vm)) vm.enforcements = {};
+        } else {
+            vm.enforcements.answers = 0;
+            if (++probe.failures >= config_.probeFailures && !probe.unresponsive) {
+                probe.unresponsive = Unresponsive{std::chrono::system_clock::now(), cause};
+                news = "the VMM does not answer: " + cause;
+            }
+            due = probe.failures >= patience(vm);
         }
-        unresponsive = probe.unresponsive.has_value();
+        if (news.empty()) return due;
+        // Under the lock: who sees the word in the view come or go finds why in the timeline.
+        Event event;
+        event.vm = vm.id.str();
+        event.operation = probeOperation;
+        event.operationId = Uuid::random().str();
+        event.outcome = "note";
+        event.cause = news;
+        vm.timeline.append(std::move(event));
     }
-    if (news.empty()) return unresponsive;
-    log_.write(unresponsive ? LogLevel::Warning : LogLevel::Info, "vm.probe",
+    log_.write(cause.empty() ? LogLevel::Info : LogLevel::Warning, "vm.probe",
                std::array<LogField, 2>{LogField{"vm", vm.id.str()}, {"cause", news}});
-    Event event;
-    event.at = std::chrono::system_clock::now();
-    event.vm = vm.id.str();
-    event.operation = probeOperation;
-    event.operationId = Uuid::random().str();
-    event.outcome = "note";
-    event.cause = news;
-    vm.timeline.append(std::move(event));
-    return unresponsive;
+    return due;
 }
 
-void Engine::Impl::enforce(const std::shared_ptr<Vm>& vm, int pid) {
+void Engine::Impl::enforce(const std::shared_ptr<Vm>& vm) noexcept {
     try {
         const Guard guard(*this);
-        run(vm, std::string(probeOperation), [&](Operation& op) { endUnresponsive(op, pid); });
-    } catch (const Error& error) {
+        bool startDue = false;
+        int pid = 0;
+        {
+            const std::lock_guard lock(vm->mutex);
+            startDue = isStartDue(vm->record);
+            if (vm->probe.unresponsive && vm->probe.failures >= patience(*vm)) pid = vm->probe.pid;
+        }
+        if (startDue) runOrAskAgain(vm, std::string(probeOperation), [&](Operation& op) { startDueVm(op); });
+        // It may have answered again while it waited for us.
+        if (pid != 0) run(vm, std::string(probeOperation), [&](Operation& op) { endUnresponsive(op, pid); });
+    } catch (const std::exception& error) {
         // Held by another operation, or the server stops: asked again if the VMM still does not answer then. What
         // failed of this one is in its events and in the log.
         log_.debug("vm.probe.left", {{"vm", vm->id.str()}, {"cause", error.what()}});
@@ -95,15 +143,57 @@ void Engine::Impl::endUnresponsive(Operation& op, int pid) {
         return;
     }
     // There is no intent to write first: a server that dies in between leaves a VM whose end names this operation, and
-    // its successor settles that as any end.
+    // its successor does what is due after such an end, as the exit watcher does if the VMM ends later than we wait.
+    {
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().enforcements = {.inARow = op.vm().enforcements.inARow + 1};
+        op.vm().probe.failures = 0;  // a kill that fails is not tried in every round either
+    }
+    const auto permit = [&](bool permitted) {
+        backends_.supervisor.permitRestarts(owner, permitted);
+        const std::lock_guard lock(op.vm().mutex);
+        op.vm().restartsWithdrawn = !permitted;
+    };
     op.step("kill", [&] {
-        backends_.supervisor.permitRestarts(owner, false);
-        static_cast<void>(backends_.supervisor.signal(owner, SIGKILL, probeOperation));
+        permit(false);
+        try {
+            static_cast<void>(backends_.supervisor.signal(owner, SIGKILL, probeOperation));
+        } catch (const Error&) {
+            // It lives on. One that the signal was sent to does not, however late it ends: its parent must not go by a
+            // policy that this one overrules.
+            if (record.restartPolicy != RestartPolicy::No) op.attempt("permit-restarts", [&] { permit(true); });
+            throw;
+        }
         if (backends_.supervisor.waitExit(owner, config_.killGrace).state == ProcessState::Running)
             throw Error(ErrorKind::Timeout, "the VMM of '" + record.id.str() + "' outlives SIGKILL");
     });
     settleEnded(op, backends_.supervisor.status(owner));
-    if (record.onUnresponsive == OnUnresponsive::Restart) startVm(op);
+    startDueVm(op);
+}
+
+bool Engine::Impl::isStartDueAfter(Vm& vm, const VmRecord& record, const VmEnd& end, bool exhausted) {
+    if (end.operation == probeOperation) return record.onUnresponsive == OnUnresponsive::Restart;
+    const std::lock_guard lock(vm.mutex);
+    if (!vm.restartsWithdrawn || exhausted) return false;
+    return record.restartPolicy == RestartPolicy::Always ||
+           (record.restartPolicy == RestartPolicy::OnFailure && end.by != EndedBy::Guest);
+}
+
+bool Engine::Impl::isStartDue(const VmRecord& record) noexcept {
+    const bool atRest = record.state == VmState::Stopped || record.state == VmState::Failed;
+    return atRest && record.operation == probeOperation;
+}
+
+void Engine::Impl::startDueVm(Operation& op) {
+    const VmRecord record = op.record();
+    if (!isStartDue(record)) return;  // its guest has ended, or somebody was faster
+    try {
+        startVm(op);
+    } catch (const Error& error) {
+        // Also where it fails before its intent: it is tried once.
+        if (isStartDue(op.record())) persistBestEffort(op.vm(), settled(record, VmState::Failed, error.what()));
+        throw;
+    }
 }
 
 }  // namespace mergen::engine

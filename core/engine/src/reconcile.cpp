@@ -76,9 +76,11 @@ void Engine::Impl::recover() {
     removeStrays(known, wires);
     removeStrayLocks(config_.runRoot, config_.instance,
                      [&](const std::string& id) { return registry_.find(id) != nullptr; });
+    enforcer_.emplace([this](const std::shared_ptr<Vm>& vm) { enforce(vm); });
     exitWatcher_ = std::jthread([this](const std::stop_token& stop) { watchExits(stop); });
     monitor_.emplace(
-        config_.probeInterval, [this] { return vmsToProbe(); }, [this](const std::shared_ptr<Vm>& vm) { probe(vm); });
+        log_, config_.probeInterval, [this] { return vmsToProbe(); },
+        [this](const std::shared_ptr<Vm>& vm) { probe(vm); });
     // A VMM that ended between list() and here has sent its event already, and the queue has it.
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
     log_.write(pending == 0 ? LogLevel::Info : LogLevel::Warning, "engine.recovered",
@@ -94,6 +96,7 @@ void Engine::Impl::recoverOne(Operation& op, const Remains& remains) {
         const std::lock_guard lock(op.vm().mutex);
         op.vm().postponed = false;  // it was looked at; a request may try what failed
     }
+    if (isStartDue(op.record())) queueExit(op.vm().uuid);
 }
 
 void Engine::Impl::loadRecords() {
@@ -214,7 +217,7 @@ void Engine::Impl::reconcile(Operation& op, const Remains& remains) {
             case VmState::Created:
             case VmState::Stopped:
             case VmState::Failed:
-                completeStop(op, state, record.failure);
+                completeStop(op, state, record.failure, {}, isStartDue(record));
                 return;
             case VmState::Corrupt:
                 return;
@@ -293,7 +296,8 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
         }
         op.note("note", cause);
         const bool stopped = end.by == EndedBy::Guest && !process.exhausted;
-        completeStop(op, stopped ? VmState::Stopped : VmState::Failed, stopped ? "" : cause);
+        completeStop(op, stopped ? VmState::Stopped : VmState::Failed, stopped ? "" : cause, {},
+                     isStartDueAfter(op.vm(), record, end, process.exhausted));
         return;
     }
     if (record.bootId != bootId()) {
@@ -365,7 +369,7 @@ void Engine::Impl::finishOrUndoStart(Operation& op, const ProcessStatus& process
         op.step("kill", [&] { killVmm(record, op.name()); });  // its guest has not run: nothing is lost
     }
     op.note("note", "the server ended during the start, which is undone");
-    completeStop(op, VmState::Stopped, {});
+    completeStop(op, VmState::Stopped, {}, {}, /*startDue=*/record.operation == probeOperation);
 }
 
 bool Engine::Impl::strangersPossible() const {
@@ -553,6 +557,10 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
             return;
         }
         if (vm->postponed) return;  // looked at as a whole, soon
+        if (isStartDue(vm->record)) {
+            enforcer_->add(vm);
+            return;
+        }
         // Not to be taken for nothing: a client's next request would meet us as the holder.
         const VmState state = vm->record.state;
         if (state != VmState::Running && state != VmState::Paused && state != VmState::Stopping &&
@@ -569,6 +577,7 @@ void Engine::Impl::afterExit(const Uuid& uuid) {
         // Asked again while the VM is held: somebody may have started it meanwhile.
         const ProcessStatus now = backends_.supervisor.status(process.owner);
         if (now.state != ProcessState::Running) followEnd(op, now);
+        if (isStartDue(op.record())) queueExit(op.vm().uuid);
     });
 }
 

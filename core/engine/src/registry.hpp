@@ -48,7 +48,15 @@ struct Vm {
         int pid = 0;
         unsigned failures = 0;  // in a row
         std::optional<Unresponsive> unresponsive{};
+        std::string trouble{};  // why the last question could not be asked
     } probe;
+
+    /// How often in a row its policy was carried out, over all its runs, and so how patient the next time is.
+    struct Enforcements {
+        unsigned inARow = 0;
+        unsigned answers = 0;  // in a row, since the last of them
+    } enforcements;
+    bool restartsWithdrawn = false;  // by a kill of one that does not answer, until it has ended
 };
 
 /// All VMs by id. Threads: any.

@@ -13,6 +13,8 @@
 #include <mergen/launcher/console_log.hpp>
 #include <mergen/sdk/error.hpp>
 
+#include "temp_dir.hpp"
+
 namespace mergen::launcher {
 namespace {
 
@@ -20,17 +22,12 @@ namespace fs = std::filesystem;
 
 class MergenVmConsole : public ::testing::Test {
 protected:
-    MergenVmConsole() {
-        std::string name = (fs::temp_directory_path() / "mergen-console-XXXXXX").string();
-        folder_ = ::mkdtemp(name.data());
-    }
-    ~MergenVmConsole() override { removeTree(folder_); }
-
     [[nodiscard]] fs::path file() const { return folder_ / "console.log"; }
     [[nodiscard]] fs::path previous() const { return folder_ / "console.log.1"; }
     [[nodiscard]] static std::string text(const fs::path& path) { return readFile(path, 1U << 20U).value_or("(none)"); }
 
-    fs::path folder_;
+    test::TempDir temporary_;
+    const fs::path folder_ = temporary_.path();
 };
 
 TEST_F(MergenVmConsole, KeepsTheNewestBytesInTwoFilesOfAtMostTheLimitEach) {

@@ -1,12 +1,13 @@
 #include "restarts.hpp"
 
 #include <filesystem>
-#include <stdlib.h>
 #include <string>
 
 #include <gtest/gtest.h>
 
 #include <mergen/base/file.hpp>
+
+#include "temp_dir.hpp"
 
 namespace mergen::launcher {
 namespace {
@@ -15,11 +16,9 @@ namespace {
 class RestartsOfAVm : public ::testing::Test {
 protected:
     RestartsOfAVm() {
-        std::string name = (std::filesystem::temp_directory_path() / "mergen-restarts-XXXXXX").string();
-        command_.directory = ::mkdtemp(name.data());
+        command_.directory = folder_.path();
         writeFileAtomically(command_.directory / "restart", "", 0600);
     }
-    ~RestartsOfAVm() override { removeTree(command_.directory); }
 
     /// Whether an end is followed by a restart under `policy`.
     bool follows(RestartPolicy policy, const End& end) {
@@ -33,6 +32,7 @@ protected:
         return end;
     }
 
+    test::TempDir folder_;
     Command command_;
 };
 

@@ -86,15 +86,18 @@ ConfigKey integer(const Row& row, std::int64_t least, std::int64_t most, auto me
             row.traits};
 }
 
-ConfigKey duration(const Row& row, milliseconds least, milliseconds most, auto member) {
+/// `never`: 0 is allowed below `least`.
+ConfigKey duration(const Row& row, milliseconds least, milliseconds most, auto member, bool never = false) {
+    const std::string rule = (never ? "0, or " : "") + bounds(least, most);
     return {row.section,
             row.key,
             "duration",
             row.defaultValue,
-            std::string(row.sentence) + " (" + bounds(least, most) + ")",
+            std::string(row.sentence) + " (" + rule + ")",
             [=](ServerConfig& config, const std::string& value) {
                 const milliseconds time = readAs(MERGEN_KEY_DURATION, value).duration("value");
-                requireWithin(value, time, least, most);
+                const bool within = (time >= least && time <= most) || (never && time == 0ms);
+                if (!within) throw refusal(value, "is out of range: " + rule);
                 member(config) = time;
             },
             [=](const ServerConfig& config) { return write(member(config)); },
@@ -453,7 +456,7 @@ std::vector<ConfigKey> makeKeys() {
                   "10s",
                   "How often each running VM's VMM is asked whether it still answers; 0s: never",
                   {.reloadable = true}},
-                 0ms, 24h, MERGEN_MEMBER(vm.probeInterval)),
+                 100ms, 24h, MERGEN_MEMBER(vm.probeInterval), /*never=*/true),
         duration({"vm", "probe_timeout", "2s", "How long that answer may take", {.reloadable = true}}, 10ms, 1min,
                  MERGEN_MEMBER(vm.probeTimeout)),
         integer({"vm",

@@ -1,6 +1,7 @@
 #include "command_line.hpp"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <mergen/base/guest.hpp>
@@ -97,10 +98,14 @@ std::string optionValue(std::string_view text) {
     return value;
 }
 
+std::filesystem::path serverSocket(const VmmPlace& place) {
+    return place.controlSocket.parent_path() / "mergend.sock";
+}
+
 LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Platform& platform) {
     checkGuest(guest);
-    const std::string socket = place.controlSocket.string();
-    checkSocketPath(place.controlSocket);
+    const std::filesystem::path own = serverSocket(place);
+    for (const auto& socket : {own, place.controlSocket}) checkSocketPath(socket);
 
     LaunchPlan plan;
     std::vector<std::string>& line = plan.arguments;
@@ -156,11 +161,14 @@ LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Plat
     }
 
     add({"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"});
-    add({"-chardev", "socket,id=control,server=on,wait=off,path=" + optionValue(socket), "-mon",
-         "chardev=control,mode=control"});
+    // The server's own first: once the other one is there, this one is.
+    for (const auto& [id, socket] : {std::pair("server", own), std::pair("control", place.controlSocket)}) {
+        add({"-chardev", std::string("socket,id=") + id + ",server=on,wait=off,path=" + optionValue(socket.string()),
+             "-mon", std::string("chardev=") + id + ",mode=control"});
+    }
     // All of the guest stands on this line, so that without the server it need only not wait for the server's "cont".
     plan.unattended = line;
-    plan.stale = {place.controlSocket};
+    plan.stale = {own, place.controlSocket};
     line.emplace_back("-S");
     return plan;
 }

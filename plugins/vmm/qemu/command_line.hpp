@@ -52,8 +52,12 @@ void checkGuest(const GuestSpec& guest);
 /// `text` within an option that QEMU splits at commas ("key=value,…"): there a comma is written twice.
 [[nodiscard]] std::string optionValue(std::string_view text);
 
-/// The whole plan. The guest does not run until it is told to over the control socket. Throws as checkGuest(), and
-/// InvalidArgument for a control socket whose path is too long or not absolute.
+/// Where the server itself talks to QEMU: beside the control socket, which is told to clients of the server. QEMU
+/// serves one client of a socket at a time, and whoever stays connected there must not be in the server's way.
+[[nodiscard]] std::filesystem::path serverSocket(const VmmPlace& place);
+
+/// The whole plan. The guest does not run until it is told to over one of the two sockets. Throws as checkGuest(), and
+/// InvalidArgument for a socket whose path is too long or not absolute.
 [[nodiscard]] LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Platform& platform);
 
 }  // namespace mergen::vmm

@@ -70,8 +70,15 @@ GuestState queryState(QmpClient& qmp) {
     return *state;
 }
 
+/// Nothing if nobody listens. A QEMU that an earlier release of the server started has the control socket only.
+std::optional<QmpClient> tryConnectTo(const VmmPlace& place, SteadyTime deadline) {
+    auto qmp = QmpClient::tryConnect(serverSocket(place), place.credentials.uid, deadline);
+    return qmp ? std::move(qmp) : QmpClient::tryConnect(place.controlSocket, place.credentials.uid, deadline);
+}
+
 QmpClient connectTo(const VmmPlace& place, SteadyTime deadline) {
-    return QmpClient::connect(place.controlSocket, place.credentials.uid, deadline);
+    auto qmp = tryConnectTo(place, deadline);
+    return qmp ? std::move(*qmp) : QmpClient::connect(place.controlSocket, place.credentials.uid, deadline);
 }
 
 [[noreturn]] void cannot(std::string_view what, GuestState state) {
@@ -162,7 +169,7 @@ void QemuVmm::boot(const VmmPlace& place, const GuestSpec& /*guest: all of it is
     const SteadyTime deadline = after(timeout);
     try {
         awaitSocket(watches_, place.controlSocket, "QEMU", deadline, alive, [&] {
-            auto qmp = QmpClient::tryConnect(place.controlSocket, place.credentials.uid, deadline);
+            auto qmp = tryConnectTo(place, deadline);
             if (!qmp) return false;
             const GuestState state = queryState(*qmp);
             MERGEN_FAILPOINT("vmm.qemu.boot.before_cont");
@@ -215,7 +222,7 @@ void QemuVmm::resume(const VmmPlace& place, std::chrono::milliseconds timeout) {
 
 void QemuVmm::cleanUp(const VmmPlace& place) {
     MERGEN_FAILPOINT("vmm.qemu.clean_up");
-    removeTree(place.controlSocket);
+    for (const auto& socket : {serverSocket(place), place.controlSocket}) removeTree(socket);
 }
 
 }  // namespace mergen::vmm

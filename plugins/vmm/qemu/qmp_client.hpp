@@ -18,9 +18,9 @@ namespace mergen::vmm {
 ///
 /// The other side is not trusted: a guest that has broken out of its machine speaks here. What it sends is bounded in
 /// size and time, events and answers to other questions are passed over, and no answer is taken for more than its type.
-/// QEMU serves one client at a time, so a conversation is short: one operation, then the connection is closed.
-/// Threads: one. Errors: Unavailable if nobody listens, the connection ends or the answer is no QMP; Timeout when the
-/// deadline passes; both name the socket.
+/// QEMU serves one client of a socket at a time, so a conversation is short: one operation, then the connection is
+/// closed. Threads: one. Errors: Unavailable if nobody listens, the connection ends or the answer is no QMP; Timeout
+/// when the deadline passes; both name the socket.
 class QmpClient {
 public:
     /// No message of QEMU's that is asked for here comes near it.

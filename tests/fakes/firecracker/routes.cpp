@@ -9,6 +9,19 @@
 
 namespace mergen::fake {
 
+namespace {
+
+std::string checkedId(const std::vector<std::string>& path) {
+    if (path.size() < 2 || path[1].empty()) fault("The ID cannot be empty.");
+    for (const char c : path[1]) {
+        if (c != '_' && std::isalnum(static_cast<unsigned char>(c)) == 0)
+            fault("API Resource IDs can only contain alphanumeric characters and underscores.");
+    }
+    return path[1];
+}
+
+}  // namespace
+
 Reply Machine::handle(const Request& request) {
     std::vector<std::string> path;
     for (std::size_t at = request.path.find_first_not_of('/'); at < request.path.size();) {
@@ -38,15 +51,6 @@ Reply Machine::handle(const Request& request) {
         reply.body = "{\"fault_message\":" + quoted(refusal.what()) + "}";
     }
     return reply;
-}
-
-std::string checkedId(const std::vector<std::string>& path) {
-    if (path.size() < 2 || path[1].empty()) fault("The ID cannot be empty.");
-    for (const char c : path[1]) {
-        if (c != '_' && std::isalnum(static_cast<unsigned char>(c)) == 0)
-            fault("API Resource IDs can only contain alphanumeric characters and underscores.");
-    }
-    return path[1];
 }
 
 void Machine::refusePostBoot() const {

@@ -1,5 +1,5 @@
 /// A stand-in for qemu-system-x86_64 that costs nothing, for tests with many VMs: takes its command line, listens on
-/// the control socket that stands there, speaks as much QMP as Mergen does (query-status, cont, stop, send-key), and
+/// the sockets that stand there, speaks as much QMP as Mergen does (query-status, cont, stop, send-key), and
 /// prints to its console. There is no guest; a test plays it by signals:
 ///
 ///     SIGUSR1  the guest reboots: exit status 0
@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <vector>
 
 namespace {
 
@@ -31,7 +32,7 @@ void say(const std::string& line) {
     std::_Exit(status);
 }
 
-/// The value of `path=` in the option of the control socket; ",," there is a comma.
+/// The value of `path=` in the option of a socket; ",," there is a comma.
 std::string socketPath(std::string_view option) {
     constexpr std::string_view key = "path=";
     std::string path;
@@ -107,49 +108,62 @@ void onSignal(int signals) {
     say("fake-qemu: guest prints");
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-    std::string path;
-    bool waits = false;
-    for (int i = 1; i < argc; ++i) {
-        const std::string_view word = argv[i];
-        if (word == "-S") waits = true;
-        if (word.starts_with("socket,id=control")) path = socketPath(word);
-    }
-    sigset_t set;
-    ::sigemptyset(&set);
-    for (const int signal : {SIGUSR1, SIGUSR2, SIGHUP}) ::sigaddset(&set, signal);
-    ::sigprocmask(SIG_BLOCK, &set, nullptr);
-    const int signals = ::signalfd(-1, &set, SFD_CLOEXEC);
-    const int listener = listenOn(path);
-    Qmp qmp(!waits);
-    if (!waits) say("fake-qemu: guest boots");
-
+/// A socket and its client: one at a time, as QEMU.
+struct Monitor {
+    int listener = -1;
     int client = -1;
-    std::string received;
-    for (;;) {
-        std::array<pollfd, 2> polled{pollfd{signals, POLLIN, 0}, pollfd{client < 0 ? listener : client, POLLIN, 0}};
-        if (::poll(polled.data(), polled.size(), -1) < 0) continue;
-        if (polled[0].revents != 0) onSignal(signals);
-        if (polled[1].revents == 0) continue;
-        if (client < 0) {  // one at a time, as QEMU
+    std::string received{};
+
+    [[nodiscard]] int awaited() const { return client < 0 ? listener : client; }
+
+    /// Takes what there is: a client, something of it, or its end.
+    void serve(Qmp& qmp) {
+        if (client < 0) {
             client = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
             received.clear();
             if (client >= 0) qmp.greet(client);
-            continue;
+            return;
         }
         std::array<char, 4096> chunk{};
         const ssize_t got = ::recv(client, chunk.data(), chunk.size(), 0);
         if (got <= 0) {
             ::close(client);
             client = -1;
-            continue;
+            return;
         }
         received.append(chunk.data(), static_cast<std::size_t>(got));
         for (std::size_t eol = received.find('\n'); eol != std::string::npos; eol = received.find('\n')) {
             qmp.answer(client, received.substr(0, eol));
             received.erase(0, eol + 1);
+        }
+    }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    sigset_t set;
+    ::sigemptyset(&set);
+    for (const int signal : {SIGUSR1, SIGUSR2, SIGHUP}) ::sigaddset(&set, signal);
+    ::sigprocmask(SIG_BLOCK, &set, nullptr);
+    const int signals = ::signalfd(-1, &set, SFD_CLOEXEC);
+    std::vector<Monitor> monitors;
+    bool waits = false;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view word = argv[i];
+        if (word == "-S") waits = true;
+        if (word.starts_with("socket,id=")) monitors.push_back({.listener = listenOn(socketPath(word))});
+    }
+    Qmp qmp(!waits);
+    if (!waits) say("fake-qemu: guest boots");
+
+    for (;;) {
+        std::vector<pollfd> polled{pollfd{signals, POLLIN, 0}};
+        for (const Monitor& monitor : monitors) polled.push_back({monitor.awaited(), POLLIN, 0});
+        if (::poll(polled.data(), polled.size(), -1) < 0) continue;
+        if (polled[0].revents != 0) onSignal(signals);
+        for (std::size_t i = 0; i < monitors.size(); ++i) {
+            if (polled[i + 1].revents != 0) monitors[i].serve(qmp);
         }
     }
 }

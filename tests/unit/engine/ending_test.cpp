@@ -21,6 +21,9 @@ TEST(Ending, IsOfTheGuestTheVmmMergenOrSomebodyElse) {
     for (const int signal : {SIGKILL, SIGTERM, SIGINT}) EXPECT_EQ(by(true, signal), EndedBy::Other);
     EXPECT_EQ(by(true, SIGKILL, SentSignal{SIGKILL, "stop"}), EndedBy::Mergen);
     EXPECT_EQ(by(false, 0, SentSignal{SIGTERM, "stop"}), EndedBy::Mergen);
+    // Whoever is ending already when SIGKILL comes ends as it was about to.
+    EXPECT_EQ(by(false, 0, SentSignal{SIGKILL, "probe"}), EndedBy::Guest);
+    EXPECT_EQ(by(false, 1, SentSignal{SIGKILL, "probe"}), EndedBy::Vmm);
 }
 
 TEST(Ending, OfSomebodyElsesSignalNamesTheOomKiller) {

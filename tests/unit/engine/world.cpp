@@ -119,7 +119,7 @@ public:
             const auto found = world_.processes.find(owner.vm);
             sent = found != world_.processes.end() && found->second.state == ProcessState::Running &&
                    found->second.pid != 0;
-            if (sent && (signal == SIGKILL || (signal == SIGTERM && world_.diesOnTerm))) {
+            if (sent && ((signal == SIGKILL && world_.diesOnKill) || (signal == SIGTERM && world_.diesOnTerm))) {
                 world_.end(owner.vm, ExitStatus{true, signal, {}}, SentSignal{signal, std::string(by)});
             }
         });

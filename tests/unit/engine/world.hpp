@@ -61,6 +61,7 @@ public:
     VmView runWeb(Engine& engine, std::optional<CreateRequest> request = {}) const;
 
     EngineConfig config;
+    Log* log = &nullLog();  ///< of engines that boot from now on
     std::filesystem::path root, images;
     Log* log = &nullLog();  // of servers booted from now on
 
@@ -82,6 +83,7 @@ public:
     bool udp = true;                                         // the network backend publishes UDP
     bool guestObeys = true;                                  // shuts down when asked
     bool diesOnTerm = true;
+    bool diesOnKill = true;    // else it waits in the kernel for its storage, until end()
     bool durable = true;       // the storage
     bool pauses = true;        // the VMM can
     bool inheritsTap = false;  // the VMM, as an open descriptor

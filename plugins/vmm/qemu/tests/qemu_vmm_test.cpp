@@ -206,6 +206,21 @@ TEST_F(QemuConversation, BootTimesOutOverSilence) {
     EXPECT_EQ(kindOf([&] { vmm_.boot(place_, guest_, moment, lives); }), ErrorKind::Timeout);
 }
 
+TEST_F(QemuConversation, WhoStaysConnectedToTheControlSocketIsNotInTheWay) {
+    const FakeQmpServer taken(place_.controlSocket, [](FakePeer& peer) { peer.awaitEnd(); });  // serves somebody else
+    server_.emplace(serverSocket(place_), [](FakePeer& peer) {
+        peer.greet();
+        while (!peer.answer(R"("return": {"status": "running"})").empty()) {
+        }
+    });
+    EXPECT_EQ(vmm_.query(place_, plenty), GuestState::Running);
+    EXPECT_NO_THROW(vmm_.pause(place_, plenty));
+    server_.reset();
+    vmm_.cleanUp(place_);
+    EXPECT_FALSE(std::filesystem::exists(serverSocket(place_)));
+    EXPECT_FALSE(std::filesystem::exists(place_.controlSocket));
+}
+
 TEST_F(QemuConversation, QemusStatesAreTold) {
     const std::map<std::string, GuestState> states = {
         {"prelaunch", GuestState::NotStarted}, {"running", GuestState::Running}, {"paused", GuestState::Paused},
