@@ -63,7 +63,6 @@ public:
     EngineConfig config;
     Log* log = &nullLog();  ///< of engines that boot from now on
     std::filesystem::path root, images;
-    Log* log = &nullLog();  // of servers booted from now on
 
     // What is on the host.
     std::map<std::string, StoredRecord> records;
