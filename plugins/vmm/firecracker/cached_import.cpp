@@ -1,19 +1,14 @@
 #include "cached_import.hpp"
 
-#include <array>
-#include <cerrno>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string>
-#include <string_view>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <mergen/base/file.hpp>
 #include <mergen/sdk/error.hpp>
 
 #include "kernel_image.hpp"
 #include "kernel_import.hpp"
+#include "replacement.hpp"
 
 namespace mergen::vmm {
 namespace {
@@ -26,23 +21,12 @@ bool isWorthKeeping(int kernel) {
     return packing && *packing != Packing::Lz4;
 }
 
-bool isElf(int file) {
-    std::array<char, kernelHeadBytes> head{};
-    const ssize_t got = ::pread(file, head.data(), head.size(), 0);
-    return got > 0 && kernelForm({head.data(), static_cast<std::size_t>(got)}) == KernelForm::Elf;
-}
-
-/// Puts a copy of `elf` in the place of `kernel`, with its owner and mode.
-void replaceByCopy(const UniqueFd& elf, const fs::path& kernel) {
-    struct stat like {};
-    if (::lstat(kernel.c_str(), &like) != 0) throw Error::fromErrno(errno, "cannot inspect the kernel");
-    const fs::path aside = kernel.string() + ".cached";
-    copySparse(elf.get(), aside, like.st_mode & 07777U, like.st_uid, like.st_gid);
-    if (::rename(aside.c_str(), kernel.c_str()) != 0) {
-        const int cause = errno;
-        ::unlink(aside.c_str());
-        throw Error::fromErrno(cause, "cannot rename the copy of a cached kernel");
-    }
+/// Puts a copy of the entry `elf` in the place of `kernel`, whose file is `given`. Others may find, mark and evict the
+/// entry meanwhile; its content is never written to.
+void replaceByCopy(int elf, const fs::path& kernel, int given) {
+    Replacement replacement(kernel, given);
+    copyContent(elf, replacement.fd(), "the unpacked kernel");
+    replacement.commit();
 }
 
 /// Does `what` with the cache, which a VM does without.
@@ -68,7 +52,7 @@ void importKernelThrough(const KernelCache& cache, const fs::path& kernel,
         digest = contentDigest(given.get());
         const std::optional<UniqueFd> known = cache.find(digest);
         if (!known) return;
-        replaceByCopy(*known, kernel);
+        replaceByCopy(known->get(), kernel, given.get());
         imported = true;
     });
     if (imported) return;
@@ -77,7 +61,7 @@ void importKernelThrough(const KernelCache& cache, const fs::path& kernel,
     spared(log, [&] {
         const UniqueFd unpacked = openFile(kernel, O_RDONLY | O_NOFOLLOW);
         // Whether a bzImage may stay depends on Firecracker's version.
-        if (isElf(unpacked.get())) cache.keep(digest, unpacked.get());
+        if (kernelForm(readHead(unpacked.get())) == KernelForm::Elf) cache.keep(digest, unpacked.get());
     });
 }
 

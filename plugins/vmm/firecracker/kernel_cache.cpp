@@ -29,7 +29,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view asideMark = ".aside-";
 constexpr std::size_t digestLength = 64;
 constexpr mode_t entryMode = 0400;
-/// Each mark of a use is a write to the disk, and makes a copy of the entry by somebody else void (copySparse()).
+/// Each mark of a use is a write to the disk.
 constexpr std::time_t usesAreCountedPer = 60;
 
 /// The folder `name` in `parent`, made if `make` and it is not there; nothing if it is not there. Throws
