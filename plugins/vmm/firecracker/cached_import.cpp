@@ -15,18 +15,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Whether the cache is of use for a kernel: one of lz4 is unpacked in less time than its digest is made in.
-bool isWorthKeeping(int kernel) {
-    const std::optional<Packing> packing = packingOfKernel(kernel);
-    return packing && *packing != Packing::Lz4;
-}
-
 /// Puts a copy of the entry `elf` in the place of `kernel`, whose file is `given`. Others may find, mark and evict the
 /// entry meanwhile; its content is never written to.
 void replaceByCopy(int elf, const fs::path& kernel, int given) {
     Replacement replacement(kernel, given);
     copyContent(elf, replacement.fd(), "the unpacked kernel");
     replacement.commit();
+}
+
+void unpackAlone(UnpackTurns& turns, const fs::path& kernel, const std::optional<FirecrackerVersion>& version) {
+    const UnpackTurns::Place place(turns);
+    importKernelImage(kernel, version);
 }
 
 /// Does `what` with the cache, which a VM does without.
@@ -42,22 +41,28 @@ void spared(Log& log, const What& what) {
 
 }  // namespace
 
-void importKernelThrough(const KernelCache& cache, const fs::path& kernel,
+void importKernelThrough(const KernelCache& cache, UnpackTurns& turns, const fs::path& kernel,
                          const std::optional<FirecrackerVersion>& version, Log& log) {
-    std::string digest;  // empty: the cache is of no use
-    bool imported = false;
-    spared(log, [&] {
-        const UniqueFd given = openFile(kernel, O_RDONLY | O_NOFOLLOW);
-        if (!cache.enabled() || !isWorthKeeping(given.get())) return;
-        digest = contentDigest(given.get());
-        const std::optional<UniqueFd> known = cache.find(digest);
-        if (!known) return;
-        replaceByCopy(known->get(), kernel, given.get());
-        imported = true;
-    });
-    if (imported) return;
-    importKernelImage(kernel, version);
-    if (digest.empty()) return;
+    const UniqueFd given = openFile(kernel, O_RDONLY | O_NOFOLLOW);
+    const std::optional<Packing> packing = packingOfKernel(given.get());
+    if (!packing) return importKernelImage(kernel, version);  // there is nothing to unpack
+    // One of lz4 is unpacked in less time than its digest is made in.
+    if (!cache.enabled() || *packing == Packing::Lz4) return unpackAlone(turns, kernel, version);
+
+    const std::string digest = contentDigest(given.get());
+    const auto copied = [&] {
+        bool done = false;
+        spared(log, [&] {
+            const std::optional<UniqueFd> known = cache.find(digest);
+            if (known) replaceByCopy(known->get(), kernel, given.get());
+            done = known.has_value();
+        });
+        return done;
+    };
+    if (copied()) return;
+    const UnpackTurns::OfKernel turn(turns, digest);
+    if (copied()) return;  // whoever had the turn before has kept it
+    unpackAlone(turns, kernel, version);
     spared(log, [&] {
         const UniqueFd unpacked = openFile(kernel, O_RDONLY | O_NOFOLLOW);
         // Whether a bzImage may stay depends on Firecracker's version.

@@ -275,7 +275,7 @@ void FirecrackerVmm::checkStart(const GuestSpec& guest) const {
 }
 
 void FirecrackerVmm::importKernel(const std::filesystem::path& kernel) const {
-    importKernelThrough(*kernelCache_, kernel, version_, host_->log());
+    importKernelThrough(*kernelCache_, unpackTurns_, kernel, version_, host_->log());
 }
 
 LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) const {

@@ -18,6 +18,7 @@
 #include "jail.hpp"
 #include "jailer.hpp"
 #include "kernel_cache.hpp"
+#include "unpack_turns.hpp"
 #include "version.hpp"
 
 namespace mergen::vmm {
@@ -118,6 +119,7 @@ private:
     std::unique_ptr<JailYard> jails_;
     std::unique_ptr<KernelCache> kernelCache_;
     std::unique_ptr<CgroupTree> cgroups_;  // locks within
+    mutable UnpackTurns unpackTurns_;      // locks within
     FolderWatches watches_;
 };
 

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <fcntl.h>
 #include <numeric>
+#include <stdio.h>
 #include <string_view>
 #include <sys/stat.h>
 #include <system_error>
@@ -109,6 +110,11 @@ bool isSound(const struct stat& status, std::uint64_t size) {
            status.st_nlink == 1 && static_cast<std::uint64_t>(status.st_size) == size;
 }
 
+bool isSoundThere(const UniqueFd& folder, const std::string& name, std::uint64_t size) {
+    struct stat status {};
+    return ::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && isSound(status, size);
+}
+
 void markUsed(const UniqueFd& entry, const struct stat& status) {
     const std::time_t now = std::time(nullptr);
     if (status.st_mtim.tv_sec <= now && now - status.st_mtim.tv_sec < usesAreCountedPer) return;
@@ -167,14 +173,20 @@ void KernelCache::keep(const std::string& digest, int elf) const {
     if (size > limits_.bytes) return;
     const std::optional<UniqueFd> folder = cacheFolder(dataRoot_, true);
     if (!folder) throw Error(ErrorKind::Unavailable, "the folder of the cache is gone");
+    const std::string name = digest + "-" + std::to_string(size);
+    if (isSoundThere(*folder, name, size)) return;
     const std::string aside = std::string(asideMark) + std::to_string(::getpid()) + "-" + std::to_string(next_++);
     copySparse(elf, magicLink(*folder) / aside, entryMode, ::geteuid(), ::getegid());
     Rollback undo;
     undo.add([&] { ::unlinkat(folder->get(), aside.c_str(), 0); });
     MERGEN_FAILPOINT("vmm.firecracker.kernel_cache.aside");
-    const std::string name = digest + "-" + std::to_string(size);
-    if (::renameat(folder->get(), aside.c_str(), folder->get(), name.c_str()) != 0)
-        throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
+    // A sound one that somebody else was faster to make stays as it is.
+    if (::renameat2(folder->get(), aside.c_str(), folder->get(), name.c_str(), RENAME_NOREPLACE) != 0) {
+        if (errno != EEXIST) throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
+        if (isSoundThere(*folder, name, size)) return;
+        if (::renameat(folder->get(), aside.c_str(), folder->get(), name.c_str()) != 0)
+            throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
+    }
     undo.commit();
     syncDirectory(magicLink(*folder));
     evict(*folder, limits_);

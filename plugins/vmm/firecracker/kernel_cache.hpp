@@ -46,8 +46,8 @@ public:
     /// Counts as a use, to the minute.
     [[nodiscard]] std::optional<UniqueFd> find(const std::string& digest) const;
 
-    /// Keeps a copy of the ELF file `elf`, in place of what is there under this digest. One that is larger than the
-    /// limit is not kept.
+    /// Keeps a copy of the ELF file `elf`. Under this digest a sound entry stays, and another one is replaced. One that
+    /// is larger than the limit is not kept.
     void keep(const std::string& digest, int elf) const;
 
 private:

@@ -66,11 +66,12 @@ protected:
     }
     std::string import(const KernelCache& cache, const std::filesystem::path& kernel,
                        std::optional<FirecrackerVersion> version = {}) {
-        importKernelThrough(cache, kernel, version, host_.log());
+        importKernelThrough(cache, turns_, kernel, version, host_.log());
         return readFile(kernel, readLimit).value_or("no file");
     }
 
     test::TestHost host_{nullptr};
+    UnpackTurns turns_;
     const std::filesystem::path dataRoot_ = host_.paths().dataRoot, kernels_ = dataRoot_ / ".cache" / "kernels";
 };
 
@@ -288,6 +289,18 @@ TEST_F(KernelCacheTest, ACacheThatMustNotBeUsedOrCannotBeWrittenKeepsNoKernelFro
     EXPECT_THAT(listDirectory(dataRoot_), ElementsAre(".cache", "first", "second", "third"));
 }
 
+TEST_F(KernelCacheTest, AVmsOwnKernelThatCannotBeReadIsNoFaultOfTheCache) {
+    const std::filesystem::path unreadable = dataRoot_ / "folder";
+    std::filesystem::create_directory(unreadable);
+    try {
+        import(cache(), unreadable);
+        ADD_FAILURE() << "it was read";
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("cannot read the kernel"));
+    }
+    EXPECT_THAT(host_.log().lines(), IsEmpty()) << "it is thrown, and not logged as well";
+}
+
 #ifdef MERGEN_WITH_FAILPOINTS
 TEST_F(KernelCacheTest, OneThatCannotBeKeptForWantOfRoomLeavesNothingAndTheVmHasItsKernel) {
     failpoint::arm("vmm.firecracker.kernel_cache.aside=nospace");
@@ -310,7 +323,7 @@ TEST_F(KernelCacheTest, ManyAtOnceOfOneKernelAllGetItWhileTheCacheForgetsIt) {
                 ready.arrive_and_wait();
                 for (int round = 0; round < rounds; ++round) {
                     const auto kernel = given("vm-" + std::to_string(vm), gzip(elf()));
-                    importKernelThrough(kept, kernel, {}, host_.log());
+                    importKernelThrough(kept, turns_, kernel, {}, host_.log());
                     if (readFile(kernel, readLimit) != elf()) ++wrong;
                 }
             });
@@ -323,6 +336,57 @@ TEST_F(KernelCacheTest, ManyAtOnceOfOneKernelAllGetItWhileTheCacheForgetsIt) {
     EXPECT_EQ(wrong, 0);
     for (const std::string& name : listDirectory(kernels_)) EXPECT_FALSE(name.starts_with(".aside-")) << name;
     EXPECT_THAT(listDirectory(kernels_), SizeIs(::testing::Le(1)));
+    EXPECT_THAT(host_.log().lines(), IsEmpty()) << "no copy is void because others use, make or evict the entry";
+}
+
+TEST_F(KernelCacheTest, OfManyAtOnceOfOneKernelOneIsUnpackedAndTheOthersGetACopy) {
+    const KernelCache kept = cache();
+    constexpr std::size_t vms = 8;
+    const std::string marked = test::elfHead() + std::string(50'000, 'm');
+    const std::string digest = contentDigest(openFile(given("packed", gzip(elf())), O_RDONLY).get());
+    std::vector<std::filesystem::path> own;
+    for (std::size_t vm = 0; vm < vms; ++vm) own.push_back(given("vm-" + std::to_string(vm), gzip(elf())));
+    {
+        std::vector<std::jthread> threads;
+        const UnpackTurns::OfKernel turn(turns_, digest);
+        for (const auto& kernel : own)
+            threads.emplace_back([&] { importKernelThrough(kept, turns_, kernel, {}, host_.log()); });
+        while (turns_.waiting() != vms) std::this_thread::yield();
+        // What nobody who unpacks it himself would have.
+        writeFileAtomically(dataRoot_ / "marked", marked, 0440);
+        kept.keep(digest, openFile(dataRoot_ / "marked", O_RDONLY).get());
+    }
+    for (const auto& kernel : own) EXPECT_EQ(readFile(kernel, readLimit), marked) << kernel;
+    EXPECT_THAT(host_.log().lines(), IsEmpty());
+}
+
+TEST_F(KernelCacheTest, AnEntryThatIsSoundIsNotMadeAnew) {
+    const KernelCache kept = cache();
+    keep(kept, 'a', "kernel a");
+    struct stat before {
+    }, after{};
+    ASSERT_EQ(::stat(entry('a', 8).c_str(), &before), 0);
+    keep(kept, 'a', "kernel a");
+    ASSERT_EQ(::stat(entry('a', 8).c_str(), &after), 0);
+    EXPECT_EQ(before.st_ino, after.st_ino);
+    EXPECT_THAT(listDirectory(kernels_), SizeIs(1));
+}
+
+TEST_F(KernelCacheTest, UnpackingsAtOnceAreBoundedWhateverTheKernel) {
+    const UnpackTurns::Place first(turns_), second(turns_), third(turns_);
+    auto last = std::make_optional<UnpackTurns::Place>(turns_);
+    const auto kernel = given("gzip", gzip(elf())), other = given("lz4", test::lz4(elf()));
+    EXPECT_EQ(import(cache(), given("elf", elf())), elf()) << "what is not unpacked awaits nobody";
+    {
+        const std::jthread one([&] { importKernelThrough(cache(), turns_, kernel, {}, host_.log()); });
+        const std::jthread two([&] { importKernelThrough(cache(), turns_, other, {}, host_.log()); });
+        while (turns_.waiting() != 2) std::this_thread::yield();
+        EXPECT_EQ(readFile(kernel, readLimit), gzip(elf()));
+        EXPECT_EQ(readFile(other, readLimit), test::lz4(elf()));
+        last.reset();
+    }
+    EXPECT_EQ(readFile(kernel, readLimit), elf());
+    EXPECT_EQ(readFile(other, readLimit), elf());
 }
 
 }  // namespace
