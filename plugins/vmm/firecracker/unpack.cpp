@@ -246,7 +246,7 @@ std::uint64_t unpack(Packing packing, int source, std::uint64_t offset, std::uin
         // Before it is written: a bomb never has more than the limit on the disk.
         if (progress.written > limit - total) refuse("unpacks to more than " + std::to_string(limit >> 20U) + " MiB");
         total += progress.written;
-        writeAll(target, {out.data(), progress.written}, "the unpacked kernel");
+        writeAll(target, {out.data(), progress.written}, "cannot write the unpacked kernel");
         if (progress.ended) break;
         if (in.empty()) in = reader.next();
         // A full buffer may mean that more is to come out without more to go in.

@@ -211,7 +211,8 @@ TEST_F(KernelImport, ADamagedStreamIsRefused) {
 TEST_F(KernelImport, CompressedTwiceOrNoKernelInsideIsRefused) {
     for (const Compression& compression : compressions()) {
         EXPECT_THAT(import(compression.pack(gzip(elf()))), HasSubstr("compressed twice")) << compression.name;
-        EXPECT_THAT(import(compression.pack("#!/bin/sh\n")), HasSubstr("neither an ELF file nor a bzImage")) << compression.name;
+        EXPECT_THAT(import(compression.pack("#!/bin/sh\n")), HasSubstr("neither an ELF file nor a bzImage"))
+            << compression.name;
         EXPECT_THAT(import(compression.pack("")), HasSubstr("neither an ELF file nor a bzImage")) << compression.name;
         EXPECT_THAT(import(bzImage(payloadOf(compression, "#!/bin/sh\n"))), HasSubstr("no ELF")) << compression.name;
         EXPECT_THAT(import(bzImage(payloadOf(compression, bzImage("x")))), HasSubstr("no ELF")) << compression.name;
@@ -254,6 +255,18 @@ TEST_F(KernelImport, ABombIsRefusedBeforeItIsOnTheDisk) {
         const UniqueFd again = openFile(host_.root() / "out", O_RDWR | O_TRUNC);
         EXPECT_EQ(unpack(packing, source.get(), 0, packed.size(), again.get(), content.size()), content.size())
             << "the limit itself is allowed";
+    }
+}
+
+TEST_F(KernelImport, WhatCannotBeWrittenIsSaidWithTheOperation) {
+    writeFileAtomically(host_.root() / "packed", gzip(elf()), 0600);
+    const UniqueFd source = openFile(host_.root() / "packed", O_RDONLY), full = openFile("/dev/full", O_WRONLY);
+    try {
+        unpack(Packing::Gzip, source.get(), 0, gzip(elf()).size(), full.get());
+        ADD_FAILURE() << "it was written";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::ResourceExhausted);
+        EXPECT_STREQ(error.what(), "cannot write the unpacked kernel: No space left on device");
     }
 }
 
