@@ -1,5 +1,6 @@
 #include "cached_import.hpp"
 
+#include <cerrno>
 #include <fcntl.h>
 #include <string>
 
@@ -23,11 +24,6 @@ void replaceByCopy(int elf, const fs::path& kernel, int given) {
     replacement.commit();
 }
 
-void unpackAlone(UnpackTurns& turns, const fs::path& kernel, const std::optional<FirecrackerVersion>& version) {
-    const UnpackTurns::Place place(turns);
-    importKernelImage(kernel, version);
-}
-
 /// Does `what` with the cache, which a VM does without.
 template <typename What>
 void spared(Log& log, const What& what) {
@@ -39,6 +35,21 @@ void spared(Log& log, const What& what) {
     }
 }
 
+/// importKernelImage() in its turn. Where there is no room for its result, the cache's own is given up for it.
+void unpackInTurn(const KernelCache& cache, UnpackTurns& turns, const fs::path& kernel,
+                  const std::optional<FirecrackerVersion>& version, Log& log) {
+    const UnpackTurns::Place place(turns);
+    try {
+        return importKernelImage(kernel, version);
+    } catch (const Error& error) {
+        if (error.errnum() != ENOSPC && error.errnum() != EDQUOT) throw;
+        bool dropped = false;
+        spared(log, [&] { dropped = cache.drop(); });
+        if (!dropped) throw;
+    }
+    importKernelImage(kernel, version);
+}
+
 }  // namespace
 
 void importKernelThrough(const KernelCache& cache, UnpackTurns& turns, const fs::path& kernel,
@@ -47,7 +58,7 @@ void importKernelThrough(const KernelCache& cache, UnpackTurns& turns, const fs:
     const std::optional<Packing> packing = packingOfKernel(given.get());
     if (!packing) return importKernelImage(kernel, version);  // there is nothing to unpack
     // One of lz4 is unpacked in less time than its digest is made in.
-    if (!cache.enabled() || *packing == Packing::Lz4) return unpackAlone(turns, kernel, version);
+    if (!cache.enabled() || *packing == Packing::Lz4) return unpackInTurn(cache, turns, kernel, version, log);
 
     const std::string digest = contentDigest(given.get());
     const auto copied = [&] {
@@ -62,7 +73,7 @@ void importKernelThrough(const KernelCache& cache, UnpackTurns& turns, const fs:
     if (copied()) return;
     const UnpackTurns::OfKernel turn(turns, digest);
     if (copied()) return;  // whoever had the turn before has kept it
-    unpackAlone(turns, kernel, version);
+    unpackInTurn(cache, turns, kernel, version, log);
     spared(log, [&] {
         const UniqueFd unpacked = openFile(kernel, O_RDONLY | O_NOFOLLOW);
         // Whether a bzImage may stay depends on Firecracker's version.

@@ -110,6 +110,8 @@ protected:
     }
     [[nodiscard]] const std::filesystem::path& root() const { return folder_.root(); }
 
+    [[nodiscard]] const std::filesystem::path& dataRoot() const { return host_->paths().dataRoot; }
+
 private:
     Given with(Given given) {
         given.emplace("binary", MERGEN_FAKE_FIRECRACKER);
@@ -187,6 +189,17 @@ TEST_F(FirecrackerHost, AnOrdinaryUsersOwnAccessToKvmIsWhatCounts) {
     EXPECT_TRUE(start({{"probe", "false"}, {"kvm_device", kvm}}).health().ok);
     ASSERT_EQ(::chmod(kvm.c_str(), 0), 0);
     EXPECT_THAT(start({{"probe", "false"}, {"kvm_device", kvm}}).health().detail, HasSubstr("Permission denied"));
+}
+
+// ---- the cache of kernels
+
+TEST_F(FirecrackerHost, KernelsOfTheCacheGiveWayBeforeAVmIsMade) {
+    FirecrackerVmm& vmm = start({{"kernel_cache", "1000000GiB"}});  // more than any host of these tests has free
+    const std::filesystem::path kernels = dataRoot() / ".cache/kernels";
+    makeDirectories(kernels, 0700);
+    writeFileAtomically(kernels / (std::string(64, 'a') + "-1"), "a", 0400);
+    vmm.check(paperGuest());
+    EXPECT_THAT(listDirectory(kernels), ElementsAre());
 }
 
 // ---- what the host can give a guest

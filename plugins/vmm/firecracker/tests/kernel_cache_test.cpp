@@ -5,10 +5,15 @@
 #include <cstdint>
 #include <fcntl.h>
 #include <filesystem>
+#include <functional>
 #include <latch>
 #include <optional>
+#include <sched.h>
+#include <signal.h>
 #include <string>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -74,6 +79,33 @@ protected:
     UnpackTurns turns_;
     const std::filesystem::path dataRoot_ = host_.paths().dataRoot, kernels_ = dataRoot_ / ".cache" / "kernels";
 };
+
+/// Runs `story` in a process with mounts of its own; false where the host does not allow that.
+bool inOwnMounts(const std::function<void()>& story) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+            ::_exit(77);
+        story();
+        ::_exit(::testing::Test::HasFailure() ? 1 : 0);
+    }
+    int status = 0;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) return false;
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status " << status;
+    return true;
+}
+
+constexpr const char* needsMounts = "needs root: a file system of its own (unshare, mount)";
+
+/// Fills the file system up to `left` bytes.
+void fill(const std::filesystem::path& folder, std::uint64_t left) {
+    std::filesystem::remove(folder / "filler");
+    const std::uint64_t free = std::filesystem::space(folder).available;
+    ASSERT_GE(free, left);
+    const UniqueFd file = openFile(folder / "filler", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    ASSERT_EQ(::posix_fallocate(file.get(), 0, static_cast<off_t>(free - left)), 0);
+}
 
 std::string elf() {
     return test::elfHead() + std::string(50'000, 'k');
@@ -228,6 +260,109 @@ TEST_F(KernelCacheTest, OneThatIsEvictedIsReadToItsEndByWhoHasItOpen) {
     keep(kept, 'b', "b");
     EXPECT_FALSE(kept.find(digest('a')));
     EXPECT_EQ(contentOf(open), "kernel a");
+}
+
+#ifdef MERGEN_WITH_FAILPOINTS
+TEST_F(KernelCacheTest, RoomIsMadeBeforeAnEntryIsWritten) {
+    const KernelCache kept = cache(10);
+    keep(kept, 'a', "sixsix");
+    failpoint::arm("vmm.firecracker.kernel_cache.aside=error(it is written)");
+    EXPECT_THROW(keep(kept, 'b', "sevenB!"), Error);
+    failpoint::arm("");
+    EXPECT_THAT(listDirectory(kernels_), IsEmpty());
+    for (int round = 0; round < 3; ++round) keep(kept, 'c', "ten bytes!");
+    EXPECT_THAT(listDirectory(kernels_), SizeIs(1)) << "the room of what failed was given back";
+}
+#endif
+
+TEST_F(KernelCacheTest, WhereLittleIsFreeNothingIsKeptAndWhatIsKeptGivesWay) {
+    const bool done = inOwnMounts([&] {
+        ASSERT_EQ(::mount("tmpfs", dataRoot_.c_str(), "tmpfs", 0, "size=16m,mode=0711"), 0);
+        const KernelCache kept = cache();
+        keep(kept, 'a', std::string(100'000, 'a'));
+        keep(kept, 'b', std::string(100'000, 'b'));
+        age(entry('a', 100'000), 2);
+        fill(dataRoot_, plenty);
+        kept.giveWay();
+        EXPECT_THAT(listDirectory(kernels_), SizeIs(2)) << "as much is free as the cache may have";
+        fill(dataRoot_, plenty - 50'000);
+        keep(kept, 'c', "c");
+        EXPECT_FALSE(kept.find(digest('c')));
+        kept.giveWay();
+        EXPECT_THAT(listDirectory(kernels_), ElementsAre(digest('b') + "-100000")) << "one suffices";
+        fill(dataRoot_, 0);
+        kept.giveWay();
+        EXPECT_THAT(listDirectory(kernels_), IsEmpty());
+    });
+    if (!done) GTEST_SKIP() << needsMounts;
+}
+
+TEST_F(KernelCacheTest, AVmForWhichThereIsNoRoomGetsThatOfTheCache) {
+    const bool done = inOwnMounts([&] {
+        ASSERT_EQ(::mount("tmpfs", dataRoot_.c_str(), "tmpfs", 0, "size=16m,mode=0711"), 0);
+        const KernelCache kept = cache();
+        keep(kept, 'a', std::string(200'000, 'a'));
+        for (const std::string& packed : {gzip(elf()), test::lz4(elf())}) {
+            const auto kernel = given("kernel", packed);
+            fill(dataRoot_, 0);
+            EXPECT_EQ(import(kept, kernel), elf());
+            EXPECT_THAT(listDirectory(kernels_), IsEmpty());
+            EXPECT_THAT(host_.log().lines(), IsEmpty());
+            std::filesystem::remove(dataRoot_ / "filler");
+            keep(kept, 'a', std::string(200'000, 'a'));
+        }
+        std::filesystem::remove_all(kernels_);
+        const auto kernel = given("kernel", gzip(elf()));
+        fill(dataRoot_, 0);
+        try {
+            import(kept, kernel);
+            ADD_FAILURE() << "there is no room at all";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::ResourceExhausted);
+            EXPECT_THAT(error.what(), HasSubstr("cannot write the unpacked kernel: No space left"));
+        }
+    });
+    if (!done) GTEST_SKIP() << needsMounts;
+}
+
+TEST_F(KernelCacheTest, AHitThatCannotBeMarkedIsAHit) {
+    const KernelCache kept = cache();
+    keep(kept, 'a', "kernel a");
+    age(entry('a', 8), 2);
+    const bool done = inOwnMounts([&] {
+        ASSERT_EQ(::mount(dataRoot_.c_str(), dataRoot_.c_str(), nullptr, MS_BIND, nullptr), 0);
+        ASSERT_EQ(::mount(nullptr, dataRoot_.c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr), 0);
+        EXPECT_EQ(contentOf(kept.find(digest('a'))), "kernel a");
+    });
+    if (!done) GTEST_SKIP() << needsMounts;
+}
+
+TEST_F(KernelCacheTest, AnEntryThatCannotBeOpenedIsAFaultAndNotAbsent) {
+    const KernelCache kept = cache();
+    keep(kept, 'a', "kernel a");
+    // A lease makes an open that does not wait fail; what stands behind most such failures cannot be made: EIO, EMFILE.
+    const UniqueFd holder(::open(entry('a', 8).c_str(), O_RDONLY | O_CLOEXEC));
+    ASSERT_EQ(::fcntl(holder.get(), F_SETSIG, SIGURG), 0);
+    if (::fcntl(holder.get(), F_SETLEASE, F_WRLCK) != 0) GTEST_SKIP() << "this file system has no leases";
+    EXPECT_THROW(static_cast<void>(kept.find(digest('a'))), Error);
+    ASSERT_EQ(::fcntl(holder.get(), F_SETLEASE, F_UNLCK), 0);
+    EXPECT_TRUE(kept.find(digest('a')));
+}
+
+TEST_F(KernelCacheTest, AStartDoesAllThatItCanBeforeItSaysWhatItCannot) {
+    keep(cache(), 'a', "a");
+    keep(cache(), 'b', "b");
+    age(entry('a', 1), 1);
+    std::filesystem::create_directories(kernels_ / ".aside-0-0" / "in the way");
+    std::filesystem::create_directory(entry('0', 7));
+    writeFileAtomically(kernels_ / ".aside-9-9", "half", 0400);
+    try {
+        cache(plenty, 1).sweep();
+        ADD_FAILURE() << "a folder was removed";
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("cannot remove .aside-0-0"));
+    }
+    EXPECT_THAT(listDirectory(kernels_), ElementsAre(".aside-0-0", digest('0') + "-7", digest('b') + "-1"));
 }
 
 // ---- imports
