@@ -150,12 +150,12 @@ void FirecrackerVmm::start() {
     } catch (const Error& error) {
         found = error.what();
     }
+    kvm_ = findDeviceAccess(kvmDevice_);
+    kvmTrial_.reset();
     if (probe_) {
-        kvm_ = findKvm({.program = host_->paths().libexec / "mergen-kvm-probe",
-                        .device = kvmDevice_,
-                        .memory = host_->paths().runRoot / "kvm"});
-    } else {
-        kvm_ = findDeviceAccess(kvmDevice_);
+        kvmTrial_ = tryKvm({.program = host_->paths().libexec / "mergen-kvm-probe",
+                            .device = kvmDevice_,
+                            .memory = host_->paths().runRoot / "kvm"});
     }
     tun_ = findDeviceAccess(tunDevice_);
     cpuVendor_ = readCpuVendor(root_);
@@ -212,11 +212,15 @@ void FirecrackerVmm::writeConfiguration(const VmmPlace& place, const Seen& seen)
     if (mmds) writeFileAtomically(metadataFile(place), mmds->content, configurationMode, place.credentials);
 }
 
+DeviceFinding FirecrackerVmm::kvmOpens(bool isJailed) const {
+    return isJailed ? findDevice(kvmDevice_) : findDeviceAccess(kvmDevice_);
+}
+
 DeviceFinding FirecrackerVmm::kvmOf(bool isJailed) const {
-    if (probe_) return kvm_;
-    DeviceFinding kvm = kvm_;
-    // In a jail it is a device of the VM's own user, made by the jailer.
-    kvm.usable = kvm.usable || isJailed;
+    // As it was found at the start, save that a jailer makes a device of the VM's own user where there is one.
+    if (!isJailed && !kvm_.usable) return kvm_;
+    if (kvmTrial_) return *kvmTrial_;
+    DeviceFinding kvm = isJailed ? kvmOpens(isJailed) : kvm_;
     if (kvm.usable) kvm.reason = "not tried out, as the settings say";
     return kvm;
 }
@@ -239,7 +243,7 @@ Health FirecrackerVmm::health() const {
     const std::string kvm = kvmDevice_.string() + ": " + found.reason;
     if (found.usable) return {.ok = true, .detail = detail + " (" + kvm + ")"};
     // Whether guests come up on a KVM that emulates is the operator's to try, who asked for this VMM.
-    const bool opens = findDeviceAccess(kvmDevice_).usable;
+    const bool opens = kvmOpens(isJailed).usable;
     return {.ok = opens, .detail = detail + (opens ? "; guests may not come up: " : " runs no guests: ") + kvm};
 }
 
