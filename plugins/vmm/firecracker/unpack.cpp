@@ -126,6 +126,9 @@ private:
 /// The legacy frame: the magic, and then blocks, each behind its packed size (32 bits, little-endian).
 class Lz4Decoder final : public Decoder {
 public:
+    /// At once and exactly: a string that grows by itself has up to twice what it needs, and three times while it
+    /// moves.
+    Lz4Decoder() { packed_.reserve(LZ4_COMPRESSBOUND(lz4BlockBytes)); }
     Progress turn(std::string_view in, std::vector<char>& out) override {
         Progress progress;
         while (given_ == plain_.size() && progress.read < in.size()) {
