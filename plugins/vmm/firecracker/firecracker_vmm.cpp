@@ -94,7 +94,7 @@ const mergen_key FirecrackerVmm::keys[] = {
      "The size of the largest file that a jailed Firecracker may write, no less than the largest disk. 0: no limit."},
     {"kernel_cache", MERGEN_KEY_SIZE, "1GiB",
      "The most bytes of unpacked kernels that are kept in the data root for the next VM, 32 kernels at most; those "
-     "used least recently go first. 0: none."},
+     "used least recently go first, also where fewer bytes than this are free. 0: none."},
     {nullptr, MERGEN_KEY_STRING, nullptr, nullptr},
 };
 
