@@ -343,16 +343,21 @@ void copyData(int source, int target, off_t size, const fs::path& shown) {
 
 }  // namespace
 
+void copyContent(int source, int target, const fs::path& shown) {
+    struct stat status {};
+    if (::fstat(source, &status) != 0) fail("cannot inspect the source of", shown);
+    if (::ioctl(target, FICLONE, source) == 0) return;
+    if (::ftruncate(target, status.st_size) != 0) fail("cannot size", shown);
+    copyData(source, target, status.st_size, shown);
+}
+
 void copySparse(int source, const fs::path& target, mode_t mode, uid_t uid, gid_t gid) {
     struct stat status {};
     if (::fstat(source, &status) != 0) fail("cannot inspect the source of", target);
     const UniqueFd fd = openFile(target, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
     Rollback undo;
     undo.add([&] { ::unlink(target.c_str()); });
-    if (::ioctl(fd.get(), FICLONE, source) != 0) {
-        if (::ftruncate(fd.get(), status.st_size) != 0) fail("cannot size", target);
-        copyData(source, fd.get(), status.st_size, target);
-    }
+    copyContent(source, fd.get(), target);
     struct stat after {};
     if (::fstat(source, &after) != 0) fail("cannot inspect the source of", target);
     if (after.st_size != status.st_size || !sameTime(after.st_mtim, status.st_mtim) ||

@@ -92,6 +92,12 @@ bool tryOut(const KvmTrial& trial, DeviceFinding& finding) {
 
 }  // namespace
 
+DeviceFinding findDevice(const std::filesystem::path& device) {
+    struct stat status {};
+    if (::stat(device.c_str(), &status) != 0) return unusable(std::generic_category().message(errno));
+    return {.usable = true, .reason = "it is there", .group = {}};
+}
+
 DeviceFinding findDeviceAccess(const std::filesystem::path& device) {
     struct stat status {};
     if (::stat(device.c_str(), &status) != 0) return unusable(std::generic_category().message(errno));
@@ -112,11 +118,19 @@ DeviceFinding findDeviceAccess(const std::filesystem::path& device) {
     return finding;
 }
 
-DeviceFinding findKvm(const KvmTrial& trial) {
-    DeviceFinding finding = findDeviceAccess(trial.device);
+DeviceFinding tryKvm(const KvmTrial& trial) {
+    DeviceFinding finding = findDevice(trial.device);
     if (!finding.usable) return finding;
     const std::string subject = subjectOf(trial);
     if (!recall(trial, subject, finding) && tryOut(trial, finding)) remember(trial, subject, finding);
+    return finding;
+}
+
+DeviceFinding findKvm(const KvmTrial& trial) {
+    const DeviceFinding access = findDeviceAccess(trial.device);
+    if (!access.usable) return access;
+    DeviceFinding finding = tryKvm(trial);
+    finding.group = access.group;
     return finding;
 }
 

@@ -1,48 +1,27 @@
 #include "cached_import.hpp"
 
-#include <array>
 #include <cerrno>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string>
-#include <string_view>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <mergen/base/file.hpp>
 #include <mergen/sdk/error.hpp>
 
 #include "kernel_image.hpp"
 #include "kernel_import.hpp"
+#include "replacement.hpp"
 
 namespace mergen::vmm {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Whether the cache is of use for a kernel: one of lz4 is unpacked in less time than its digest is made in.
-bool isWorthKeeping(int kernel) {
-    const std::optional<Packing> packing = packingOfKernel(kernel);
-    return packing && *packing != Packing::Lz4;
-}
-
-bool isElf(int file) {
-    std::array<char, kernelHeadBytes> head{};
-    const ssize_t got = ::pread(file, head.data(), head.size(), 0);
-    return got > 0 && kernelForm({head.data(), static_cast<std::size_t>(got)}) == KernelForm::Elf;
-}
-
-/// Puts a copy of `elf` in the place of `kernel`, with its owner and mode.
-void replaceByCopy(const UniqueFd& elf, const fs::path& kernel) {
-    struct stat like {};
-    if (::lstat(kernel.c_str(), &like) != 0) throw Error::fromErrno(errno, "cannot inspect the kernel");
-    const fs::path aside = kernel.string() + ".cached";
-    copySparse(elf.get(), aside, like.st_mode & 07777U, like.st_uid, like.st_gid);
-    if (::rename(aside.c_str(), kernel.c_str()) != 0) {
-        const int cause = errno;
-        ::unlink(aside.c_str());
-        throw Error::fromErrno(cause, "cannot rename the copy of a cached kernel");
-    }
+/// Puts a copy of the entry `elf` in the place of `kernel`, whose file is `given`. Others may find, mark and evict the
+/// entry meanwhile; its content is never written to.
+void replaceByCopy(int elf, const fs::path& kernel, int given) {
+    Replacement replacement(kernel, given);
+    copyContent(elf, replacement.fd(), "the unpacked kernel");
+    replacement.commit();
 }
 
 /// Does `what` with the cache, which a VM does without.
@@ -56,28 +35,49 @@ void spared(Log& log, const What& what) {
     }
 }
 
+/// importKernelImage() in its turn. Where there is no room for its result, the cache's own is given up for it.
+void unpackInTurn(const KernelCache& cache, UnpackTurns& turns, const fs::path& kernel,
+                  const std::optional<FirecrackerVersion>& version, Log& log) {
+    const UnpackTurns::Place place(turns);
+    try {
+        return importKernelImage(kernel, version);
+    } catch (const Error& error) {
+        if (error.errnum() != ENOSPC && error.errnum() != EDQUOT) throw;
+        bool dropped = false;
+        spared(log, [&] { dropped = cache.drop(); });
+        if (!dropped) throw;
+    }
+    importKernelImage(kernel, version);
+}
+
 }  // namespace
 
-void importKernelThrough(const KernelCache& cache, const fs::path& kernel,
+void importKernelThrough(const KernelCache& cache, UnpackTurns& turns, const fs::path& kernel,
                          const std::optional<FirecrackerVersion>& version, Log& log) {
-    std::string digest;  // empty: the cache is of no use
-    bool imported = false;
-    spared(log, [&] {
-        const UniqueFd given = openFile(kernel, O_RDONLY | O_NOFOLLOW);
-        if (!cache.enabled() || !isWorthKeeping(given.get())) return;
-        digest = contentDigest(given.get());
-        const std::optional<UniqueFd> known = cache.find(digest);
-        if (!known) return;
-        replaceByCopy(*known, kernel);
-        imported = true;
-    });
-    if (imported) return;
-    importKernelImage(kernel, version);
-    if (digest.empty()) return;
+    const UniqueFd given = openFile(kernel, O_RDONLY | O_NOFOLLOW);
+    const std::optional<Packing> packing = packingOfKernel(given.get());
+    if (!packing) return importKernelImage(kernel, version);  // there is nothing to unpack
+    // One of lz4 is unpacked in less time than its digest is made in.
+    if (!cache.enabled() || *packing == Packing::Lz4) return unpackInTurn(cache, turns, kernel, version, log);
+
+    const std::string digest = contentDigest(given.get());
+    const auto copied = [&] {
+        bool done = false;
+        spared(log, [&] {
+            const std::optional<UniqueFd> known = cache.find(digest);
+            if (known) replaceByCopy(known->get(), kernel, given.get());
+            done = known.has_value();
+        });
+        return done;
+    };
+    if (copied()) return;
+    const UnpackTurns::OfKernel turn(turns, digest);
+    if (copied()) return;  // whoever had the turn before has kept it
+    unpackInTurn(cache, turns, kernel, version, log);
     spared(log, [&] {
         const UniqueFd unpacked = openFile(kernel, O_RDONLY | O_NOFOLLOW);
         // Whether a bzImage may stay depends on Firecracker's version.
-        if (isElf(unpacked.get())) cache.keep(digest, unpacked.get());
+        if (kernelForm(readHead(unpacked.get())) == KernelForm::Elf) cache.keep(digest, unpacked.get());
     });
 }
 

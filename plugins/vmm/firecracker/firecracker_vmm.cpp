@@ -94,8 +94,7 @@ const mergen_key FirecrackerVmm::keys[] = {
      "The size of the largest file that a jailed Firecracker may write, no less than the largest disk. 0: no limit."},
     {"kernel_cache", MERGEN_KEY_SIZE, "1GiB",
      "The most bytes of unpacked kernels that are kept in the data root for the next VM, 32 kernels at most; those "
-     "used "
-     "least recently go first. 0: none."},
+     "used least recently go first, also where fewer bytes than this are free. 0: none."},
     {nullptr, MERGEN_KEY_STRING, nullptr, nullptr},
 };
 
@@ -151,12 +150,12 @@ void FirecrackerVmm::start() {
     } catch (const Error& error) {
         found = error.what();
     }
+    kvm_ = findDeviceAccess(kvmDevice_);
+    kvmTrial_.reset();
     if (probe_) {
-        kvm_ = findKvm({.program = host_->paths().libexec / "mergen-kvm-probe",
-                        .device = kvmDevice_,
-                        .memory = host_->paths().runRoot / "kvm"});
-    } else {
-        kvm_ = findDeviceAccess(kvmDevice_);
+        kvmTrial_ = tryKvm({.program = host_->paths().libexec / "mergen-kvm-probe",
+                            .device = kvmDevice_,
+                            .memory = host_->paths().runRoot / "kvm"});
     }
     tun_ = findDeviceAccess(tunDevice_);
     cpuVendor_ = readCpuVendor(root_);
@@ -213,11 +212,15 @@ void FirecrackerVmm::writeConfiguration(const VmmPlace& place, const Seen& seen)
     if (mmds) writeFileAtomically(metadataFile(place), mmds->content, configurationMode, place.credentials);
 }
 
+DeviceFinding FirecrackerVmm::kvmOpens(bool isJailed) const {
+    return isJailed ? findDevice(kvmDevice_) : findDeviceAccess(kvmDevice_);
+}
+
 DeviceFinding FirecrackerVmm::kvmOf(bool isJailed) const {
-    if (probe_) return kvm_;
-    DeviceFinding kvm = kvm_;
-    // In a jail it is a device of the VM's own user, made by the jailer.
-    kvm.usable = kvm.usable || isJailed;
+    // As it was found at the start, save that a jailer makes a device of the VM's own user where there is one.
+    if (!isJailed && !kvm_.usable) return kvm_;
+    if (kvmTrial_) return *kvmTrial_;
+    DeviceFinding kvm = isJailed ? kvmOpens(isJailed) : kvm_;
     if (kvm.usable) kvm.reason = "not tried out, as the settings say";
     return kvm;
 }
@@ -240,7 +243,7 @@ Health FirecrackerVmm::health() const {
     const std::string kvm = kvmDevice_.string() + ": " + found.reason;
     if (found.usable) return {.ok = true, .detail = detail + " (" + kvm + ")"};
     // Whether guests come up on a KVM that emulates is the operator's to try, who asked for this VMM.
-    const bool opens = findDeviceAccess(kvmDevice_).usable;
+    const bool opens = kvmOpens(isJailed).usable;
     return {.ok = opens, .detail = detail + (opens ? "; guests may not come up: " : " runs no guests: ") + kvm};
 }
 
@@ -267,6 +270,12 @@ void FirecrackerVmm::check(const GuestSpec& guest) const {
     requireTemplateOfVendor(guest, cpuVendor_);
     requireHugePages(guest, root_);
     checkKernel(guest.kernel, KernelUse::Given, version_);
+    // Not only when a kernel is imported: a create that finds no room ends before that.
+    try {
+        if (kernelCache_) kernelCache_->giveWay();
+    } catch (const Error& error) {
+        host_->log().warning("vmm.firecracker.kernel_cache.in_the_way", {{"error", error.what()}});
+    }
 }
 
 void FirecrackerVmm::checkStart(const GuestSpec& guest) const {
@@ -275,7 +284,7 @@ void FirecrackerVmm::checkStart(const GuestSpec& guest) const {
 }
 
 void FirecrackerVmm::importKernel(const std::filesystem::path& kernel) const {
-    importKernelThrough(*kernelCache_, kernel, version_, host_->log());
+    importKernelThrough(*kernelCache_, unpackTurns_, kernel, version_, host_->log());
 }
 
 LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) const {

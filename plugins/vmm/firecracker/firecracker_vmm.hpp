@@ -18,6 +18,7 @@
 #include "jail.hpp"
 #include "jailer.hpp"
 #include "kernel_cache.hpp"
+#include "unpack_turns.hpp"
 #include "version.hpp"
 
 namespace mergen::vmm {
@@ -86,7 +87,10 @@ private:
     [[nodiscard]] Jailing jailing(const std::filesystem::path& program) const;
     /// Both for a start: FailedPrecondition that names the setting.
     [[nodiscard]] std::pair<std::filesystem::path, Jailing> programToStart() const;
-    /// Whether guests, jailed or not, can use KVM: where it is not tried out, whether their users can open it.
+    /// Whether guests, jailed or not, can open KVM now: a jailer makes a device for each, so that it need only be
+    /// there.
+    [[nodiscard]] DeviceFinding kvmOpens(bool isJailed) const;
+    /// The same, and whether it runs guests where that is tried out.
     [[nodiscard]] DeviceFinding kvmOf(bool isJailed) const;
     /// A guest as the Firecracker in its place sees it.
     struct Seen {
@@ -112,12 +116,14 @@ private:
     Bytes memoryOverhead_{}, fileSizeLimit_{}, kernelCacheSize_{};
     // Since start(): constant, so that any thread may read.
     std::optional<FirecrackerVersion> version_;
-    DeviceFinding kvm_, tun_;  // of kvm_ without a trial no more than whether it opens
+    DeviceFinding kvm_, tun_;                // whether users of VMs can open them
+    std::optional<DeviceFinding> kvmTrial_;  // none: it is not tried out
     std::string cpuVendor_;
     std::optional<Jailing> jailing_;  // none where start() found no program
     std::unique_ptr<JailYard> jails_;
     std::unique_ptr<KernelCache> kernelCache_;
     std::unique_ptr<CgroupTree> cgroups_;  // locks within
+    mutable UnpackTurns unpackTurns_;      // locks within
     FolderWatches watches_;
 };
 

@@ -6,8 +6,10 @@
 #include <ctime>
 #include <fcntl.h>
 #include <numeric>
+#include <stdio.h>
 #include <string_view>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <system_error>
 #include <tuple>
 #include <unistd.h>
@@ -29,7 +31,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view asideMark = ".aside-";
 constexpr std::size_t digestLength = 64;
 constexpr mode_t entryMode = 0400;
-/// Each mark of a use is a write to the disk, and makes a copy of the entry by somebody else void (copySparse()).
+/// Each mark of a use is a write to the disk.
 constexpr std::time_t usesAreCountedPer = 60;
 
 /// The folder `name` in `parent`, made if `make` and it is not there; nothing if it is not there. Throws
@@ -67,6 +69,17 @@ struct Entry {
     timespec used{};
 };
 
+std::uint64_t bytesOf(const struct stat& status) {
+    return static_cast<std::uint64_t>(status.st_size);
+}
+
+/// What of the file system that a folder lies on can be written to without a right of root's.
+std::uint64_t freeBytes(const UniqueFd& folder) {
+    struct statvfs status {};
+    if (::fstatvfs(folder.get(), &status) != 0) throw Error::fromErrno(errno, "cannot see how much room there is");
+    return std::uint64_t{status.f_bavail} * status.f_frsize;
+}
+
 /// The size that an entry's name says; nothing if it is no entry's name.
 std::optional<std::uint64_t> sizeIn(std::string_view name) {
     if (name.size() <= digestLength + 1 || name[digestLength] != '-') return std::nullopt;
@@ -76,44 +89,71 @@ std::optional<std::uint64_t> sizeIn(std::string_view name) {
     return size;
 }
 
+/// What has an entry's name, the one used least recently first. A folder is none of ours.
 std::vector<Entry> entriesOf(const UniqueFd& folder) {
     std::vector<Entry> entries;
     for (std::string& name : listDirectory(magicLink(folder))) {
         struct stat status {};
         if (!sizeIn(name) || ::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
-        entries.push_back({std::move(name), static_cast<std::uint64_t>(status.st_size), status.st_mtim});
+        if (!S_ISDIR(status.st_mode)) entries.push_back({std::move(name), bytesOf(status), status.st_mtim});
     }
+    std::ranges::sort(entries, std::less{},
+                      [](const Entry& entry) { return std::tuple(entry.used.tv_sec, entry.used.tv_nsec, entry.name); });
     return entries;
 }
 
-void evict(const UniqueFd& folder, const KernelCacheLimits& limits) {
-    std::vector<Entry> entries = entriesOf(folder);
-    std::ranges::sort(entries, std::less{},
-                      [](const Entry& entry) { return std::tuple(entry.used.tv_sec, entry.used.tv_nsec, entry.name); });
+/// Removes files one after the other, whatever becomes of each; the first that could not be removed is what it throws.
+class Removal {
+public:
+    explicit Removal(const UniqueFd& folder) : folder_(folder) {}
+
+    bool remove(const std::string& name) {
+        // Somebody else may have been faster.
+        if (::unlinkat(folder_.get(), name.c_str(), 0) == 0 || errno == ENOENT) return true;
+        if (!first_) first_ = Error::fromErrno(errno, "cannot remove " + name + " from the cache of kernels");
+        return false;
+    }
+    void finish() const {
+        if (first_) throw *first_;
+    }
+
+private:
+    const UniqueFd& folder_;
+    std::optional<Error> first_;
+};
+
+/// Removes what was used least recently until all is within the limits; false if too much could not be removed.
+bool evict(const UniqueFd& folder, const KernelCacheLimits& limits, Removal& removal) {
+    const std::vector<Entry> entries = entriesOf(folder);
     std::uint64_t bytes = std::accumulate(entries.begin(), entries.end(), std::uint64_t{0},
                                           [](std::uint64_t sum, const Entry& entry) { return sum + entry.bytes; });
     std::size_t left = entries.size();
     for (const Entry& entry : entries) {
-        if (left <= limits.entries && bytes <= limits.bytes) return;
-        // Somebody else may have been faster.
-        if (::unlinkat(folder.get(), entry.name.c_str(), 0) != 0 && errno != ENOENT)
-            throw Error::fromErrno(errno, "cannot remove a kernel from the cache");
+        if (left <= limits.entries && bytes <= limits.bytes) return true;
+        if (!removal.remove(entry.name)) continue;
         bytes -= entry.bytes;
         --left;
     }
+    return left <= limits.entries && bytes <= limits.bytes;
 }
 
 /// Whether an entry may be used: it is a file of ours alone, and all of what was written.
 bool isSound(const struct stat& status, std::uint64_t size) {
     return S_ISREG(status.st_mode) && status.st_uid == ::geteuid() && (status.st_mode & 07777U) == entryMode &&
-           status.st_nlink == 1 && static_cast<std::uint64_t>(status.st_size) == size;
+           status.st_nlink == 1 && bytesOf(status) == size;
 }
 
+bool isSoundThere(const UniqueFd& folder, const std::string& name, std::uint64_t size) {
+    struct stat status {};
+    return ::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && isSound(status, size);
+}
+
+/// Where it cannot be marked, as on a file system that is full or read-only, the entry is only evicted sooner.
 void markUsed(const UniqueFd& entry, const struct stat& status) {
     const std::time_t now = std::time(nullptr);
     if (status.st_mtim.tv_sec <= now && now - status.st_mtim.tv_sec < usesAreCountedPer) return;
     const timespec times[] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, {.tv_sec = 0, .tv_nsec = UTIME_NOW}};
-    if (::futimens(entry.get(), times) != 0) throw Error::fromErrno(errno, "cannot mark a kernel of the cache as used");
+    static_cast<void>(::futimens(entry.get(), times));
 }
 
 }  // namespace
@@ -136,12 +176,51 @@ std::string contentDigest(int file) {
 void KernelCache::sweep() const {
     const std::optional<UniqueFd> folder = cacheFolder(dataRoot_, false);
     if (!folder) return;
+    Removal removal(*folder);
     for (const std::string& name : listDirectory(magicLink(*folder))) {
-        if (!name.starts_with(asideMark)) continue;
-        if (::unlinkat(folder->get(), name.c_str(), 0) != 0)
-            throw Error::fromErrno(errno, "cannot remove an unfinished kernel from the cache");
+        if (name.starts_with(asideMark)) removal.remove(name);
     }
-    evict(*folder, limits_);
+    evict(*folder, limits_, removal);
+    removal.finish();
+}
+
+void KernelCache::giveWay() const {
+    if (!enabled()) return;
+    const std::optional<UniqueFd> folder = cacheFolder(dataRoot_, false);
+    if (!folder) return;
+    Removal removal(*folder);
+    for (const Entry& entry : entriesOf(*folder)) {
+        if (freeBytes(*folder) >= limits_.bytes) break;
+        removal.remove(entry.name);
+    }
+    removal.finish();
+}
+
+bool KernelCache::drop() const {
+    const std::optional<UniqueFd> folder = cacheFolder(dataRoot_, false);
+    if (!folder || entriesOf(*folder).empty()) return false;
+    Removal removal(*folder);
+    evict(*folder, {.bytes = 0, .entries = 0}, removal);
+    removal.finish();
+    return true;
+}
+
+bool KernelCache::takeRoom(const UniqueFd& folder, std::uint64_t bytes) const {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t coming = comingBytes_ + bytes;
+    if (coming > limits_.bytes || comingEntries_ + 1 > limits_.entries) return false;
+    if (freeBytes(folder) < limits_.bytes + coming) return false;
+    Removal removal(folder);
+    if (!evict(folder, {limits_.bytes - coming, limits_.entries - comingEntries_ - 1}, removal)) removal.finish();
+    comingBytes_ = coming;
+    ++comingEntries_;
+    return true;
+}
+
+void KernelCache::giveRoomBack(std::uint64_t bytes) const {
+    const std::lock_guard lock(mutex_);
+    comingBytes_ -= bytes;
+    --comingEntries_;
 }
 
 std::optional<UniqueFd> KernelCache::find(const std::string& digest) const {
@@ -151,9 +230,13 @@ std::optional<UniqueFd> KernelCache::find(const std::string& digest) const {
     for (const std::string& name : listDirectory(magicLink(*folder))) {
         const std::optional<std::uint64_t> size = sizeIn(name);
         if (!size || !name.starts_with(digest)) continue;
+        if (!isSoundThere(*folder, name, *size)) continue;
         UniqueFd entry(::openat(folder->get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+        if (!entry && (errno == ENOENT || errno == ELOOP)) continue;  // it was evicted, or replaced
+        if (!entry) throw Error::fromErrno(errno, "cannot open a kernel of the cache");
         struct stat status {};
-        if (!entry || ::fstat(entry.get(), &status) != 0 || !isSound(status, *size)) continue;
+        if (::fstat(entry.get(), &status) != 0) throw Error::fromErrno(errno, "cannot inspect a kernel of the cache");
+        if (!isSound(status, *size)) continue;
         markUsed(entry, status);
         return entry;
     }
@@ -163,21 +246,29 @@ std::optional<UniqueFd> KernelCache::find(const std::string& digest) const {
 void KernelCache::keep(const std::string& digest, int elf) const {
     struct stat status {};
     if (::fstat(elf, &status) != 0) throw Error::fromErrno(errno, "cannot inspect the unpacked kernel");
-    const auto size = static_cast<std::uint64_t>(status.st_size);
+    const std::uint64_t size = bytesOf(status);
     if (size > limits_.bytes) return;
     const std::optional<UniqueFd> folder = cacheFolder(dataRoot_, true);
     if (!folder) throw Error(ErrorKind::Unavailable, "the folder of the cache is gone");
+    const std::string name = digest + "-" + std::to_string(size);
+    if (isSoundThere(*folder, name, size)) return;
+    if (!takeRoom(*folder, size)) return;
+    Rollback room;  // never committed: once it is there, the entry itself counts
+    room.add([&] { giveRoomBack(size); });
     const std::string aside = std::string(asideMark) + std::to_string(::getpid()) + "-" + std::to_string(next_++);
     copySparse(elf, magicLink(*folder) / aside, entryMode, ::geteuid(), ::getegid());
     Rollback undo;
     undo.add([&] { ::unlinkat(folder->get(), aside.c_str(), 0); });
     MERGEN_FAILPOINT("vmm.firecracker.kernel_cache.aside");
-    const std::string name = digest + "-" + std::to_string(size);
-    if (::renameat(folder->get(), aside.c_str(), folder->get(), name.c_str()) != 0)
-        throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
+    // A sound one that somebody else was faster to make stays as it is.
+    if (::renameat2(folder->get(), aside.c_str(), folder->get(), name.c_str(), RENAME_NOREPLACE) != 0) {
+        if (errno != EEXIST) throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
+        if (isSoundThere(*folder, name, size)) return;
+        if (::renameat(folder->get(), aside.c_str(), folder->get(), name.c_str()) != 0)
+            throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
+    }
     undo.commit();
     syncDirectory(magicLink(*folder));
-    evict(*folder, limits_);
 }
 
 }  // namespace mergen::vmm

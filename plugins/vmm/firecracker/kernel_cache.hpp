@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -29,8 +30,12 @@ struct KernelCacheLimits {
 /// Folders and files are the server's user's and nobody else can write there: what is otherwise is not used, as its
 /// content would be a guest's kernel. No VM has an entry itself, so one can go at any time: a VM gets a copy.
 ///
-/// Threads: any. No lock is held: an entry appears by a rename, whole and durable, and whoever reads one has it open.
-/// Errors: any method may throw Error if the medium fails; nothing half-made is left under an entry's name then.
+/// The room is the VMs' first: nothing is kept, and what is kept gives way, where less than the limit would be left
+/// free.
+///
+/// Threads: any. An entry appears by a rename, whole and durable, and whoever reads one has it open; a lock is held
+/// only while room is made for one. Errors: any method may throw Error if the medium fails; nothing half-made is left
+/// under an entry's name then.
 class KernelCache {
 public:
     KernelCache(std::filesystem::path dataRoot, KernelCacheLimits limits)
@@ -39,20 +44,36 @@ public:
     [[nodiscard]] bool enabled() const noexcept { return limits_.bytes != 0; }
 
     /// Removes what a crash left half-made, and what is beyond the limits. Only while no other call runs: what another
-    /// one is making would be taken for left.
+    /// one is making would be taken for left. What cannot be removed is thrown when all else is done.
     void sweep() const;
 
+    /// Removes what was used least recently until as many bytes are free on the file system as the cache may have.
+    void giveWay() const;
+
+    /// Removes all; false if there was nothing.
+    bool drop() const;
+
     /// What the file of this digest unpacks to, open for reading; nothing if that is not known, or must not be used.
-    /// Counts as a use, to the minute.
+    /// Counts as a use, to the minute, where that can be written.
     [[nodiscard]] std::optional<UniqueFd> find(const std::string& digest) const;
 
-    /// Keeps a copy of the ELF file `elf`, in place of what is there under this digest. One that is larger than the
-    /// limit is not kept.
+    /// Keeps a copy of the ELF file `elf`, for which room is made before it is written. Under this digest a sound entry
+    /// stays, and another one is replaced. It is not kept if it is larger than the limit, or if afterwards fewer bytes
+    /// than the limit were free on the file system.
     void keep(const std::string& digest, int elf) const;
 
 private:
+    /// Evicts what is in the way of an entry of that size, and counts it until giveRoomBack(); false if there is no
+    /// room.
+    bool takeRoom(const UniqueFd& folder, std::uint64_t bytes) const;
+    void giveRoomBack(std::uint64_t bytes) const;
+
     const std::filesystem::path dataRoot_;
     const KernelCacheLimits limits_;
+    mutable std::mutex mutex_;
+    // Of the entries that are being written; guarded by mutex_.
+    mutable std::uint64_t comingBytes_ = 0;
+    mutable std::size_t comingEntries_ = 0;
     mutable std::atomic<unsigned> next_{0};  ///< number of the next file aside
 };
 

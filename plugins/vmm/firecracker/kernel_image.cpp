@@ -59,6 +59,14 @@ std::string machineName(unsigned machine) {
 
 }  // namespace
 
+std::string readHead(int kernel, std::uint64_t offset, std::size_t length, const std::string& shown) {
+    std::string head(length, '\0');
+    const ssize_t got = ::pread(kernel, head.data(), length, static_cast<off_t>(offset));
+    if (got < 0) throw Error::fromErrno(errno, "cannot read " + shown).about("kernel");
+    head.resize(static_cast<std::size_t>(got));
+    return head;
+}
+
 KernelForm kernelForm(std::string_view head) noexcept {
     if (head.starts_with("\x7f"
                          "ELF"))
@@ -101,10 +109,7 @@ void checkKernel(const std::filesystem::path& kernel, KernelUse use, const std::
     const std::string same = "/proc/self/fd/" + std::to_string(place.get());
     const UniqueFd file(::open(same.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     if (!file) throw Error::fromErrno(errno, "cannot open the kernel " + kernel.string()).about("kernel");
-    std::array<char, kernelHeadBytes> buffer{};
-    const ssize_t got = ::pread(file.get(), buffer.data(), buffer.size(), 0);
-    if (got < 0) throw Error::fromErrno(errno, "cannot read the kernel " + kernel.string()).about("kernel");
-    const std::string_view head(buffer.data(), static_cast<std::size_t>(got));
+    const std::string head = readHead(file.get(), 0, kernelHeadBytes, "the kernel " + kernel.string());
 
     switch (kernelForm(head)) {
         case KernelForm::Elf:

@@ -22,10 +22,15 @@ enum class KernelForm : std::uint8_t {
 /// Bytes of a kernel's beginning that kernelForm() looks at.
 constexpr std::size_t kernelHeadBytes = 0x250;
 
+/// Up to `length` bytes from `offset` of an open kernel, fewer where it ends. Throws Error about "kernel" if it cannot
+/// be read; `shown` is what the text calls it.
+[[nodiscard]] std::string readHead(int kernel, std::uint64_t offset = 0, std::size_t length = kernelHeadBytes,
+                                   const std::string& shown = "the kernel");
+
 [[nodiscard]] KernelForm kernelForm(std::string_view head) noexcept;
 
 /// What begins with `head`, if it is of KernelForm::Other, as the end of a sentence: "compressed by bzip2", or
-/// "neither".
+/// "of an unknown kind".
 [[nodiscard]] std::string_view describeOther(std::string_view head) noexcept;
 
 /// What keeps an ELF file that begins with `head` from being a kernel of this machine, which Firecracker itself does

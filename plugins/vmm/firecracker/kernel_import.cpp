@@ -6,7 +6,6 @@
 #include <cstring>
 #include <endian.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string>
 #include <string_view>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 #include <mergen/sdk/error.hpp>
 
 #include "kernel_image.hpp"
+#include "replacement.hpp"
 
 namespace mergen::vmm {
 namespace {
@@ -38,60 +38,20 @@ void requireThisMachine(std::string_view head, const std::string& what) {
 /// A kernel's file, opened, with what must be known of it.
 struct KernelFile {
     UniqueFd fd;
-    struct stat status {};
+    std::uint64_t size = 0;
     std::string head;
-
-    [[nodiscard]] std::uint64_t size() const noexcept { return static_cast<std::uint64_t>(status.st_size); }
 };
-
-std::string readHead(int fd, std::uint64_t offset, std::size_t length) {
-    std::string head(length, '\0');
-    const ssize_t got = ::pread(fd, head.data(), length, static_cast<off_t>(offset));
-    if (got < 0) throw Error::fromErrno(errno, "cannot read the kernel").about("kernel");
-    head.resize(static_cast<std::size_t>(got));
-    return head;
-}
 
 KernelFile openKernel(const fs::path& path) {
     KernelFile file;
     file.fd = openFile(path, O_RDONLY | O_NOFOLLOW);
-    if (::fstat(file.fd.get(), &file.status) != 0)
+    struct stat status {};
+    if (::fstat(file.fd.get(), &status) != 0)
         throw Error::fromErrno(errno, "cannot inspect the kernel").about("kernel");
-    file.head = readHead(file.fd.get(), 0, kernelHeadBytes);
+    file.size = static_cast<std::uint64_t>(status.st_size);
+    file.head = readHead(file.fd.get());
     return file;
 }
-
-/// A file beside the kernel that takes its place when it is whole, and is gone otherwise.
-class Replacement {
-public:
-    Replacement(const fs::path& kernel, const struct stat& like)
-        : kernel_(kernel), aside_(kernel.string() + ".unpacked"), fd_(openFile(aside_, O_RDWR | O_CREAT | O_EXCL, 0)) {
-        if (::fchown(fd_.get(), like.st_uid, like.st_gid) != 0 || ::fchmod(fd_.get(), like.st_mode & 07777U) != 0) {
-            const int cause = errno;
-            ::unlink(aside_.c_str());
-            throw Error::fromErrno(cause, "cannot give the unpacked kernel the owner and mode of its file");
-        }
-    }
-    Replacement(const Replacement&) = delete;
-    Replacement& operator=(const Replacement&) = delete;
-    ~Replacement() {
-        if (!done_) ::unlink(aside_.c_str());
-    }
-    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-    /// What has been written so far.
-    [[nodiscard]] std::string head() const { return readHead(fd_.get(), 0, kernelHeadBytes); }
-    void commit() {
-        if (::fsync(fd_.get()) != 0) throw Error::fromErrno(errno, "cannot write the unpacked kernel");
-        if (::rename(aside_.c_str(), kernel_.c_str()) != 0)
-            throw Error::fromErrno(errno, "cannot rename the unpacked kernel");
-        done_ = true;
-    }
-
-private:
-    const fs::path kernel_, aside_;
-    UniqueFd fd_;
-    bool done_ = false;
-};
 
 /// The setup header of a bzImage; names and places as in Documentation/arch/x86/boot.rst.
 class SetupHeader {
@@ -129,9 +89,9 @@ void unpackBzImage(const fs::path& kernel, const KernelFile& file, const std::op
     if (!header.hasPayload()) return leaveToFirecracker(version, "of a boot protocol before 2.08");
     const std::uint64_t offset = header.payloadOffset();
     const std::uint64_t length = header.payloadLength();
-    if (offset > file.size() || length > file.size() - offset) {
+    if (offset > file.size || length > file.size - offset) {
         refuse("it is a bzImage whose payload (" + std::to_string(length) + " bytes from " + std::to_string(offset) +
-               ") is not within its " + std::to_string(file.size()) + " bytes");
+               ") is not within its " + std::to_string(file.size) + " bytes");
     }
     const std::string head = readHead(file.fd.get(), offset, std::min<std::uint64_t>(length, payloadHeadBytes));
     const std::optional<Packing> packing = packingOf(head);
@@ -140,7 +100,7 @@ void unpackBzImage(const fs::path& kernel, const KernelFile& file, const std::op
     constexpr std::uint64_t sizeBytes = 4;
     const std::uint64_t appended = *packing == Packing::Gzip ? 0 : sizeBytes;
     if (length < appended) refuse("it is a bzImage whose payload is cut off");
-    Replacement replacement(kernel, file.status);
+    Replacement replacement(kernel, file.fd.get());
     const std::uint64_t size = unpack(*packing, file.fd.get(), offset, length - appended, replacement.fd());
     if (appended != 0) {
         const std::string tail = readHead(file.fd.get(), offset + length - appended, appended);
@@ -158,8 +118,8 @@ void unpackBzImage(const fs::path& kernel, const KernelFile& file, const std::op
 }
 
 void unpackFile(const fs::path& kernel, const KernelFile& file) {
-    Replacement replacement(kernel, file.status);
-    unpack(*packingOf(file.head), file.fd.get(), 0, file.size(), replacement.fd());
+    Replacement replacement(kernel, file.fd.get());
+    unpack(*packingOf(file.head), file.fd.get(), 0, file.size, replacement.fd());
     const std::string unpacked = replacement.head();
     switch (kernelForm(unpacked)) {
         case KernelForm::Elf:
@@ -194,7 +154,7 @@ void importKernelImage(const fs::path& kernel, const std::optional<FirecrackerVe
 }
 
 std::optional<Packing> packingOfKernel(int kernel) {
-    const std::string head = readHead(kernel, 0, kernelHeadBytes);
+    const std::string head = readHead(kernel);
     switch (kernelForm(head)) {
         case KernelForm::Packed:
             return packingOf(head);

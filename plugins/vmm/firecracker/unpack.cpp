@@ -126,6 +126,9 @@ private:
 /// The legacy frame: the magic, and then blocks, each behind its packed size (32 bits, little-endian).
 class Lz4Decoder final : public Decoder {
 public:
+    /// At once and exactly: a string that grows by itself has up to twice what it needs, and three times while it
+    /// moves.
+    Lz4Decoder() { packed_.reserve(LZ4_COMPRESSBOUND(lz4BlockBytes)); }
     Progress turn(std::string_view in, std::vector<char>& out) override {
         Progress progress;
         while (given_ == plain_.size() && progress.read < in.size()) {
@@ -246,7 +249,7 @@ std::uint64_t unpack(Packing packing, int source, std::uint64_t offset, std::uin
         // Before it is written: a bomb never has more than the limit on the disk.
         if (progress.written > limit - total) refuse("unpacks to more than " + std::to_string(limit >> 20U) + " MiB");
         total += progress.written;
-        writeAll(target, {out.data(), progress.written}, "the unpacked kernel");
+        writeAll(target, {out.data(), progress.written}, "cannot write the unpacked kernel");
         if (progress.ended) break;
         if (in.empty()) in = reader.next();
         // A full buffer may mean that more is to come out without more to go in.

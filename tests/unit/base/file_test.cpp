@@ -1,6 +1,8 @@
 #include <fcntl.h>
 #include <fstream>
+#include <stop_token>
 #include <sys/stat.h>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -167,6 +169,24 @@ TEST_F(File, CopyRefusesAnExistingTargetAndLeavesItAlone) {
     EXPECT_EQ(kindOf([&] { copySparse(fd.get(), root_ / "target", 0600, ::geteuid(), ::getegid()); }),
               ErrorKind::AlreadyExists);
     EXPECT_EQ(readFile(root_ / "target", 10), "old");
+}
+
+TEST_F(File, CopyOfContentTakesNoNoteOfOtherNamesTimesAndModes) {
+    const std::string content(1U << 20U, 'x');
+    std::ofstream(root_ / "source") << content;
+    const UniqueFd source = openFile(root_ / "source", O_RDONLY);
+    const std::jthread others([&](const std::stop_token& stop) {
+        while (!stop.stop_requested()) {
+            fs::create_hard_link(root_ / "source", root_ / "other");
+            EXPECT_EQ(::futimens(source.get(), nullptr), 0);
+            fs::remove(root_ / "other");
+        }
+    });
+    for (int copy = 0; copy < 10; ++copy) {
+        const UniqueFd target = openFile(root_ / "target", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        ASSERT_NO_THROW(copyContent(source.get(), target.get(), "the target"));
+        ASSERT_TRUE(readFile(root_ / "target", 2U << 20U) == content);
+    }
 }
 
 TEST_F(File, DescriptorsAreNotInherited) {

@@ -81,6 +81,14 @@ TEST_F(KvmProbe, DeviceForItsOwnerAloneIsNotForVmsWithTheirOwnUser) {
     EXPECT_THAT(ofRoot.reason, HasSubstr("chgrp"));
 }
 
+TEST_F(KvmProbe, DeviceThatOnlyItsOwnerMayOpenIsTriedAllTheSameWhereThatDoesNotCount) {
+    EXPECT_TRUE(tryKvm({"/bin/echo", device(0600)}).usable);
+    EXPECT_FALSE(tryKvm({"/bin/false", device(0600)}).usable);
+    const DeviceFinding missing = tryKvm({"/bin/echo", host_.root() / "none"});
+    EXPECT_FALSE(missing.usable);
+    EXPECT_THAT(missing.reason, HasSubstr("No such file"));
+}
+
 TEST_F(KvmProbe, VerdictIsRememberedUntilSomethingChanges) {
     const std::filesystem::path program = host_.root() / "probe";
     const std::filesystem::path memory = host_.root() / "memory";

@@ -110,6 +110,8 @@ protected:
     }
     [[nodiscard]] const std::filesystem::path& root() const { return folder_.root(); }
 
+    [[nodiscard]] const std::filesystem::path& dataRoot() const { return host_->paths().dataRoot; }
+
 private:
     Given with(Given given) {
         given.emplace("binary", MERGEN_FAKE_FIRECRACKER);
@@ -181,12 +183,47 @@ TEST_F(FirecrackerHost, WithoutTheProbeAKvmThatVmsCannotOpenIsSaid) {
     EXPECT_TRUE(health.ok) << "in a jail it is a device of the VM's user: " << health.detail;
 }
 
+TEST_F(FirecrackerHost, InAJailAKvmThatOnlyItsOwnerMayOpenCountsByWhetherItWorks) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root: there is no jail without it";
+    const std::string kvm = file("closed", "", 0600).string();
+    Given given{{"kvm_device", kvm}};
+    EXPECT_THAT(start(given).health().detail, HasSubstr("only its owner may open it"));
+    EXPECT_FALSE(start(given).fitness().fit) << "not jailed";
+    given.emplace("jailer", MERGEN_FAKE_JAILER);
+    FirecrackerVmm& works = start(given);
+    EXPECT_TRUE(works.health().ok) << works.health().detail;
+    EXPECT_TRUE(works.fitness().fit) << works.fitness().reason;
+    EXPECT_THAT(works.health().detail, HasSubstr("it runs guests"));
+    FirecrackerVmm& emulates = start(given, 1, "it emulates");
+    EXPECT_FALSE(emulates.fitness().fit);
+    EXPECT_TRUE(emulates.health().ok) << "who asks for it gets it";
+    EXPECT_THAT(emulates.health().detail, HasSubstr("may not come up"));
+    for (const char* const probe : {"true", "false"}) {
+        FirecrackerVmm& missing =
+            start({{"kvm_device", "/nonexistent/kvm"}, {"jailer", MERGEN_FAKE_JAILER}, {"probe", probe}});
+        EXPECT_FALSE(missing.fitness().fit) << probe;
+        EXPECT_FALSE(missing.health().ok) << probe;
+        EXPECT_THAT(missing.health().detail, HasSubstr("runs no guests: /nonexistent/kvm: No such file")) << probe;
+    }
+}
+
 TEST_F(FirecrackerHost, AnOrdinaryUsersOwnAccessToKvmIsWhatCounts) {
     if (::geteuid() == 0) GTEST_SKIP() << "needs an ordinary user: root's VMs run as users of their own";
     const std::string kvm = file("own", "", 0600).string();
     EXPECT_TRUE(start({{"probe", "false"}, {"kvm_device", kvm}}).health().ok);
     ASSERT_EQ(::chmod(kvm.c_str(), 0), 0);
     EXPECT_THAT(start({{"probe", "false"}, {"kvm_device", kvm}}).health().detail, HasSubstr("Permission denied"));
+}
+
+// ---- the cache of kernels
+
+TEST_F(FirecrackerHost, KernelsOfTheCacheGiveWayBeforeAVmIsMade) {
+    FirecrackerVmm& vmm = start({{"kernel_cache", "1000000GiB"}});  // more than any host of these tests has free
+    const std::filesystem::path kernels = dataRoot() / ".cache/kernels";
+    makeDirectories(kernels, 0700);
+    writeFileAtomically(kernels / (std::string(64, 'a') + "-1"), "a", 0400);
+    vmm.check(paperGuest());
+    EXPECT_THAT(listDirectory(kernels), ElementsAre());
 }
 
 // ---- what the host can give a guest

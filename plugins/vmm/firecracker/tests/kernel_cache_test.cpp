@@ -5,10 +5,15 @@
 #include <cstdint>
 #include <fcntl.h>
 #include <filesystem>
+#include <functional>
 #include <latch>
 #include <optional>
+#include <sched.h>
+#include <signal.h>
 #include <string>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -66,13 +71,41 @@ protected:
     }
     std::string import(const KernelCache& cache, const std::filesystem::path& kernel,
                        std::optional<FirecrackerVersion> version = {}) {
-        importKernelThrough(cache, kernel, version, host_.log());
+        importKernelThrough(cache, turns_, kernel, version, host_.log());
         return readFile(kernel, readLimit).value_or("no file");
     }
 
     test::TestHost host_{nullptr};
+    UnpackTurns turns_;
     const std::filesystem::path dataRoot_ = host_.paths().dataRoot, kernels_ = dataRoot_ / ".cache" / "kernels";
 };
+
+/// Runs `story` in a process with mounts of its own; false where the host does not allow that.
+bool inOwnMounts(const std::function<void()>& story) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+            ::_exit(77);
+        story();
+        ::_exit(::testing::Test::HasFailure() ? 1 : 0);
+    }
+    int status = 0;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) return false;
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status " << status;
+    return true;
+}
+
+constexpr const char* needsMounts = "needs root: a file system of its own (unshare, mount)";
+
+/// Fills the file system up to `left` bytes.
+void fill(const std::filesystem::path& folder, std::uint64_t left) {
+    std::filesystem::remove(folder / "filler");
+    const std::uint64_t free = std::filesystem::space(folder).available;
+    ASSERT_GE(free, left);
+    const UniqueFd file = openFile(folder / "filler", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    ASSERT_EQ(::posix_fallocate(file.get(), 0, static_cast<off_t>(free - left)), 0);
+}
 
 std::string elf() {
     return test::elfHead() + std::string(50'000, 'k');
@@ -229,6 +262,109 @@ TEST_F(KernelCacheTest, OneThatIsEvictedIsReadToItsEndByWhoHasItOpen) {
     EXPECT_EQ(contentOf(open), "kernel a");
 }
 
+#ifdef MERGEN_WITH_FAILPOINTS
+TEST_F(KernelCacheTest, RoomIsMadeBeforeAnEntryIsWritten) {
+    const KernelCache kept = cache(10);
+    keep(kept, 'a', "sixsix");
+    failpoint::arm("vmm.firecracker.kernel_cache.aside=error(it is written)");
+    EXPECT_THROW(keep(kept, 'b', "sevenB!"), Error);
+    failpoint::arm("");
+    EXPECT_THAT(listDirectory(kernels_), IsEmpty());
+    for (int round = 0; round < 3; ++round) keep(kept, 'c', "ten bytes!");
+    EXPECT_THAT(listDirectory(kernels_), SizeIs(1)) << "the room of what failed was given back";
+}
+#endif
+
+TEST_F(KernelCacheTest, WhereLittleIsFreeNothingIsKeptAndWhatIsKeptGivesWay) {
+    const bool done = inOwnMounts([&] {
+        ASSERT_EQ(::mount("tmpfs", dataRoot_.c_str(), "tmpfs", 0, "size=16m,mode=0711"), 0);
+        const KernelCache kept = cache();
+        keep(kept, 'a', std::string(100'000, 'a'));
+        keep(kept, 'b', std::string(100'000, 'b'));
+        age(entry('a', 100'000), 2);
+        fill(dataRoot_, plenty);
+        kept.giveWay();
+        EXPECT_THAT(listDirectory(kernels_), SizeIs(2)) << "as much is free as the cache may have";
+        fill(dataRoot_, plenty - 50'000);
+        keep(kept, 'c', "c");
+        EXPECT_FALSE(kept.find(digest('c')));
+        kept.giveWay();
+        EXPECT_THAT(listDirectory(kernels_), ElementsAre(digest('b') + "-100000")) << "one suffices";
+        fill(dataRoot_, 0);
+        kept.giveWay();
+        EXPECT_THAT(listDirectory(kernels_), IsEmpty());
+    });
+    if (!done) GTEST_SKIP() << needsMounts;
+}
+
+TEST_F(KernelCacheTest, AVmForWhichThereIsNoRoomGetsThatOfTheCache) {
+    const bool done = inOwnMounts([&] {
+        ASSERT_EQ(::mount("tmpfs", dataRoot_.c_str(), "tmpfs", 0, "size=16m,mode=0711"), 0);
+        const KernelCache kept = cache();
+        keep(kept, 'a', std::string(200'000, 'a'));
+        for (const std::string& packed : {gzip(elf()), test::lz4(elf())}) {
+            const auto kernel = given("kernel", packed);
+            fill(dataRoot_, 0);
+            EXPECT_EQ(import(kept, kernel), elf());
+            EXPECT_THAT(listDirectory(kernels_), IsEmpty());
+            EXPECT_THAT(host_.log().lines(), IsEmpty());
+            std::filesystem::remove(dataRoot_ / "filler");
+            keep(kept, 'a', std::string(200'000, 'a'));
+        }
+        std::filesystem::remove_all(kernels_);
+        const auto kernel = given("kernel", gzip(elf()));
+        fill(dataRoot_, 0);
+        try {
+            import(kept, kernel);
+            ADD_FAILURE() << "there is no room at all";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::ResourceExhausted);
+            EXPECT_THAT(error.what(), HasSubstr("cannot write the unpacked kernel: No space left"));
+        }
+    });
+    if (!done) GTEST_SKIP() << needsMounts;
+}
+
+TEST_F(KernelCacheTest, AHitThatCannotBeMarkedIsAHit) {
+    const KernelCache kept = cache();
+    keep(kept, 'a', "kernel a");
+    age(entry('a', 8), 2);
+    const bool done = inOwnMounts([&] {
+        ASSERT_EQ(::mount(dataRoot_.c_str(), dataRoot_.c_str(), nullptr, MS_BIND, nullptr), 0);
+        ASSERT_EQ(::mount(nullptr, dataRoot_.c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr), 0);
+        EXPECT_EQ(contentOf(kept.find(digest('a'))), "kernel a");
+    });
+    if (!done) GTEST_SKIP() << needsMounts;
+}
+
+TEST_F(KernelCacheTest, AnEntryThatCannotBeOpenedIsAFaultAndNotAbsent) {
+    const KernelCache kept = cache();
+    keep(kept, 'a', "kernel a");
+    // A lease makes an open that does not wait fail; what stands behind most such failures cannot be made: EIO, EMFILE.
+    const UniqueFd holder(::open(entry('a', 8).c_str(), O_RDONLY | O_CLOEXEC));
+    ASSERT_EQ(::fcntl(holder.get(), F_SETSIG, SIGURG), 0);
+    if (::fcntl(holder.get(), F_SETLEASE, F_WRLCK) != 0) GTEST_SKIP() << "this file system has no leases";
+    EXPECT_THROW(static_cast<void>(kept.find(digest('a'))), Error);
+    ASSERT_EQ(::fcntl(holder.get(), F_SETLEASE, F_UNLCK), 0);
+    EXPECT_TRUE(kept.find(digest('a')));
+}
+
+TEST_F(KernelCacheTest, AStartDoesAllThatItCanBeforeItSaysWhatItCannot) {
+    keep(cache(), 'a', "a");
+    keep(cache(), 'b', "b");
+    age(entry('a', 1), 1);
+    std::filesystem::create_directories(kernels_ / ".aside-0-0" / "in the way");
+    std::filesystem::create_directory(entry('0', 7));
+    writeFileAtomically(kernels_ / ".aside-9-9", "half", 0400);
+    try {
+        cache(plenty, 1).sweep();
+        ADD_FAILURE() << "a folder was removed";
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("cannot remove .aside-0-0"));
+    }
+    EXPECT_THAT(listDirectory(kernels_), ElementsAre(".aside-0-0", digest('0') + "-7", digest('b') + "-1"));
+}
+
 // ---- imports
 
 TEST_F(KernelCacheTest, TheSecondVmOfAKernelGetsACopyOfWhatTheFirstOneWasUnpackedTo) {
@@ -288,6 +424,18 @@ TEST_F(KernelCacheTest, ACacheThatMustNotBeUsedOrCannotBeWrittenKeepsNoKernelFro
     EXPECT_THAT(listDirectory(dataRoot_), ElementsAre(".cache", "first", "second", "third"));
 }
 
+TEST_F(KernelCacheTest, AVmsOwnKernelThatCannotBeReadIsNoFaultOfTheCache) {
+    const std::filesystem::path unreadable = dataRoot_ / "folder";
+    std::filesystem::create_directory(unreadable);
+    try {
+        import(cache(), unreadable);
+        ADD_FAILURE() << "it was read";
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("cannot read the kernel"));
+    }
+    EXPECT_THAT(host_.log().lines(), IsEmpty()) << "it is thrown, and not logged as well";
+}
+
 #ifdef MERGEN_WITH_FAILPOINTS
 TEST_F(KernelCacheTest, OneThatCannotBeKeptForWantOfRoomLeavesNothingAndTheVmHasItsKernel) {
     failpoint::arm("vmm.firecracker.kernel_cache.aside=nospace");
@@ -310,7 +458,7 @@ TEST_F(KernelCacheTest, ManyAtOnceOfOneKernelAllGetItWhileTheCacheForgetsIt) {
                 ready.arrive_and_wait();
                 for (int round = 0; round < rounds; ++round) {
                     const auto kernel = given("vm-" + std::to_string(vm), gzip(elf()));
-                    importKernelThrough(kept, kernel, {}, host_.log());
+                    importKernelThrough(kept, turns_, kernel, {}, host_.log());
                     if (readFile(kernel, readLimit) != elf()) ++wrong;
                 }
             });
@@ -323,6 +471,57 @@ TEST_F(KernelCacheTest, ManyAtOnceOfOneKernelAllGetItWhileTheCacheForgetsIt) {
     EXPECT_EQ(wrong, 0);
     for (const std::string& name : listDirectory(kernels_)) EXPECT_FALSE(name.starts_with(".aside-")) << name;
     EXPECT_THAT(listDirectory(kernels_), SizeIs(::testing::Le(1)));
+    EXPECT_THAT(host_.log().lines(), IsEmpty()) << "no copy is void because others use, make or evict the entry";
+}
+
+TEST_F(KernelCacheTest, OfManyAtOnceOfOneKernelOneIsUnpackedAndTheOthersGetACopy) {
+    const KernelCache kept = cache();
+    constexpr std::size_t vms = 8;
+    const std::string marked = test::elfHead() + std::string(50'000, 'm');
+    const std::string digest = contentDigest(openFile(given("packed", gzip(elf())), O_RDONLY).get());
+    std::vector<std::filesystem::path> own;
+    for (std::size_t vm = 0; vm < vms; ++vm) own.push_back(given("vm-" + std::to_string(vm), gzip(elf())));
+    {
+        std::vector<std::jthread> threads;
+        const UnpackTurns::OfKernel turn(turns_, digest);
+        for (const auto& kernel : own)
+            threads.emplace_back([&] { importKernelThrough(kept, turns_, kernel, {}, host_.log()); });
+        while (turns_.waiting() != vms) std::this_thread::yield();
+        // What nobody who unpacks it himself would have.
+        writeFileAtomically(dataRoot_ / "marked", marked, 0440);
+        kept.keep(digest, openFile(dataRoot_ / "marked", O_RDONLY).get());
+    }
+    for (const auto& kernel : own) EXPECT_EQ(readFile(kernel, readLimit), marked) << kernel;
+    EXPECT_THAT(host_.log().lines(), IsEmpty());
+}
+
+TEST_F(KernelCacheTest, AnEntryThatIsSoundIsNotMadeAnew) {
+    const KernelCache kept = cache();
+    keep(kept, 'a', "kernel a");
+    struct stat before {
+    }, after{};
+    ASSERT_EQ(::stat(entry('a', 8).c_str(), &before), 0);
+    keep(kept, 'a', "kernel a");
+    ASSERT_EQ(::stat(entry('a', 8).c_str(), &after), 0);
+    EXPECT_EQ(before.st_ino, after.st_ino);
+    EXPECT_THAT(listDirectory(kernels_), SizeIs(1));
+}
+
+TEST_F(KernelCacheTest, UnpackingsAtOnceAreBoundedWhateverTheKernel) {
+    const UnpackTurns::Place first(turns_), second(turns_), third(turns_);
+    auto last = std::make_optional<UnpackTurns::Place>(turns_);
+    const auto kernel = given("gzip", gzip(elf())), other = given("lz4", test::lz4(elf()));
+    EXPECT_EQ(import(cache(), given("elf", elf())), elf()) << "what is not unpacked awaits nobody";
+    {
+        const std::jthread one([&] { importKernelThrough(cache(), turns_, kernel, {}, host_.log()); });
+        const std::jthread two([&] { importKernelThrough(cache(), turns_, other, {}, host_.log()); });
+        while (turns_.waiting() != 2) std::this_thread::yield();
+        EXPECT_EQ(readFile(kernel, readLimit), gzip(elf()));
+        EXPECT_EQ(readFile(other, readLimit), test::lz4(elf()));
+        last.reset();
+    }
+    EXPECT_EQ(readFile(kernel, readLimit), elf());
+    EXPECT_EQ(readFile(other, readLimit), elf());
 }
 
 }  // namespace

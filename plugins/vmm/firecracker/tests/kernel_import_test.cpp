@@ -1,14 +1,20 @@
 #include "kernel_import.hpp"
 
 #include <cstdint>
+#include <cstring>
 #include <elf.h>
 #include <fcntl.h>
 #include <filesystem>
 #include <functional>
 #include <lzma.h>
+#include <malloc.h>
+#include <new>
 #include <optional>
+#include <random>
 #include <string>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
 #include <zstd.h>
@@ -201,9 +207,11 @@ TEST_F(KernelImport, ADamagedStreamIsRefused) {
     for (const Compression& compression : compressions()) {
         std::string packed = compression.pack(elf());
         for (std::size_t at = packed.size() / 2; at < packed.size() / 2 + 64; ++at) packed[at] = '\xff';
+        const std::string result = import(packed);
         // Where a format has no sum over its content, what comes out is at least no longer what went in.
+        EXPECT_FALSE(result == elf()) << compression.name;
         if (compression.name == "zstd" || compression.name == "lz4") continue;
-        EXPECT_THAT(import(packed), HasSubstr("no sound " + compression.name)) << compression.name;
+        EXPECT_THAT(result, HasSubstr("no sound " + compression.name)) << compression.name;
     }
     EXPECT_THAT(import(zstd(elf()).substr(0, 9) + std::string(5000, '\xff')), HasSubstr("no sound zstd"));
 }
@@ -211,7 +219,8 @@ TEST_F(KernelImport, ADamagedStreamIsRefused) {
 TEST_F(KernelImport, CompressedTwiceOrNoKernelInsideIsRefused) {
     for (const Compression& compression : compressions()) {
         EXPECT_THAT(import(compression.pack(gzip(elf()))), HasSubstr("compressed twice")) << compression.name;
-        EXPECT_THAT(import(compression.pack("#!/bin/sh\n")), HasSubstr("neither an ELF file nor a bzImage")) << compression.name;
+        EXPECT_THAT(import(compression.pack("#!/bin/sh\n")), HasSubstr("neither an ELF file nor a bzImage"))
+            << compression.name;
         EXPECT_THAT(import(compression.pack("")), HasSubstr("neither an ELF file nor a bzImage")) << compression.name;
         EXPECT_THAT(import(bzImage(payloadOf(compression, "#!/bin/sh\n"))), HasSubstr("no ELF")) << compression.name;
         EXPECT_THAT(import(bzImage(payloadOf(compression, bzImage("x")))), HasSubstr("no ELF")) << compression.name;
@@ -254,6 +263,53 @@ TEST_F(KernelImport, ABombIsRefusedBeforeItIsOnTheDisk) {
         const UniqueFd again = openFile(host_.root() / "out", O_RDWR | O_TRUNC);
         EXPECT_EQ(unpack(packing, source.get(), 0, packed.size(), again.get(), content.size()), content.size())
             << "the limit itself is allowed";
+    }
+}
+
+#ifndef __SANITIZE_ADDRESS__  // whose own memory counts as the process's
+TEST_F(KernelImport, ABlockOfLz4ThatCannotBeCompressedTakesNoMoreMemoryThanIsSaid) {
+    // What is large is mapped, so that nothing that is freed before the limit is set can be had again below it.
+    ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    ::malloc_trim(0);
+    std::string noise(2 * lz4BlockBytes, '\0');
+    std::mt19937_64 random(1);
+    for (std::size_t at = 0; at < noise.size(); at += sizeof(std::uint64_t)) {
+        const std::uint64_t number = random();
+        std::memcpy(noise.data() + at, &number, sizeof number);
+    }
+    const std::string packed = lz4(noise);
+    writeFileAtomically(host_.root() / "noise", packed, 0600);
+    const UniqueFd source = openFile(host_.root() / "noise", O_RDONLY), target = openFile("/dev/null", O_WRONLY);
+    constexpr std::uint64_t said = std::uint64_t{17} << 20U;
+    const pid_t child = ::fork();
+    if (child == 0) {
+        // In pages, of all that is mapped (proc(5)).
+        const std::uint64_t pages = std::stoull(readFile("/proc/self/statm", 4096).value_or("0"));
+        const std::uint64_t limit = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) + said;
+        const rlimit space{limit, limit};
+        if (::setrlimit(RLIMIT_AS, &space) != 0) ::_exit(2);
+        try {
+            ::_exit(unpack(Packing::Lz4, source.get(), 0, packed.size(), target.get()) == noise.size() ? 0 : 3);
+        } catch (const std::bad_alloc&) {
+            ::_exit(4);
+        }
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status)) << status;
+    EXPECT_EQ(WEXITSTATUS(status), 0) << "4: it asked for more";
+}
+#endif
+
+TEST_F(KernelImport, WhatCannotBeWrittenIsSaidWithTheOperation) {
+    writeFileAtomically(host_.root() / "packed", gzip(elf()), 0600);
+    const UniqueFd source = openFile(host_.root() / "packed", O_RDONLY), full = openFile("/dev/full", O_WRONLY);
+    try {
+        unpack(Packing::Gzip, source.get(), 0, gzip(elf()).size(), full.get());
+        ADD_FAILURE() << "it was written";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::ResourceExhausted);
+        EXPECT_STREQ(error.what(), "cannot write the unpacked kernel: No space left on device");
     }
 }
 

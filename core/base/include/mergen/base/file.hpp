@@ -63,8 +63,14 @@ bool removeTree(const std::filesystem::path& path);
 /// than us and we are not root.
 [[nodiscard]] bool isOpenForWriting(int fd);
 
-/// Copies the regular file `source` (read from its beginning) to the new file `target` of `mode`, owned by uid and gid:
-/// by reflink where the file system can, else hole by hole, so that a sparse file stays sparse. Durable on return.
+/// Copies the regular file `source` (read from its beginning) into the empty file `target`, open for writing: by
+/// reflink where the file system can, else hole by hole, so that a sparse file stays sparse. Only for a source whose
+/// content nobody changes: a change is not noticed, save that the file is cut off (Conflict). Not durable on return.
+/// `shown` is what error texts call the target.
+void copyContent(int source, int target, const std::filesystem::path& shown);
+
+/// Copies the regular file `source` to the new file `target` of `mode`, owned by uid and gid, as copyContent() does.
+/// Durable on return.
 /// Nothing is left at `target` if it throws. Throws AlreadyExists if it is there, and Conflict if size, time of change
 /// or time of writing of the source are not afterwards what they were before: the copy would be of no one moment. A
 /// change within one tick of the kernel's clock (some milliseconds) of the one before can be missed.

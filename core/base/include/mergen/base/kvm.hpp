@@ -28,8 +28,14 @@ struct KvmTrial {
 /// Whether VMs that run as users of their own can open `device`, and which group they need for that; nothing is run.
 [[nodiscard]] DeviceFinding findDeviceAccess(const std::filesystem::path& device);
 
-/// Whether such VMs can use the device: besides being opened, it must run a guest at the speed of a processor, which
-/// the program tries in a process of its own. Never throws for what it finds on the host.
+/// Whether `device` is there, whoever may open it.
+[[nodiscard]] DeviceFinding findDevice(const std::filesystem::path& device);
+
+/// Whether the device, opened by us, runs a guest at the speed of a processor, which the program tries in a process of
+/// its own: what counts for VMs that get a device of their own made. Never throws for what it finds on the host.
+[[nodiscard]] DeviceFinding tryKvm(const KvmTrial& trial);
+
+/// Whether VMs that run as users of their own can use the device: findDeviceAccess(), and then tryKvm().
 [[nodiscard]] DeviceFinding findKvm(const KvmTrial& trial);
 
 }  // namespace mergen
