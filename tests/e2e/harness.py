@@ -205,6 +205,11 @@ class MergenTest(unittest.TestCase):
         return (f"--- log of mergend, last warnings and errors:\n{self.server.log_complaints()}\n"
                 f"--- log of mergend, last lines:\n{self.server.log_tail()}")
 
+    def component(self, name):
+        """What the server says of one of its parts."""
+        parts = self.server.api.request("GET", "/readyz").json["components"]
+        return next(part["detail"] for part in parts if part["name"] == name)
+
     # ---- VMs
 
     def body(self, **members):
