@@ -18,7 +18,8 @@ def find_firecracker():
 
 
 def jailer_beside(program):
-    return os.path.join(os.path.dirname(os.path.realpath(program)), "jailer")
+    """Where Mergen finds the jailer of this Firecracker, without links, whether or not there is one."""
+    return os.path.realpath(os.path.join(os.path.dirname(os.path.realpath(program)), "jailer"))
 
 
 def require_firecracker(with_jailer=False):
