@@ -27,6 +27,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from bench import Build, Table, print_machine, say  # noqa: E402  pylint: disable=wrong-import-position
+from real_firecracker import find_firecracker  # noqa: E402  pylint: disable=wrong-import-position
 from server import Server  # noqa: E402  pylint: disable=wrong-import-position
 
 GOALS = ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "COLD", "JAILED", "GROWTH", "HUNDRED")
@@ -480,10 +481,6 @@ def measure_hundred(options, table, fake):
 
 # ----
 
-def real_firecracker():
-    return os.environ.get("MERGEN_FIRECRACKER_BIN") or shutil.which("firecracker")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
@@ -502,7 +499,7 @@ def main():
     guest = os.path.join(options.build, "guest", "tiny-guest")
     fake = Vmm(os.path.join(options.build, "bin", "firecracker"), False, guest, options.scratch)
     vmm = fake
-    program = real_firecracker()
+    program = find_firecracker()
     if program:
         os.mkdir(os.path.join(options.scratch, "real"))
         vmm = Vmm(program, True, guest, os.path.join(options.scratch, "real"))

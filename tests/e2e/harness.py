@@ -138,6 +138,7 @@ class MergenTest(unittest.TestCase):
     token = None
 
     def setUp(self):
+        self.images_made = set()
         self.before = self.snapshot()
         self.server = Server(self.build(), self.backends, self.settings, self.token)
         self.addCleanup(self._clean_up)
@@ -170,6 +171,8 @@ class MergenTest(unittest.TestCase):
             self.server.start()
         for vm in self.server.api.list():
             self.server.api.expect(200, "DELETE", f"/v1/vms/{vm['id']}")
+        for path in filter(os.path.exists, self.images_made):
+            os.unlink(path)
         self.assert_idle_host()
         self.server.drain()
         self.assert_same_host(self.before, self.snapshot, "after the server has ended")
@@ -205,6 +208,25 @@ class MergenTest(unittest.TestCase):
         return (f"--- log of mergend, last warnings and errors:\n{self.server.log_complaints()}\n"
                 f"--- log of mergend, last lines:\n{self.server.log_tail()}")
 
+    def component(self, name):
+        """What the server says of one of its parts."""
+        parts = self.server.api.request("GET", "/readyz").json["components"]
+        return next(part["detail"] for part in parts if part["name"] == name)
+
+    def make_image(self, name, content=b"", size=None, owner=None):
+        """A file where images may lie, which is gone when the oracle looks. `size`: cut or filled up with zeros to this.
+        `owner`: uid, gid and mode."""
+        path = os.path.join(self.server.images, name)
+        with open(path, "wb") as file:
+            file.write(content)
+            if size is not None:
+                file.truncate(size)
+        if owner:
+            os.chown(path, *owner[:2])
+            os.chmod(path, owner[2])
+        self.images_made.add(path)
+        return path
+
     # ---- VMs
 
     def body(self, **members):
@@ -219,6 +241,17 @@ class MergenTest(unittest.TestCase):
         vm = self.create(**members)
         vm.start()
         return vm
+
+    def assert_end_is_told(self, boot_args, state, by):
+        """A guest that ends within milliseconds of its start, as these arguments make it, has been started; who ended it
+        is known, and nothing of its run is left."""
+        vm = self.create(bootArgs=boot_args)
+        vm.start()
+        vm.await_state(state)
+        view = vm.view()
+        self.assertEqual((view["lastEnd"]["by"], view["lastEnd"]["status"]), (by, 0))
+        self.assertEqual((vm.pid(), os.path.exists(view["paths"]["runDir"])), (0, False))
+        vm.delete()
 
     def assert_status(self, status, method, path, body=None):
         reply = self.server.api.request(method, path, body)
@@ -244,6 +277,21 @@ class CrashTest(MergenTest):
             pass
         self.assertEqual(self.server.wait(), -signal.SIGKILL)
         self.server.start()
+
+    def crash_while_lent(self, vm, check):
+        """Crashes wherever a disk that `vm` uses in place may be lent to it or not, and calls `check` after each; the
+        last one ends in a delete."""
+        for point, method, path in (("engine.disks.lending", "POST", f"{vm.path}/start"),
+                                    ("engine.start.lend-disks.after", "POST", f"{vm.path}/start"),
+                                    ("engine.start.launch.after", "POST", f"{vm.path}/start"),
+                                    ("engine.disks.taking_back", "POST", f"{vm.path}/stop"),
+                                    ("engine.disks.taking_back", "DELETE", vm.path)):
+            with self.subTest(point=point, method=method):
+                if not path.endswith("/start"):
+                    vm.start()
+                self.crash(point, method, path)
+                check()
+        self.assertEqual(self.server.api.list(), [])
 
 
 def _but_the_server(sections):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import unittest
@@ -12,15 +13,39 @@ from harness import MergenTest, Vm
 from server import Build
 
 
-NO_FIRECRACKER = "there is no real Firecracker: neither on the PATH nor by MERGEN_FIRECRACKER_BIN"
-
-
 def find_firecracker():
     """The program, by MERGEN_FIRECRACKER_BIN or from the PATH; nothing if there is none."""
     return os.environ.get("MERGEN_FIRECRACKER_BIN") or shutil.which("firecracker")
 
 
+def jailer_beside(program):
+    """Where Mergen finds the jailer of this Firecracker, without links, whether or not there is one."""
+    return os.path.realpath(os.path.join(os.path.dirname(os.path.realpath(program)), "jailer"))
+
+
+def require_firecracker(with_jailer=False):
+    """The program. Skips the test, or the class of tests, and says in one line why, where there is none or no KVM."""
+    program = find_firecracker()
+    if not program:
+        raise unittest.SkipTest("there is no real Firecracker: neither on the PATH nor by MERGEN_FIRECRACKER_BIN")
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise unittest.SkipTest(f"/dev/kvm does not open: {error.strerror}") from None
+    if with_jailer and not os.path.exists(jailer_beside(program)):
+        raise unittest.SkipTest(f"there is no jailer beside {program}")
+    return program
+
+
+# A line of Firecracker's log, which goes where the guest prints, and that letter by letter: it may come between any two.
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+ \[[^]\n]*\] .*\n")
+
+
 class TinyVm(Vm):
+    def console(self):
+        """What the guest printed."""
+        return LOG_LINE.sub("", super().console())
+
     def causes(self):
         return [event["cause"] for event in self.events() if event["cause"]]
 
@@ -42,10 +67,6 @@ class TinyVm(Vm):
             connection.close()
 
 
-def jailer_beside(program):
-    return os.path.join(os.path.dirname(os.path.realpath(program)), "jailer")
-
-
 def tiny_build():
     """The build, with the tiny guest as its VMs' kernel."""
     build = Build(harness.BUILD.folder)
@@ -61,13 +82,9 @@ class RealProgram:
 
     @classmethod
     def setUpClass(cls):
-        cls.program = find_firecracker()
-        if not cls.program:
-            raise unittest.SkipTest(NO_FIRECRACKER)
+        cls.program = require_firecracker(cls.needs_jailer)
         if cls.needs_jailer:
             cls.jailer = jailer_beside(cls.program)
-            if not os.path.exists(cls.jailer):
-                raise unittest.SkipTest(f"there is no jailer beside {cls.program}")
 
     def build(self):
         return tiny_build()
@@ -84,17 +101,14 @@ class OnARealFirecracker(MergenTest):
         return tiny_build()
 
     def setUp(self):
-        self.program = find_firecracker()
-        if not self.program:
-            self.skipTest(NO_FIRECRACKER)
-        if not os.path.exists("/dev/kvm"):
-            self.skipTest("there is no /dev/kvm")
-        if self.jailer == "auto" and not os.path.exists(jailer_beside(self.program)):
-            self.skipTest(f"there is no jailer beside {self.program}")
+        self.program = require_firecracker(with_jailer=self.jailer == "auto")
         # KVM is not judged: the tiny guest runs on one that no Linux comes up on.
         self.settings = {"vmm.firecracker": {"binary": self.program, "probe": "false", "jailer": self.jailer},
                          "vm": {"stop_grace": "5s", "kill_grace": "5s"}, **self.more_settings}
         super().setUp()
+        # Mergen runs a Firecracker that no jail can hold without one, and says so; the stories would not see it.
+        jailed = f"jailed by {jailer_beside(self.program)}" if self.jailer == "auto" else "not jailed: jailer = off"
+        self.assertIn(jailed, self.component("firecracker"))
 
     def body(self, words="", **members):
         """`words`: of the guest's command line."""

@@ -11,24 +11,7 @@ OWNER = (1234, 5678, 0o664)  # nobody's on this host
 class DataDisk(CrashTest):
     def setUp(self):
         super().setUp()
-        self.disk = os.path.join(self.server.images, "data.img")
-        self.addCleanup(self.remove_disk)
-
-    def tearDown(self):
-        for vm in self.server.api.list() if self.server.pid else []:
-            self.server.api.expect(200, "DELETE", f"/v1/vms/{vm['id']}")
-        self.remove_disk()
-        super().tearDown()
-
-    def remove_disk(self):
-        if os.path.exists(self.disk):
-            os.unlink(self.disk)
-
-    def make_disk(self):
-        with open(self.disk, "wb") as file:
-            file.truncate(4 << 20)
-        os.chown(self.disk, *OWNER[:2])
-        os.chmod(self.disk, OWNER[2])
+        self.disk = self.make_image("data.img", size=4 << 20, owner=OWNER)
 
     def owner(self):
         status = os.stat(self.disk)
@@ -46,7 +29,6 @@ class DataDisk(CrashTest):
             return file.read(4)
 
     def test_the_guest_writes_to_it_and_it_goes_back_to_its_former_owner_and_mode(self):
-        self.make_disk()
         vm = self.scribbler()
         self.assertEqual(self.owner(), OWNER, "a VM that does not run needs nothing")
         vm.start()
@@ -69,22 +51,10 @@ class DataDisk(CrashTest):
         self.assertEqual(os.path.getsize(self.disk), 4 << 20, "it is not deleted with the VM")
 
     def test_a_crash_while_it_is_lent_or_taken_back_loses_no_owner(self):
-        self.make_disk()
         vm = self.create(dataDisk=self.disk)
-        for point, method, path in (("engine.disks.lending", "POST", f"{vm.path}/start"),
-                                    ("engine.start.lend-disks.after", "POST", f"{vm.path}/start"),
-                                    ("engine.start.launch.after", "POST", f"{vm.path}/start"),
-                                    ("engine.disks.taking_back", "POST", f"{vm.path}/stop"),
-                                    ("engine.disks.taking_back", "DELETE", vm.path)):
-            with self.subTest(point=point, method=method):
-                if method != "POST" or path.endswith("/stop"):
-                    vm.start()
-                self.crash(point, method, path)
-                self.assertEqual(self.owner(), OWNER)
-        self.assertEqual(self.server.api.list(), [])
+        self.crash_while_lent(vm, lambda: self.assertEqual(self.owner(), OWNER))
 
     def test_it_has_one_owner_under_whatever_name(self):
-        self.make_disk()
         first = self.create(id="first", dataDisk=self.disk)
         link = os.path.join(self.server.images, "another-name.img")
         os.link(self.disk, link)
@@ -110,7 +80,6 @@ class DataDisk(CrashTest):
         os.unlink(own)
 
     def test_what_another_program_writes_to_is_refused(self):
-        self.make_disk()
         vm = self.create(dataDisk=self.disk)
         images = {"rootfs": self.server.rootfs, "kernel": self.server.kernel}
         for field, path in images.items():

@@ -65,8 +65,7 @@ class Jailed(OnTheFake):
         return os.path.join(self.server.data_root, vm.id, "rootfs.ext4")
 
     def firecracker_detail(self):
-        parts = self.server.api.request("GET", "/readyz").json["components"]
-        return next(part["detail"] for part in parts if part["name"] == "firecracker")
+        return self.component("firecracker")
 
     def assert_jailed(self, vm):
         pid, root = vm.pid(), self.root_of(vm)

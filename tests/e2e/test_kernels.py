@@ -11,17 +11,8 @@ from test_firecracker import OnTheFake as FakeFirecracker
 
 
 class OnGivenKernels(FakeFirecracker):
-    def tearDown(self):
-        path = os.path.join(self.server.images, "given-kernel")
-        if os.path.exists(path):
-            os.unlink(path)
-        super().tearDown()
-
     def given(self, content):
-        path = os.path.join(self.server.images, "given-kernel")
-        with open(path, "wb") as file:
-            file.write(content)
-        return path
+        return self.make_image("given-kernel", content)
 
     def own_kernel(self, vm):
         with open(os.path.join(self.server.data_root, vm.id, "kernel"), "rb") as file:

@@ -71,13 +71,7 @@ class LifeEnds(OnTheFake):
     def test_a_guest_that_ends_at_once_has_been_started(self):
         for words, state, by in (("", "stopped", "guest"), (PANIC, "failed", "panic")) * 5:
             with self.subTest(words=words):
-                vm = self.create(bootArgs=f"console=ttyS0 {words} fake.exit=0")
-                vm.start()
-                vm.await_state(state)
-                view = vm.view()
-                self.assertEqual((view["lastEnd"]["by"], view["lastEnd"]["status"]), (by, 0))
-                self.assertEqual((vm.pid(), os.path.exists(view["paths"]["runDir"])), (0, False))
-                vm.delete()
+                self.assert_end_is_told(f"console=ttyS0 {words} fake.exit=0", state, by)
 
     def test_a_crash_has_the_vmms_last_words(self):
         vm = self.create_ready(bootArgs=f"console=ttyS0 fake.exit=3 fake.exit-on-file={TRIGGER}")

@@ -8,6 +8,7 @@ import subprocess
 
 from real_firecracker import OnARealFirecracker
 from test_configuration import EVERYTHING, LIMIT, REAL_LIMIT
+from waiting import read_until
 
 OTHER, REAL_OTHER = {"ops": {"size": 5, "refillTime": 10}}, {"bandwidth": None,
                                                              "ops": {"size": 5, "one_time_burst": None, "refill_time": 10}}
@@ -25,14 +26,9 @@ class Exported(OnARealFirecracker):
         with open(file, "w", encoding="utf-8") as out:
             json.dump(self.server.api.get(f"{vm.path}/vmm-config"), out)
         process = subprocess.Popen([self.program, "--no-api", "--config-file", file], stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, bufsize=0)
         try:
-            printed = ""
-            for line in process.stdout:
-                printed += line
-                if ready in line:
-                    return printed
-            self.fail(f"it ended with {process.wait()}:\n{printed}")
+            return read_until(ready, process.stdout, "Firecracker with the exported file")
         finally:
             process.kill()
             process.wait()

@@ -114,24 +114,8 @@ class EndsInAJail(Ends):
 
 
 class Devices(OnARealFirecracker):
-    def setUp(self):
-        super().setUp()
-        self.made = []
-
-    def tearDown(self):
-        for vm in self.server.api.list():
-            self.server.api.expect(200, "DELETE", f"/v1/vms/{vm['id']}")
-        for path in self.made:  # before the oracle looks
-            os.unlink(path)
-        super().tearDown()
-
     def make_disk(self, name, content=b""):
-        path = os.path.join(self.server.images, name)
-        with open(path, "wb") as file:
-            file.write(content)
-            file.truncate(DISK_SIZE)
-        self.made.append(path)
-        return path
+        return self.make_image(name, content, DISK_SIZE)
 
     def test_disks_keep_what_is_written_over_a_stop_and_a_kill(self):
         data = self.make_disk("data.img")
@@ -230,33 +214,24 @@ class DevicesInAJail(Devices):
 
 
 class Refusals(OnARealFirecracker):
-    def make_kernel(self, content):
-        path = os.path.join(self.server.images, "bad-kernel")
-        with open(path, "wb") as file:
-            file.write(content)
-        self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
-        return path
-
     def test_what_firecracker_says_of_a_kernel_reaches_the_caller_and_nothing_runs(self):
         with open(self.server.kernel, "rb") as file:
             whole = file.read()
         for size, words in ((40, "Unable to read elf header"), (2000, "Unable to read kernel image")):
             with self.subTest(size=size):
-                path = self.make_kernel(whole[:size])
+                path = self.make_image("bad-kernel", whole[:size])
                 vm = self.create(kernel=path)
                 reply = self.assert_status(409, "POST", f"{vm.path}/start")
                 self.assertIn(words, reply.json["detail"])
                 self.assertEqual((vm.state(), vm.pid()), ("failed", 0))
                 self.assertIn(words, vm.view()["failure"])
                 vm.delete()
-                os.unlink(path)
 
     def test_a_text_is_no_kernel(self):
-        path = self.make_kernel(b"To be or not to be\n")
+        path = self.make_image("bad-kernel", b"To be or not to be\n")
         reply = self.assert_status(400, "POST", "/v1/vms", self.body(kernel=path))
         self.assertEqual(reply.json["field"], "kernel")
         self.assertEqual(self.server.api.list(), [])
-        os.unlink(path)
 
 
 class RefusalsInAJail(Refusals):

@@ -50,6 +50,7 @@ class OnTheRealPair(RealProgram, test_jail.Jailed):
 class OnTheRealOneAlone(OnTheRealPair):
     """The same without a jail, because the settings say so."""
 
+    needs_jailer = False
     test_it_is_started_again_by_its_parent = None
 
     def firecracker_settings(self):

@@ -14,21 +14,13 @@ class Forms(OnARealFirecracker):
         with open(self.server.kernel, "rb") as file:
             self.elf = file.read()
 
-    def given(self, name, content):
-        path = os.path.join(self.server.images, name)
-        with open(path, "wb") as file:
-            file.write(content)
-        self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
-        return path
-
     def assert_comes_up(self, name, content):
-        path = self.given(name, content)
+        path = self.make_image(name, content)
         vm = self.create_and_start(kernel=path)
         self.assertIn("tiny guest", vm.await_page())
         with open(os.path.join(self.server.data_root, vm.id, "kernel"), "rb") as file:
             self.assertTrue(file.read() == self.elf)
         vm.delete()
-        os.unlink(path)
 
     def test_a_packed_one_comes_up(self):
         for packing, pack in PACKINGS.items():
@@ -41,7 +33,7 @@ class Forms(OnARealFirecracker):
                 self.assert_comes_up(f"tiny-bzImage.{packing}", bz_image(payload(packing, self.elf)))
 
     def test_the_second_vm_comes_up_from_the_cache(self):
-        path = self.given("tiny.xz", PACKINGS["xz"](self.elf))
+        path = self.make_image("tiny.xz", PACKINGS["xz"](self.elf))
         first = self.create_and_start(kernel=path)
         cache = os.path.join(self.server.data_root, ".cache", "kernels")
         [entry] = os.listdir(cache)
@@ -52,7 +44,6 @@ class Forms(OnARealFirecracker):
         second.delete()
         self.assertIn("tiny guest", first.await_page())
         first.delete()
-        os.unlink(path)
 
     def test_debians_cloud_kernel_is_loaded(self):
         # Whether it comes up is KVM's matter. Firecracker answers the start once the kernel is in the guest's memory.
@@ -60,13 +51,12 @@ class Forms(OnARealFirecracker):
         if not os.path.exists(vmlinuz):
             self.skipTest(f"there is no {vmlinuz}: guest/build-kernel makes it")
         with open(vmlinuz, "rb") as file:
-            path = self.given("debians", file.read())
+            path = self.make_image("debians", file.read())
         vm = self.create(kernel=path, memMiB=256)
         self.assert_status(200, "POST", f"{vm.path}/start")
         with open(os.path.join(self.server.data_root, vm.id, "kernel"), "rb") as file:
             self.assertEqual(file.read(4), b"\x7fELF")
         vm.delete()
-        os.unlink(path)
 
 
 class FormsInAJail(Forms):

@@ -57,13 +57,7 @@ class EndsAtOnce(OnARealFirecracker):
     def test_the_start_succeeded_and_the_end_is_the_guests(self):
         for words, state, by in (("tiny.exit", "stopped", "guest"), ("tiny.panic", "failed", "panic")) * 5:
             with self.subTest(words=words):
-                vm = self.create(bootArgs=f"console=ttyS0 {words}")
-                vm.start()
-                vm.await_state(state)
-                view = vm.view()
-                self.assertEqual((view["lastEnd"]["by"], view["lastEnd"]["status"]), (by, 0))
-                self.assertEqual((vm.pid(), os.path.exists(view["paths"]["runDir"])), (0, False))
-                vm.delete()
+                self.assert_end_is_told(f"console=ttyS0 {words}", state, by)
 
 
 class EndsAtOnceInAJail(EndsAtOnce):
@@ -71,13 +65,6 @@ class EndsAtOnceInAJail(EndsAtOnce):
 
 
 class BadDisks(OnARealFirecracker):
-    def make(self, name, size):
-        path = os.path.join(self.server.images, name)
-        with open(path, "wb") as file:
-            file.truncate(size)
-        self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
-        return path
-
     def test_what_is_no_disk_is_refused_by_its_member_and_leaves_nothing(self):
         missing = os.path.join(self.server.images, "missing")
         for member in ("rootfs", "dataDisk"):
@@ -90,15 +77,14 @@ class BadDisks(OnARealFirecracker):
         self.assertEqual(self.server.api.list(), [])
 
     def test_of_a_disk_that_is_no_whole_number_of_sectors_the_guest_has_the_whole_ones(self):
-        odd = self.make("odd.img", 3 * 512 + 100)
+        odd = self.make_image("odd.img", size=3 * 512 + 100)
         vm = self.create_and_start(dataDisk=odd)
         self.assertIn(f"disk 1: {3 * 512} bytes", vm.await_page())
         vm.delete()
         self.assertEqual(os.path.getsize(odd), 3 * 512 + 100)
-        os.unlink(odd)
 
     def test_a_disk_that_is_gone_at_the_start_fails_it_and_nothing_runs(self):
-        data = self.make("data.img", 1 << 20)
+        data = self.make_image("data.img", size=1 << 20)
         vm = self.create(dataDisk=data)
         os.unlink(data)
         reply = self.assert_status(503, "POST", f"{vm.path}/start")
@@ -121,9 +107,7 @@ class FullDisk(OnARealFirecracker):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=751", "mergen-test", self.server.data_root], check=True)
         self.addCleanup(subprocess.run, ["umount", "-l", self.server.data_root], check=False, stderr=subprocess.DEVNULL)
         self.server.start()
-        self.small = os.path.join(self.server.images, "small.ext4")
-        with open(self.small, "wb") as file:
-            file.truncate(8 << 20)
+        self.small = self.make_image("small.ext4", size=8 << 20)
 
     def tearDown(self):
         for vm in self.server.api.list():
@@ -131,7 +115,6 @@ class FullDisk(OnARealFirecracker):
         self.assertEqual(sorted(os.listdir(self.server.data_root)), [".lock", "instance"])
         self.server.drain()
         subprocess.run(["umount", self.server.data_root], check=True)
-        os.unlink(self.small)
         super().tearDown()
 
     def fill(self):
@@ -146,11 +129,8 @@ class FullDisk(OnARealFirecracker):
         return path
 
     def test_a_create_that_does_not_fit_leaves_nothing(self):
-        large = os.path.join(self.server.images, "large")
-        with open(large, "wb") as file:
-            file.write(os.urandom(1 << 20) * 30)
+        large = self.make_image("large", os.urandom(1 << 20) * 30)
         problem = self.assert_status(507, "POST", "/v1/vms", self.body(rootfs=large)).json
-        os.unlink(large)
         self.assertEqual(problem["error"], "resource_exhausted")
         self.assertEqual(self.server.api.list(), [])
         self.assertEqual(sorted(os.listdir(self.server.data_root)), [".lock", "instance"])

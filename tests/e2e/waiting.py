@@ -48,6 +48,20 @@ def eventually(question, what, folders=(), seconds=60):
             watch.wait(min(left, 0.2))
 
 
+def read_until(text, stream, what, seconds=60):
+    """What the unbuffered `stream` of a process gives, until it has given `text`. `what` says in the failure who prints."""
+    deadline = time.monotonic() + seconds
+    got = b""
+    while text.encode() not in got:
+        readable, _, _ = select.select([stream], [], [], max(0, deadline - time.monotonic()))
+        piece = os.read(stream.fileno(), 1 << 16) if readable else b""
+        if not piece:
+            why = "before it ended" if readable else f"within {seconds} s"
+            raise AssertionError(f"no '{text}' from {what} {why}, after:\n{got.decode(errors='replace')}")
+        got += piece
+    return got.decode(errors="replace")
+
+
 def wait_for_end(pidfd, seconds, what):
     """Waits until the process of `pidfd` has ended."""
     readable, _, _ = select.select([pidfd], [], [], seconds)

@@ -1,6 +1,16 @@
 #include "machine.h"
 
-enum Port { SERIAL = 0x3f8, KEYBOARD_DATA = 0x60, KEYBOARD_CONTROL = 0x64 };
+enum Port {
+    TIMER_2 = 0x42,
+    TIMER_CONTROL = 0x43,
+    KEYBOARD_DATA = 0x60,
+    SYSTEM_CONTROL = 0x61,
+    KEYBOARD_CONTROL = 0x64,
+    SERIAL = 0x3f8
+};
+
+// Counter 2 of the timer (8254), which interrupts nobody: it counts down while its gate is open.
+enum { COUNT_DOWN_ONCE = 0xb0, HOLD_THE_COUNT = 0x80, GATE_OPEN = 0x01, COUNTED_OUT = 0x20 };
 
 enum { KEYBOARD_FULL = 0x01, KEYBOARD_RESET = 0xfe };
 
@@ -28,6 +38,21 @@ void* memset(void* target, int value, size_t size) {
 
 void print(const char* text) {
     while (*text) out(SERIAL, (uint8_t)*text++);
+}
+
+void startBeats(void) {
+    out(SYSTEM_CONTROL, GATE_OPEN);
+    out(TIMER_CONTROL, COUNT_DOWN_ONCE);
+    out(TIMER_2, TOO_MANY_BEATS & 0xff);
+    out(TIMER_2, TOO_MANY_BEATS >> 8);
+}
+
+unsigned beats(void) {
+    out(TIMER_CONTROL, HOLD_THE_COUNT);
+    const unsigned low = in(TIMER_2);
+    const unsigned left = low | (unsigned)in(TIMER_2) << 8;
+    const uint8_t control = in(SYSTEM_CONTROL);
+    return control & COUNTED_OUT ? TOO_MANY_BEATS : TOO_MANY_BEATS - left;
 }
 
 bool sawCtrlAltDel(void) {

@@ -1,4 +1,4 @@
-/// The bare machine: ports, the serial line, the keyboard's controller and the counter of ticks.
+/// The bare machine: ports, the serial line, the keyboard's controller, the timer and the counter of ticks.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,6 +10,14 @@ static inline uint64_t ticks(void) {
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return (uint64_t)high << 32 | low;
 }
+
+/// Of the machine's timer: real time, whatever the processor's ticks are.
+enum { BEATS_PER_SECOND = 1193182, TOO_MANY_BEATS = 0xffff };
+
+/// Begins to count beats. Nothing is interrupted by it.
+void startBeats(void);
+/// Beats since startBeats(); TOO_MANY_BEATS from the 55th millisecond on.
+unsigned beats(void);
 
 /// How long to wait for a device or a peer, in ticks: one to four seconds.
 #define PATIENCE 4000000000UL

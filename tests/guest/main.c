@@ -17,21 +17,21 @@ static void say(const char* before, uint64_t number, const char* after) {
     print(line);
 }
 
-/// Tells a processor from a KVM that carries instructions out one by one. The loop is mergen-kvm-probe's, and so is the
-/// line between the two: eight million instructions a second, which are 500 ticks a turn at two thousand million ticks.
+/// Tells a processor from a KVM that carries instructions out one by one. The loop is mergen-kvm-probe's, two
+/// instructions a turn, and so is the line between the two: eight million instructions a second.
 static void timeLoop(void) {
-    enum { TURNS = 5000, ROUNDS = 4, EMULATED = 500 };
-    uint64_t best = UINT64_MAX;  // a round may be interrupted by the host, hardly all of them
+    enum { TURNS = 5000, ROUNDS = 4, LINE = 8000000, EMULATED = 2L * TURNS * BEATS_PER_SECOND / LINE };
+    unsigned best = TOO_MANY_BEATS;  // a round may be interrupted by the host, hardly all of them
     for (int round = 0; round < ROUNDS; ++round) {
         uint32_t left = TURNS;
-        const uint64_t begin = ticks();
+        startBeats();
         __asm__ volatile("1: dec %0; jnz 1b" : "+r"(left)::"cc");
-        const uint64_t took = ticks() - begin;
+        const unsigned took = beats();
         if (took < best) best = took;
     }
     say("tiny: ", TURNS, " loop turns took ");
-    say("", best, " ticks\n");
-    print(best / TURNS > EMULATED ? "tiny: this processor is emulated\n" : "tiny: this processor is real\n");
+    say("", best, " beats\n");
+    print(best > EMULATED ? "tiny: this processor is emulated\n" : "tiny: this processor is real\n");
 }
 
 static void findDevices(void) {

@@ -9,9 +9,14 @@ namespace mergen::fake {
 namespace {
 
 constexpr int endOfText = -1;
+constexpr std::size_t tooDeep = 128;
 
 bool isDigit(int c) {
     return c >= '0' && c <= '9';
+}
+
+char closing(char bracket) {
+    return bracket == '{' ? '}' : ']';
 }
 
 /// "`a`", "`a` or `b`", "one of `a`, `b`, `c`"
@@ -176,8 +181,13 @@ void JsonReader::object(const char* type, const std::vector<JsonField>& fields, 
     }
 }
 
-void JsonReader::names(const std::function<void(const std::string& name)>& each) {
+void JsonReader::enter() {
+    if (++depth_ == tooDeep) here("recursion limit exceeded");
     ++index_;
+}
+
+void JsonReader::names(const std::function<void(const std::string& name)>& each) {
+    enter();
     for (bool more = false;; more = true) {
         int c = peek();
         if (c == '}') break;
@@ -193,6 +203,7 @@ void JsonReader::names(const std::function<void(const std::string& name)>& each)
         each(parseString());
     }
     ++index_;
+    leave();
 }
 
 void JsonReader::colon() {
@@ -229,7 +240,7 @@ std::string JsonReader::scalar() {
 
 void JsonReader::array(const std::function<void(JsonReader&)>& each) {
     if (peek() != '[') invalidType("a sequence");
-    ++index_;
+    enter();
     for (bool more = false;; more = true) {
         const int c = peek();
         if (c == ']') break;
@@ -242,6 +253,7 @@ void JsonReader::array(const std::function<void(JsonReader&)>& each) {
         each(*this);
     }
     ++index_;
+    leave();
 }
 
 std::uint64_t JsonReader::integer(std::uint64_t max, const char* type) {
@@ -290,16 +302,44 @@ bool JsonReader::null() {
 }
 
 void JsonReader::skip() {
-    switch (peek()) {
-        case '{':
-            object("", {}, /*lenient=*/true);
-            return;
-        case '[':
-            array([](JsonReader& reader) { reader.skip(); });
-            return;
-        default:
+    std::string open;
+    do {
+        const int c = peek();
+        if (c != '{' && c != '[') {
             static_cast<void>(scalar());
+            skipToNext(open);
+            continue;
+        }
+        ++index_;
+        open += static_cast<char>(c);
+        if (peek() == closing(open.back())) {
+            skipToNext(open);
+        } else if (c == '{') {
+            skipName();
+        }
+    } while (!open.empty());
+}
+
+void JsonReader::skipToNext(std::string& open) {
+    while (!open.empty() && peek() == closing(open.back())) {
+        ++index_;
+        open.pop_back();
     }
+    if (open.empty()) return;
+    const bool object = open.back() == '{';
+    const int c = peek();
+    if (c == endOfText) here(object ? "EOF while parsing an object" : "EOF while parsing a list");
+    if (c != ',') here(object ? "expected `,` or `}`" : "expected `,` or `]`");
+    ++index_;
+    if (object) skipName();
+}
+
+void JsonReader::skipName() {
+    const int c = peek();
+    if (c == endOfText) here("EOF while parsing an object");
+    if (c != '"') here("key must be a string");
+    static_cast<void>(parseString());
+    colon();
 }
 
 void JsonReader::end() {

@@ -9,7 +9,8 @@
 #include <vector>
 
 /// JSON read into a struct as Firecracker's reader does it: in one go, stopping at the first fault, with that fault in
-/// its words and at its place ("missing field `state` at line 1 column 2").
+/// its words and at its place ("missing field `state` at line 1 column 2"). What is read may be nested 127 deep; who is
+/// asked cannot be made to run out of stack.
 namespace mergen::fake {
 
 /// The text of a fault, with its place.
@@ -45,7 +46,7 @@ public:
     std::string variant(const std::vector<const char*>& words);
     /// Passes over a null and says so.
     bool null();
-    /// Passes over any value.
+    /// Passes over any value, however deep.
     void skip();
     /// The byte that the next value begins with; EOF's -1 at the end.
     int next() { return peek(); }
@@ -69,9 +70,17 @@ private:
     /// A fault at the byte that is looked at.
     [[noreturn]] void here(const std::string& text) const;
     int peek();
+    /// Passes over the bracket that an object or an array begins with. `leave()` at its end.
+    void enter();
+    void leave() { --depth_; }
     /// An object's names; `each` has to read the colon and the value.
     void names(const std::function<void(const std::string& name)>& each);
     void colon();
+    /// Passes over a member's name and its colon.
+    void skipName();
+    /// Passes over what ends behind a value and the comma that the next value follows. `open` has the brackets around
+    /// that value, outermost first, and loses those that are closed.
+    void skipToNext(std::string& open);
     void expectIdent(std::string_view rest);
     std::string parseString();
     std::string parseNumber();
@@ -79,6 +88,7 @@ private:
 
     std::string_view text_;
     std::size_t index_ = 0;
+    std::size_t depth_ = 0;  ///< objects and arrays around the present place
 };
 
 /// `text` as a JSON string, with its quotes.

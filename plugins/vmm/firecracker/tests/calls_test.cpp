@@ -192,7 +192,7 @@ std::vector<std::string> badRequests() {
 }
 
 TEST(FirecrackerCalls, ServerBelowRefusesWhatIsNoRequestAsTheRealOne) {
-    const auto program = realProgram();
+    const auto program = realPrograms().firecracker;
     for (const std::string& bytes : badRequests()) {
         const Answer answer = Program(MERGEN_FAKE_FIRECRACKER).exchange(bytes);
         EXPECT_EQ(answer.status, "HTTP/1.1 400 ") << bytes;
@@ -206,7 +206,7 @@ TEST(FirecrackerCalls, ServerBelowRefusesWhatIsNoRequestAsTheRealOne) {
 
 TEST(FirecrackerCalls, EleventhConnectionIsTurnedAway) {
     std::vector<std::filesystem::path> programs{MERGEN_FAKE_FIRECRACKER};
-    if (const auto program = realProgram()) programs.push_back(*program);
+    if (const auto program = realPrograms().firecracker) programs.push_back(*program);
     for (const std::filesystem::path& each : programs) {
         Program program(each);
         static_cast<void>(program.ask({"GET", "/"}));
@@ -258,7 +258,7 @@ TEST(FirecrackerCalls, CommandLinesEndAsThoseOfTheRealOne) {
          1,
          "Boot source error: The kernel file cannot be opened: No such file or directory (os error 2)"}};
     std::vector<std::filesystem::path> programs{MERGEN_FAKE_FIRECRACKER};
-    if (const auto program = realProgram()) programs.push_back(*program);
+    if (const auto program = realPrograms().firecracker) programs.push_back(*program);
     for (const std::filesystem::path& program : programs) {
         for (const Ending& ending : endings) {
             LaunchPlan plan;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "called_program.hpp"
@@ -11,9 +12,16 @@
 /// ends, and is a table of the test run (MERGEN_TABLES).
 namespace mergen::vmm {
 
-/// A real Firecracker, if there is one: MERGEN_FIRECRACKER_BIN, or where programs are. A variable that names none fails
-/// the test.
-std::optional<std::filesystem::path> realProgram();
+/// The real programs of this host.
+struct RealPrograms {
+    std::optional<std::filesystem::path> firecracker;
+    std::optional<std::filesystem::path> jailer;  ///< the one beside it
+    std::string lacking;                          ///< why there is no Firecracker, in one line
+};
+
+/// Looks for them as the stories of the group `firecracker` do (tests/e2e/real_firecracker.py): MERGEN_FIRECRACKER_BIN,
+/// or the first one in the PATH. None is real where KVM does not open. A variable that names none fails the test.
+RealPrograms realPrograms();
 
 /// Makes the same calls on a real one and on the fake, one after the other, and expects the same answers. Skips the
 /// test without a real one.

@@ -11,6 +11,16 @@
 namespace mergen::vmm {
 namespace {
 
+/// Lists in lists, the innermost one empty.
+std::string lists(std::size_t depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
+}
+
+/// A limit with a member that Firecracker does not know and passes over.
+Call withUnknownMember(const std::string& value) {
+    return {"PUT", "/entropy", R"({"rate_limiter":{"ops":{"size":1,"refill_time":1,"x":)" + value + "}}}"};
+}
+
 /// Of a machine that has not been started.
 std::vector<Call> calls() {
     return {
@@ -55,6 +65,31 @@ std::vector<Call> calls() {
         {"PUT", "/mmds/config", R"({"version":"V2","network_interfaces":["eth0"],"foo":1})"},
         {"PUT", "/mmds", R"({"Z":{"y":[1,2]},"a":1})"},
         {"PUT", "/mmds", R"({"a":1} x)"},
+        // As deep as it may be, deeper, and as deep as a body has room for.
+        {"PUT", "/mmds", R"({"deep":)" + lists(126) + "}"},
+        {"GET", "/mmds"},
+        {"PATCH", "/mmds", R"({"deeper":{"z":)" + lists(125) + "}}"},
+        {"GET", "/mmds"},
+        {"PUT", "/mmds", R"({"deep":)" + lists(127) + "}"},
+        {"PATCH", "/mmds", R"({"deep":)" + lists(127) + "}"},
+        {"PUT", "/mmds", "{\n\"deep\":" + lists(127) + "}"},
+        {"PUT", "/mmds", lists(1000)},
+        {"PUT", "/mmds", lists(25500)},
+        {"PUT", "/mmds", R"({"Z":{"y":[1,2]},"a":1})"},
+        withUnknownMember(lists(1000)),
+        withUnknownMember(R"([1,{"a":[],"b":{}},"c",{"d":[null,true]}])"),
+        withUnknownMember("[1,]"),
+        withUnknownMember("[1 2]"),
+        withUnknownMember("[1}"),
+        withUnknownMember(R"({"a":1,})"),
+        withUnknownMember(R"({"a":1 "b":2})"),
+        withUnknownMember(R"({"a" 1})"),
+        withUnknownMember("{1:2}"),
+        {"PUT", "/entropy", R"({"rate_limiter":{"ops":{"x":[[1],)"},
+        {"PUT", "/entropy", R"({"rate_limiter":{"ops":{"x":[[1])"},
+        {"PUT", "/entropy", R"({"rate_limiter":{"ops":{"x":{"a":1)"},
+        {"PUT", "/entropy", R"({"rate_limiter":{"ops":{"x":{"a":1,)"},
+        {"PUT", "/entropy", R"({"rate_limiter":{"ops":{"x":{"a")"},
         {"GET", "/mmds"},
         {"GET", "/mmds"},
         {"PUT", "/metrics", R"({})"},
@@ -93,6 +128,13 @@ TEST(FirecrackerCallsOfDevices, FakeTakesWhatIsRightAndRefusesTheRest) {
     }
     EXPECT_GT(refused, 25U);
     EXPECT_LT(refused, calls().size());
+}
+
+// The fake alone: the real one prints what it is asked on its console, which nobody reads here.
+TEST(FirecrackerCallsOfDevices, FakePassesOverWhatIsAsDeepAsABodyHasRoomFor) {
+    Program fake(MERGEN_FAKE_FIRECRACKER);
+    EXPECT_EQ(fake.ask(withUnknownMember(lists(25000))).status, "HTTP/1.1 204 ");
+    EXPECT_EQ(fake.ask({"GET", "/"}).status, "HTTP/1.1 200 ");
 }
 
 TEST(FirecrackerCallsOfDevices, FakeAnswersAsTheRealOne) {

@@ -81,12 +81,12 @@ RunResult runJailer(const fs::path& program, std::vector<std::string> words) {
 }
 
 TEST(TheFakeJailer, RefusesWhatTheRealOneRefusesInTheSameWords) {
-    const auto firecracker = realProgram();
+    const auto real = realPrograms().jailer;
     test::TestHost host(nullptr);
     for (const Refused& each : refusedCommandLines(host.root().string())) {
         SCOPED_TRACE(::testing::PrintToString(each.words));
         std::vector<fs::path> jailers{MERGEN_FAKE_JAILER};
-        if (firecracker && !each.onlyFake) jailers.push_back(firecracker->parent_path() / "jailer");
+        if (real && !each.onlyFake) jailers.push_back(*real);
         for (const fs::path& jailer : jailers) {
             const RunResult result = runJailer(jailer, each.words);
             EXPECT_EQ(describeStatus(result.status), "exit status 1") << jailer;

@@ -212,6 +212,10 @@ TEST(FirecrackerCallsAroundTheStart, FakeAnswersAsTheRealOne) {
     expectAnswersOfTheRealOne(callsAroundTheStart());
 }
 
+TEST(FirecrackerCallsOfABareMachine, FakePlaysThem) {
+    expectPlayed(callsOfABareMachine(), 9);
+}
+
 TEST(FirecrackerCallsOfABareMachine, FakeAnswersAsTheRealOne) {
     expectAnswersOfTheRealOne(callsOfABareMachine());
 }
