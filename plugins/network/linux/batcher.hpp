@@ -45,12 +45,6 @@ public:
         if (mine->errors[place]) std::rethrow_exception(mine->errors[place]);
     }
 
-    /// Orders that wait for the next go.
-    [[nodiscard]] std::size_t waiting() const {
-        const std::lock_guard lock(mutex_);
-        return next_ ? next_->orders.size() : 0;
-    }
-
 private:
     struct Batch {
         std::vector<Order> orders;
@@ -74,7 +68,7 @@ private:
     }
 
     const Work work_;
-    mutable std::mutex mutex_;
+    std::mutex mutex_;
     std::condition_variable changed_;
     // Guarded by mutex_; the orders of a batch that is worked off are its worker's.
     std::shared_ptr<Batch> next_;
