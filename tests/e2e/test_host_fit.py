@@ -44,11 +44,12 @@ class HugePages(OnAMadeUpHost):
     def test_a_create_that_is_to_start_at_once_is_refused_until_enough_are_free(self):
         body = self.asking_for(HUGE, autoStart=True)
         detail = self.assert_refused(409, "machineConfig.hugePages", body)
-        for words in ("192 MiB", "96 huge pages of 2 MiB", "has 0 available", "sysctl vm.nr_hugepages=96"):
+        for words in ("192 MiB", "96 huge pages of 2 MiB", "has 0 available",
+                      "echo 96 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"):
             self.assertIn(words, detail)
         self.host.give_pages(PAGES + 4, free=PAGES - 1)
         detail = self.assert_refused(409, "machineConfig.hugePages", body)
-        self.assertIn("has 95 available; reserve more: sysctl vm.nr_hugepages=101", detail)
+        self.assertIn("has 95 available; reserve more: echo 101 >/sys", detail)
         self.host.give_pages(PAGES)
         vm = self.created(body)
         self.assertEqual(vm.state(), "running")

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -30,6 +29,7 @@ public:
         if (!next_) next_ = std::make_shared<Batch>();
         const std::shared_ptr<Batch> mine = next_;
         const std::size_t place = mine->orders.size();
+        mine->errors.resize(place + 1);  // before the order: the work itself must not fail for want of memory
         mine->orders.push_back(std::move(order));
         changed_.wait(lock, [&] { return mine->done || !working_; });
         if (!mine->done) {
@@ -49,18 +49,22 @@ private:
     struct Batch {
         std::vector<Order> orders;
         bool done = false;
-        std::vector<std::exception_ptr> errors;  ///< one per order, once it is done
+        std::vector<std::exception_ptr> errors;  ///< one per order at least
     };
 
-    void workOff(Batch& batch) const {
-        batch.errors.assign(batch.orders.size(), attempt(batch.orders));
-        if (!batch.errors.front() || batch.orders.size() == 1) return;
-        std::ranges::transform(batch.orders, batch.errors.begin(),
-                               [this](const Order& order) { return attempt({order}); });
+    void workOff(Batch& batch) const noexcept {
+        const std::exception_ptr together = attempt([&]() -> const std::vector<Order>& { return batch.orders; });
+        if (!together) return;
+        for (std::size_t i = 0; i < batch.orders.size(); ++i) {
+            const auto alone = [&] { return std::vector<Order>(1, batch.orders[i]); };
+            batch.errors[i] = batch.orders.size() == 1 ? together : attempt(alone);
+        }
     }
-    [[nodiscard]] std::exception_ptr attempt(const std::vector<Order>& orders) const {
+    /// What the work for `orders()` throws, or the making of them.
+    template <typename Orders>
+    [[nodiscard]] std::exception_ptr attempt(const Orders& orders) const noexcept {
         try {
-            work_(orders);
+            work_(orders());
         } catch (...) {
             return std::current_exception();
         }

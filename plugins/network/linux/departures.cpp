@@ -75,32 +75,44 @@ bool Departures::awaitWork(Lock& lock, const std::stop_token& stop) {
 void Departures::work(const std::stop_token& stop) {
     Lock lock(mutex_);
     while (awaitWork(lock, stop)) {
-        std::vector<Guest> guests;
-        for (Departing& one : departing_) {
-            if (one.error) continue;
-            one.taken = true;
-            guests.push_back(one.guest);
+        try {
+            workOff(lock);
+        } catch (const std::exception&) {  // memory is short: whoever was at hand is tried again
+            if (!lock.owns_lock()) lock.lock();
+            for (Departing& one : departing_) one.taken = false;
+            if (stop.stop_requested()) return;  // the next server does it
+            constexpr std::chrono::seconds pause{1};
+            changed_.wait_for(lock, stop, pause, [] { return false; });
         }
-        lock.unlock();
-
-        // One guest's trouble is not the others'.
-        std::vector<std::optional<Error>> errors(guests.size(), attempt(guests));
-        if (errors.front() && guests.size() > 1) {
-            std::ranges::transform(guests, errors.begin(), [&](const Guest& one) { return attempt({one}); });
-        }
-        for (std::size_t i = 0; i < guests.size(); ++i) {
-            if (errors[i]) report_(guests[i].owner, *errors[i]);
-        }
-
-        lock.lock();
-        auto error = errors.begin();  // in the order of `guests`: nobody takes away what the thread is at
-        std::erase_if(departing_, [&](Departing& one) {
-            if (!std::exchange(one.taken, false)) return false;
-            one.error = *error++;
-            return !one.error.has_value();
-        });
-        changed_.notify_all();
     }
+}
+
+void Departures::workOff(Lock& lock) {
+    std::vector<Guest> guests;
+    for (Departing& one : departing_) {
+        if (one.error) continue;
+        one.taken = true;
+        guests.push_back(one.guest);
+    }
+    lock.unlock();
+
+    // One guest's trouble is not the others'.
+    std::vector<std::optional<Error>> errors(guests.size(), attempt(guests));
+    if (errors.front() && guests.size() > 1) {
+        std::ranges::transform(guests, errors.begin(), [&](const Guest& one) { return attempt({one}); });
+    }
+    for (std::size_t i = 0; i < guests.size(); ++i) {
+        if (errors[i]) report_(guests[i].owner, *errors[i]);
+    }
+
+    lock.lock();
+    auto error = errors.begin();  // in the order of `guests`: nobody takes away what the thread is at
+    std::erase_if(departing_, [&](Departing& one) {
+        if (!std::exchange(one.taken, false)) return false;
+        one.error = *error++;
+        return !one.error.has_value();
+    });
+    changed_.notify_all();
 }
 
 }  // namespace mergen::network

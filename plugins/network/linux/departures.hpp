@@ -54,6 +54,8 @@ private:
 
     using Lock = std::unique_lock<std::mutex>;
     void work(const std::stop_token& stop);
+    /// One go for all who are to be taken away; leaves the lock while it works.
+    void workOff(Lock& lock);
     /// Waits until there is something to do that must not wait longer; false if there is nothing more to come.
     bool awaitWork(Lock& lock, const std::stop_token& stop);
     /// Has the thread begin at once, and waits for `done`.

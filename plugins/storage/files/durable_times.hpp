@@ -4,37 +4,54 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <sys/stat.h>
+#include <utility>
 
 namespace mergen::storage {
 
-/// Up to which change of its files (st_ctim, inode(7)) a record's documents are known to be on the disk: what was not
-/// changed since this process synced it need not be synced again, and a sync of a clean file still is a flush of the
-/// disk's cache, which costs as much as the one that is needed.
+/// Which files of which documents this process has synced, as they were then: what was not changed since need not be
+/// synced again. A sync of a clean file still is a flush of the disk's cache, which costs as much as the one that is
+/// needed.
 ///
 /// Threads: any.
 class DurableTimes {
 public:
-    void note(const std::string& id, const timespec& newest) {
+    /// Tells one state of a file from another: every change of it makes its time of change another one (st_ctim,
+    /// inode(7)), save a second one within one tick of the file system's clock.
+    struct Stamp {
+        ino_t inode = 0;
+        time_t seconds = 0;
+        long nanoseconds = 0;
+        bool operator==(const Stamp&) const = default;
+    };
+    using Stamps = std::map<std::string, Stamp>;  ///< by document
+
+    /// `status`: from before the sync, so that a change during it is seen.
+    [[nodiscard]] static Stamp stampOf(const struct stat& status) noexcept {
+        return {status.st_ino, status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
+    }
+
+    /// All that is known of the record from now on.
+    void note(const std::string& id, Stamps stamps) {
         const std::lock_guard lock(mutex_);
-        times_.insert_or_assign(id, newest);
+        stamps_.insert_or_assign(id, std::move(stamps));
     }
     void forget(const std::string& id) {
         const std::lock_guard lock(mutex_);
-        times_.erase(id);
+        stamps_.erase(id);
     }
-    /// Whether a file of that record with this time of change needs no sync.
-    [[nodiscard]] bool covers(const std::string& id, const timespec& changed) const {
+    /// Whether the document's file needs no sync.
+    [[nodiscard]] bool covers(const std::string& id, const std::string& document, const Stamp& stamp) const {
         const std::lock_guard lock(mutex_);
-        const auto known = times_.find(id);
-        return known != times_.end() && !isLater(changed, known->second);
-    }
-    [[nodiscard]] static bool isLater(const timespec& one, const timespec& other) noexcept {
-        return one.tv_sec != other.tv_sec ? one.tv_sec > other.tv_sec : one.tv_nsec > other.tv_nsec;
+        const auto record = stamps_.find(id);
+        if (record == stamps_.end()) return false;
+        const auto known = record->second.find(document);
+        return known != record->second.end() && known->second == stamp;
     }
 
 private:
     mutable std::mutex mutex_;
-    std::map<std::string, timespec> times_;  // guarded by mutex_
+    std::map<std::string, Stamps> stamps_;  // guarded by mutex_
 };
 
 }  // namespace mergen::storage

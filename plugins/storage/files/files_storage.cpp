@@ -173,43 +173,37 @@ struct HiddenName {
     return {hash};
 }
 
-/// Writes a new document of an aside folder, durable on return.
-void writeDocument(int folder, const std::string& name, std::string_view content, const std::string& shown) {
+/// Writes a new document under a name that nobody knows yet, durable on return.
+DurableTimes::Stamp writeDocument(int folder, const std::string& name, std::string_view content,
+                                  const std::string& shown) {
     const UniqueFd file(::openat(folder, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fileMode));
     if (!file) throw mediumError(errno, "cannot make " + shown);
     if (::fchmod(file.get(), fileMode) != 0) throw mediumError(errno, "cannot set the mode of " + shown);
     writeAll(file.get(), content, "cannot write " + shown);
     MERGEN_FAILPOINT("storage.files.document_written");
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0) throw mediumError(errno, "cannot inspect " + shown);
     if (::fsync(file.get()) != 0) throw mediumError(errno, "cannot sync " + shown);
+    return DurableTimes::stampOf(status);
 }
 
-/// Makes an unchanged document durable, unless its time of change says that it is (`isDurable`); false if it must be
-/// written anew.
-[[nodiscard]] bool syncDocument(int folder, const std::string& name,
-                                const std::function<bool(const timespec&)>& isDurable) {
+/// Makes an unchanged document durable, unless `isDurable` says that it is; nothing if it must be written anew.
+[[nodiscard]] std::optional<DurableTimes::Stamp> syncDocument(
+    int folder, const std::string& name, const std::function<bool(const DurableTimes::Stamp&)>& isDurable) {
     const UniqueFd file(::openat(folder, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     struct stat status {};
-    if (!file || ::fstat(file.get(), &status) != 0) return false;
-    if ((status.st_mode & ALLPERMS) != fileMode || status.st_uid != ::geteuid()) return false;
+    if (!file || ::fstat(file.get(), &status) != 0) return std::nullopt;
+    if ((status.st_mode & ALLPERMS) != fileMode || status.st_uid != ::geteuid()) return std::nullopt;
+    const DurableTimes::Stamp stamp = DurableTimes::stampOf(status);
     // An edit by hand may still be in memory only.
-    return isDurable(status.st_ctim) || ::fdatasync(file.get()) == 0;
+    if (!isDurable(stamp) && ::fdatasync(file.get()) != 0) return std::nullopt;
+    return stamp;
 }
 
 /// Gives the aside folder the old record's document as it is; false if it must be written after all.
 [[nodiscard]] bool linkDocument(int oldFolder, int folder, const std::string& name) {
-    const auto unknown = [](const timespec& /*changed*/) { return false; };
+    const auto unknown = [](const DurableTimes::Stamp& /*stamp*/) { return false; };
     return syncDocument(oldFolder, name, unknown) && ::linkat(oldFolder, name.c_str(), folder, name.c_str(), 0) == 0;
-}
-
-/// When the last one of the record's documents was changed; nothing if one of them cannot be inspected.
-[[nodiscard]] std::optional<timespec> newestChange(int folder, const Record& record) {
-    timespec newest{};
-    for (const auto& [name, content] : record.documents) {
-        struct stat status {};
-        if (::fstatat(folder, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
-        if (DurableTimes::isLater(status.st_ctim, newest)) newest = status.st_ctim;
-    }
-    return newest;
 }
 
 /// Whether the record's folder is still the one that stands under its name.
@@ -303,14 +297,14 @@ Revision FilesStorage::put(const Record& record, std::optional<Revision> expecte
     const bool replace = old.has_value();
     Rollback undo;
     undo.add([&] { clearLeftover(aside); });
-    const std::optional<timespec> newest = build(aside, record, replace ? &*old : nullptr);
+    DurableTimes::Stamps durable = build(aside, record, replace ? &*old : nullptr);
     swapIn(aside, record.id, replace);
     undo.add([&] { renameBack(id, aside, replace ? RENAME_EXCHANGE : RENAME_NOREPLACE); });
     MERGEN_FAILPOINT("storage.files.renamed");
     syncRoot();
     undo.commit();
     // From here on the put is done, whatever becomes of the old folder.
-    if (newest) durable_.note(id, *newest);
+    durable_.note(id, std::move(durable));
     if (replace) clearLeftover(aside);
     return digest(record);
 }
@@ -444,16 +438,22 @@ bool FilesStorage::replaceDocument(const Found& old, const std::string& name, st
     const int folder = old.folder.get();
     const std::string& id = old.stored.record.id.str();
     const std::string what = "cannot store the record '" + id + "'";
-    const auto isDurable = [&](const timespec& changed) { return durable_.covers(id, changed); };
+    DurableTimes::Stamps durable;  // of the others: the rename changes this one's time
     for (const auto& [other, same] : old.stored.record.documents) {
-        if (other != name && !syncDocument(folder, other, isDurable)) return false;
+        if (other == name) continue;
+        const auto isDurable = [&, document = other](const DurableTimes::Stamp& stamp) {
+            return durable_.covers(id, document, stamp);
+        };
+        const auto stamp = syncDocument(folder, other, isDurable);
+        if (!stamp) return false;
+        durable.emplace(other, *stamp);
     }
     for (const std::string& leftover : old.leftovers) static_cast<void>(::unlinkat(folder, leftover.c_str(), 0));
 
     const std::string aside = documentAside(name);
     Rollback undo;
     undo.add([&] { static_cast<void>(::unlinkat(folder, aside.c_str(), 0)); });
-    writeDocument(folder, aside, content, shown(id) + "/" + aside);
+    static_cast<void>(writeDocument(folder, aside, content, shown(id) + "/" + aside));
     MERGEN_FAILPOINT("storage.files.replacement_synced");
     if (::renameat2(folder, aside.c_str(), folder, name.c_str(), RENAME_EXCHANGE) != 0) throw mediumError(errno, what);
     undo.add([&] {
@@ -470,12 +470,12 @@ bool FilesStorage::replaceDocument(const Found& old, const std::string& name, st
         throw Error(ErrorKind::NotFound, what + ": its folder was removed by hand");
     undo.commit();
     // From here on the put is done. What stays goes with the next one.
-    if (const auto newest = newestChange(folder, old.stored.record)) durable_.note(id, *newest);
+    durable_.note(id, std::move(durable));
     static_cast<void>(::unlinkat(folder, aside.c_str(), 0));
     return true;
 }
 
-std::optional<timespec> FilesStorage::build(const std::string& aside, const Record& record, const Found* old) const {
+DurableTimes::Stamps FilesStorage::build(const std::string& aside, const Record& record, const Found* old) const {
     if (::mkdirat(rootFd_.get(), aside.c_str(), folderMode) != 0) {
         throw mediumError(errno, "cannot make the folder " + shown(aside));
     }
@@ -486,19 +486,20 @@ std::optional<timespec> FilesStorage::build(const std::string& aside, const Reco
     const UniqueFd folder = openFolder(rootFd_.get(), aside);
     if (!folder) throw mediumError(errno, "cannot open the folder " + shown(aside));
     MERGEN_FAILPOINT("storage.files.aside_made");
+    DurableTimes::Stamps durable;
     for (const auto& [name, content] : record.documents) {
         const bool same = old != nullptr && old->stored.record.documents.contains(name) &&
                           old->stored.record.documents.find(name)->second == content;
         if (same && linkDocument(old->folder.get(), folder.get(), name)) {
             MERGEN_FAILPOINT("storage.files.document_linked");
         } else {
-            writeDocument(folder.get(), name, content, shown(aside) + "/" + name);
+            durable.emplace(name, writeDocument(folder.get(), name, content, shown(aside) + "/" + name));
             MERGEN_FAILPOINT("storage.files.document_synced");
         }
     }
     if (::fsync(folder.get()) != 0) throw mediumError(errno, "cannot sync " + shown(aside));
     MERGEN_FAILPOINT("storage.files.aside_synced");
-    return newestChange(folder.get(), record);
+    return durable;
 }
 
 void FilesStorage::swapIn(const std::string& aside, const RecordId& id, bool replace) const {

@@ -68,8 +68,8 @@ private:
 
     /// The put of a record of which `name` alone changes; false if it cannot be done so, and nothing has happened.
     bool replaceDocument(const Found& old, const std::string& name, std::string_view content) const;
-    /// Makes `aside` the folder of `record`, durable but for its own name. Gives when its documents were last changed.
-    std::optional<timespec> build(const std::string& aside, const Record& record, const Found* old) const;
+    /// Makes `aside` the folder of `record`, durable but for its own name. Gives what was written of it.
+    DurableTimes::Stamps build(const std::string& aside, const Record& record, const Found* old) const;
     /// Gives the folder `aside` the record's name; with `replace` the old folder is then `aside`.
     void swapIn(const std::string& aside, const RecordId& id, bool replace) const;
     /// Undoes a rename whose sync failed.

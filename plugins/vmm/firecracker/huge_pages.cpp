@@ -79,12 +79,14 @@ void requireFreeHugePages(const GuestSpec& guest, const fs::path& root) {
     const std::uint64_t needed = guest.memory.count / mibPerPage + guest.memory.count % mibPerPage;
     const std::uint64_t available = pool->available();
     if (needed <= available) return;
-    // What the sysctl sets is the pool without the surplus.
+    // What is written there is the size of the pool without the surplus. The sysctl vm.nr_hugepages is that of another
+    // pool where the default size is another one.
     const std::uint64_t enough = beyond(pool->all, pool->surplus) + needed - available;
-    throw Error(ErrorKind::FailedPrecondition,
-                std::to_string(guest.memory.count) + " MiB of memory need " + std::to_string(needed) +
-                    " huge pages of 2 MiB, and this host has " + std::to_string(available) +
-                    " available; reserve more: sysctl vm.nr_hugepages=" + std::to_string(enough))
+    throw Error(ErrorKind::FailedPrecondition, std::to_string(guest.memory.count) + " MiB of memory need " +
+                                                   std::to_string(needed) + " huge pages of 2 MiB, and this host has " +
+                                                   std::to_string(available) + " available; reserve more: echo " +
+                                                   std::to_string(enough) + " >/" + std::string(poolFolder) +
+                                                   "/nr_hugepages")
         .about("hugePages");
 }
 

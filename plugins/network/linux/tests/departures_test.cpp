@@ -1,9 +1,11 @@
 #include "departures.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <future>
 #include <latch>
+#include <new>
 #include <set>
 #include <string>
 #include <vector>
@@ -40,6 +42,7 @@ protected:
                 begun_.count_down();
                 held_->wait();
             }
+            done_ = true;
             std::vector<OwnerTag> owners;
             for (const Departures::Guest& one : guests) owners.push_back(one.owner);
             gos_.push_back(owners);
@@ -54,6 +57,7 @@ protected:
 
     std::latch begun_{1};
     std::latch* held_ = nullptr;  // the first go waits for it
+    std::atomic<bool> done_ = false;
     // Written by the thread of Departures; read when nobody is departing.
     std::vector<std::vector<OwnerTag>> gos_;
     std::vector<OwnerTag> reported_;
@@ -80,18 +84,34 @@ TEST_F(DeparturesTest, TheSameVmAndWhoGetsTheAddressWaitAndNobodyElseDoes) {
     departures.add(guest(1));
     begun_.wait();
     departures.await(vm(2), {address(2)});  // would wait for ever
+    std::latch asking{2};
     const auto waitFor = [&](const OwnerTag& owner, Ipv4Address own) {
-        return std::async(std::launch::async, [&departures, owner, own] { departures.await(owner, {own}); });
+        return std::async(std::launch::async, [&, owner, own] {
+            asking.count_down();
+            departures.await(owner, {own});
+            return done_.load();
+        });
     };
-    const std::future<void> same = waitFor(vm(1), address(9));
-    const std::future<void> heir = waitFor(vm(3), address(1));
-    for (const auto* waits : {&same, &heir}) {
-        EXPECT_EQ(waits->wait_for(std::chrono::seconds(0)), std::future_status::timeout);
-    }
+    std::future<bool> same = waitFor(vm(1), address(9));
+    std::future<bool> heir = waitFor(vm(3), address(1));
+    asking.wait();
     go.count_down();
-    same.wait();
-    heir.wait();
+    EXPECT_TRUE(same.get());
+    EXPECT_TRUE(heir.get());
     EXPECT_THAT(gos_, ElementsAre(ElementsAre(vm(1))));
+}
+
+TEST_F(DeparturesTest, WantOfMemoryEndsNothing) {
+    unsigned calls = 0;
+    const auto failingReport = [&](const OwnerTag& owner, const Error& /*error*/) {
+        if (++calls == 1) throw std::bad_alloc();
+        reported_.push_back(owner);
+    };
+    failing_ = {vm(1)};
+    Departures departures(work(), failingReport, 0ms);
+    departures.add(guest(1));
+    departures.awaitAll();
+    EXPECT_THAT(reported_, ElementsAre(vm(1)));
 }
 
 TEST_F(DeparturesTest, AFailureIsToldAndTriedAgainByWhoNeedsTheAddress) {

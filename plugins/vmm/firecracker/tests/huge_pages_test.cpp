@@ -64,8 +64,8 @@ TEST_F(HugePagesOfTheHost, EnoughThatAreFreeAreEnoughToThePage) {
     pool({{"nr_hugepages", "128"}, {"free_hugepages", "64"}});
     EXPECT_EQ(atStart(128).text, "");
     EXPECT_EQ(atStart(130).text,
-              "130 MiB of memory need 65 huge pages of 2 MiB, and this host has 64 available; reserve more: sysctl "
-              "vm.nr_hugepages=129");
+              "130 MiB of memory need 65 huge pages of 2 MiB, and this host has 64 available; reserve more: echo "
+              "129 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
     EXPECT_EQ(atStart(130).kind, ErrorKind::FailedPrecondition);
 }
 
@@ -73,14 +73,14 @@ TEST_F(HugePagesOfTheHost, NoneAtAllIsSaidAtTheStartAndNoReasonNotToMakeAVm) {
     pool({});
     EXPECT_EQ(atCreate(256).text, "") << "they may be reserved later";
     EXPECT_EQ(atStart(256).text,
-              "256 MiB of memory need 128 huge pages of 2 MiB, and this host has 0 available; reserve more: sysctl "
-              "vm.nr_hugepages=128");
+              "256 MiB of memory need 128 huge pages of 2 MiB, and this host has 0 available; reserve more: echo "
+              "128 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
 }
 
 TEST_F(HugePagesOfTheHost, ThoseThatAnotherWasPromisedDoNotCount) {
     pool({{"nr_hugepages", "64"}, {"free_hugepages", "64"}, {"resv_hugepages", "1"}});
     EXPECT_EQ(atStart(126).text, "");
-    EXPECT_THAT(atStart(128).text, ::testing::HasSubstr("has 63 available; reserve more: sysctl vm.nr_hugepages=65"));
+    EXPECT_THAT(atStart(128).text, ::testing::HasSubstr("has 63 available; reserve more: echo 65 >/sys"));
 }
 
 TEST_F(HugePagesOfTheHost, ThoseThatTheKernelMayMakeCount) {
@@ -91,7 +91,7 @@ TEST_F(HugePagesOfTheHost, ThoseThatTheKernelMayMakeCount) {
           {"surplus_hugepages", "32"},
           {"nr_overcommit_hugepages", "64"}});
     EXPECT_EQ(atStart(80).text, "");
-    EXPECT_THAT(atStart(82).text, ::testing::HasSubstr("has 40 available; reserve more: sysctl vm.nr_hugepages=17"));
+    EXPECT_THAT(atStart(82).text, ::testing::HasSubstr("has 40 available; reserve more: echo 17 >/sys"));
 }
 
 TEST_F(HugePagesOfTheHost, CountersThatDoNotFitEachOtherCountAsNothing) {
@@ -100,7 +100,7 @@ TEST_F(HugePagesOfTheHost, CountersThatDoNotFitEachOtherCountAsNothing) {
           {"resv_hugepages", "5"},
           {"surplus_hugepages", "9"},
           {"nr_overcommit_hugepages", "3"}});
-    EXPECT_THAT(atStart(2).text, ::testing::HasSubstr("has 0 available; reserve more: sysctl vm.nr_hugepages=1"));
+    EXPECT_THAT(atStart(2).text, ::testing::HasSubstr("has 0 available; reserve more: echo 1 >/sys"));
     pool({{"nr_hugepages", "1"}, {"free_hugepages", "1"}, {"nr_overcommit_hugepages", "18446744073709551615"}});
     EXPECT_EQ(atStart(1U << 20U).text, "") << "as many as the kernel can count";
 }
