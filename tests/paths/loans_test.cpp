@@ -1,10 +1,13 @@
 // Disks that a VM uses in place are their owners' files: they are lent while it runs, and what others rename, mount and
 // break meanwhile makes no other file the VM's, gives none to a stranger, and takes none from its owner.
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <sys/stat.h>
 
 #include <gtest/gtest.h>
+
+#include <mergen/sdk/failpoint.hpp>
 
 #include "scene.hpp"
 #include "test_host.hpp"
@@ -182,15 +185,14 @@ TEST_F(Loans, OnlyTheFileThatWasLentIsGivenBack) {
 }
 
 TEST_F(Loans, ADiskThatIsBackIsItsOwnersAloneWhateverFailsOfTheOthers) {
+    const std::string first = "engine.disks.taking_back=1*delay(0);";  // the data disk
     for (const bool anotherServer : {false, true}) {
         SCOPED_TRACE(anotherServer);
         whenFree([&] { static_cast<void>(engine->start("web")); });
-        fs::rename(logs, aside);
-        fs::create_symlink(aside, logs);  // which is refused, as every link is
+        failpoint::arm(first + "engine.disks.taking_back=" + (anotherServer ? "2" : "1") + "*error(no)");
         EXPECT_THROW(engine->stop("web"), Error);
         EXPECT_EQ(engine->get("web").state, VmState::Stopping);
         EXPECT_EQ(ownerOf(data), alice) << "one that fails keeps no other from it";
-        EXPECT_EQ(ownerOf(aside), guest());
 
         const Owned secret{alice.uid, alice.gid, 0600};
         give(data, secret);
@@ -199,14 +201,48 @@ TEST_F(Loans, ADiskThatIsBackIsItsOwnersAloneWhateverFailsOfTheOthers) {
             EXPECT_EQ(ownerOf(data), secret);
             EXPECT_EQ(engine->get("web").state, VmState::Stopping) << engine->get("web").failure;
         }
-        fs::remove(logs);
-        fs::rename(aside, logs);
+        failpoint::arm("");
         whenFree([&] { engine->stop("web"); });  // the VMM's end is looked at, too
         EXPECT_EQ(engine->get("web").state, VmState::Stopped);
         EXPECT_EQ(ownerOf(data), secret) << "it was not lent any more";
         EXPECT_EQ(ownerOf(logs), bob) << "it still was";
         give(data, alice);
     }
+}
+
+TEST_F(Loans, WhateverLiesInADisksPlaceAVmIsStoppedAndItIsOwed) {
+    const std::function<void()> replacements[] = {
+        [&] { fs::create_symlink(aside, data); },
+        [&] { fs::create_directory(data); },
+        [&] { ASSERT_EQ(::mkfifo(data.c_str(), 0600), 0); },
+    };
+    for (const auto& replace : replacements) {
+        whenFree([&] { static_cast<void>(engine->start("web")); });
+        fs::rename(data, aside);
+        replace();
+        engine->stop("web");
+        EXPECT_EQ(engine->get("web").state, VmState::Stopped);
+        EXPECT_EQ(ownerOf(logs), bob);
+        fs::remove(data);
+        fs::rename(aside, data);
+        boot();
+        EXPECT_EQ(ownerOf(data), alice) << "it was still owed";
+    }
+}
+
+TEST_F(Loans, WhateverLiesInADisksPlaceAnEndIsNotedAndTheVmCanBeDeleted) {
+    static_cast<void>(engine->start("web"));
+    fs::rename(data, aside);
+    fs::create_symlink(aside, data);
+    world.end(Uuid::parse(engine->get("web").uuid), ExitStatus{true, 9, {}});
+    world.config.imageRoots = {world.root / "elsewhere"};  // and none of its disks is below an allowed folder now
+    boot();
+    EXPECT_EQ(engine->get("web").state, VmState::Failed);
+    EXPECT_TRUE(engine->get("web").lastExit.has_value());
+    static_cast<void>(engine->remove("web", false));
+    EXPECT_TRUE(engine->list().empty());
+    EXPECT_FALSE(warnings().empty());
+    give(aside, alice);
 }
 
 TEST_F(Loans, ADiskThatIsBackIsItsOwnersAloneIfAnotherStepOfTheDeleteFails) {
@@ -360,6 +396,44 @@ TEST(FileOfADrive, IsNamedInAChangeOnlyWhereTheVmUsesThatVeryFile) {
             EXPECT_EQ(error.field(), "drives[0].pathOnHost");
         }
     }
+}
+
+TEST(FileOfADrive, IsReadAnewOnlyIfItIsTheOneThatTheVmHas) {
+    World world;
+    const auto engine = world.boot();
+    const fs::path logs = world.images / "logs.ext4", aside = world.images / "aside";
+    write(logs, "logs");
+    write(world.root / "outside", "outside");
+    CreateRequest request = world.request();
+    request.id = RecordId::parse("web");
+    request.drives = {{.id = "logs", .path = logs}};
+    static_cast<void>(engine->create(request));
+    static_cast<void>(engine->start("web"));
+    ChangeRequest change;
+    change.drives = {{.id = "logs", .path = logs, .limit = {}}};
+    const auto refusal = [&]() -> Error {
+        try {
+            static_cast<void>(engine->change("web", change));
+        } catch (const Error& error) {
+            return error;
+        }
+        return {ErrorKind::Internal, "it is not refused"};
+    };
+    EXPECT_EQ(refusal().kind(), ErrorKind::NotSupported) << "it comes as far as the VMM, which changes no guest";
+    fs::rename(logs, aside);
+    const std::function<void()> replacements[] = {
+        [] {},
+        [&] { write(logs, "another"); },
+        [&] { fs::create_symlink(world.root / "outside", logs); },
+    };
+    for (const auto& replace : replacements) {
+        replace();
+        EXPECT_EQ(refusal().kind(), ErrorKind::FailedPrecondition);
+        EXPECT_EQ(refusal().field(), "drives[0].pathOnHost");
+        fs::remove(logs);
+    }
+    fs::rename(aside, logs);
+    EXPECT_EQ(refusal().kind(), ErrorKind::NotSupported);
 }
 
 }  // namespace

@@ -110,7 +110,10 @@ void takeBackInto(TakenBack& result, const GivenDisk& disk, const VmRecord& reco
         if (takeBackIt()) return;
         isAway(anotherFile);
     } catch (const Error& error) {
-        if (error.kind() == ErrorKind::NotFound) {
+        // What somebody did to the disk or its folder must not keep a VM from being stopped or deleted, nor its end
+        // from being noted. What this process lacks, it has the next time.
+        const bool passes = error.kind() == ErrorKind::ResourceExhausted || error.kind() == ErrorKind::Internal;
+        if (!passes) {
             isAway(error.what());
         } else if (!result.failure) {
             result.failure = error;
@@ -141,6 +144,13 @@ bool isSameFile(const struct stat& one, const struct stat& other) noexcept {
 
 UniqueFd openBorrowed(const EngineConfig& config, const GivenDisk& disk) {
     return openBeneath(config.imageRoots, disk.path, O_RDONLY);
+}
+
+void requireOwnFile(const EngineConfig& config, const VmRecord& record, const GivenDisk& disk) {
+    const UniqueFd fd = openBorrowed(config, disk);
+    const DiskOwner* const known = knownOwner(disk, record);
+    if (known != nullptr && !isOf(*known, inspect(fd, disk)))
+        throw Error(ErrorKind::Conflict, "another file lies at " + disk.path.string() + " than the VM has");
 }
 
 std::map<std::string, DiskOwner> ownersBeforeLoan(const std::vector<OpenedDisk>& disks, const VmRecord& record) {

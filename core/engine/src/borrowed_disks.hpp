@@ -31,6 +31,10 @@ struct OpenedDisk {
 /// The disk as it lies there now, opened for reading. Throws as openBeneath().
 [[nodiscard]] UniqueFd openBorrowed(const EngineConfig& config, const GivenDisk& disk);
 
+/// Throws as openBeneath(), or Conflict, unless the file that the VM has as this disk still lies there. Of a VM that
+/// does not run: unless a file lies there.
+void requireOwnFile(const EngineConfig& config, const VmRecord& record, const GivenDisk& disk);
+
 /// To whom the open disks are to be given back, by drive: to be in the record before lendDisks().
 [[nodiscard]] std::map<std::string, DiskOwner> ownersBeforeLoan(const std::vector<OpenedDisk>& disks,
                                                                 const VmRecord& record);
@@ -40,11 +44,12 @@ struct OpenedDisk {
 /// nothing where VMs run as our own user.
 void lendDisks(const EngineConfig& config, const VmRecord& record, const std::vector<OpenedDisk>& disks);
 
-/// A disk that could not be given back because its file is not where it was.
+/// A disk that could not be given back: its file is not where it was, or whoever has its folder in hand keeps us from
+/// it.
 struct AwayDisk {
     std::filesystem::path path;
     DiskOwner owner;    ///< to whom it is owed
-    std::string cause;  ///< of what is found there, as a sentence
+    std::string cause;  ///< what is found there, or what keeps us from it, as a sentence
 };
 
 /// What came of giving disks back.
@@ -52,8 +57,8 @@ struct TakenBack {
     /// By drive, to whom a disk is still owed: it is not there, or another file is; it may be mounted again. Or it
     /// could not be given back.
     std::map<std::string, DiskOwner> owed;
-    std::vector<AwayDisk> away;    ///< those of them that failed in no other way: to be told
-    std::optional<Error> failure;  ///< why one could not be given back; about the first such
+    std::vector<AwayDisk> away;    ///< those of them that nothing of ours keeps us from: to be told
+    std::optional<Error> failure;  ///< what we lack to give one back; about the first such
 };
 
 /// Gives what the VM was lent back to `record.diskOwners`, with its modes: the files at the disks' paths, or those that

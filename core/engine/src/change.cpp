@@ -21,9 +21,10 @@ bool hasDrive(const VmRecord& record, const std::string& id) {
     return std::ranges::find(record.drives, id, &DriveRequest::id) != record.drives.end();
 }
 
-/// Throws about `field` unless `path` is what the VM uses as this drive, and in place.
-void refuseOtherFile(const VmRecord& record, const std::string& drive, const std::filesystem::path& path,
-                     const std::string& field) {
+/// Throws about `field` unless `path` is what the VM uses as this drive, and in place: a VMM opens what lies there
+/// anew.
+void refuseOtherFile(const EngineConfig& config, const VmRecord& record, const std::string& drive,
+                     const std::filesystem::path& path, const std::string& field) {
     const std::vector<GivenDisk> borrowed = borrowedDisks(record);
     const auto disk = std::ranges::find(borrowed, drive, &GivenDisk::id);
     if (disk == borrowed.end()) {
@@ -32,16 +33,21 @@ void refuseOtherFile(const VmRecord& record, const std::string& drive, const std
     }
     if (path != disk->path)
         refuse(ErrorKind::NotSupported, field, "the file of a drive cannot be changed; it is " + disk->path.string());
+    try {
+        requireOwnFile(config, record, *disk);
+    } catch (const Error& error) {
+        refuse(ErrorKind::FailedPrecondition, field, error.what());
+    }
 }
 
-void changeDrives(VmRecord& record, const ChangeRequest& request) {
+void changeDrives(const EngineConfig& config, VmRecord& record, const ChangeRequest& request) {
     for (std::size_t i = 0; i < request.drives.size(); ++i) {
         const ChangeRequest::Drive& change = request.drives[i];
         const std::string field = "drives[" + std::to_string(i) + "]";
         if (!hasDrive(record, change.id))
             refuse(ErrorKind::InvalidArgument, field + ".driveId",
                    "the VM has no drive \"" + printable(change.id) + "\"");
-        if (change.path) refuseOtherFile(record, change.id, *change.path, field + ".pathOnHost");
+        if (change.path) refuseOtherFile(config, record, change.id, *change.path, field + ".pathOnHost");
         auto drive = std::ranges::find(record.drives, change.id, &DriveRequest::id);
         if (drive == record.drives.end()) {
             DriveRequest made;
@@ -111,7 +117,7 @@ void Engine::Impl::changeVm(Operation& op, const ChangeRequest& request) {
                 "VM '" + before.id.str() + "' is " + std::string(toString(before.state)) + " and cannot be changed");
     }
     VmRecord wanted = before;
-    changeDrives(wanted, request);
+    changeDrives(config_, wanted, request);
     changeNics(wanted, request);
     changeDevices(wanted, request);
     const VmmBackend& vmm = vmmOf(before);
