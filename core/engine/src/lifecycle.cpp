@@ -287,6 +287,7 @@ StoppedBy Engine::Impl::completeStop(Operation& op, VmState final, const std::st
     tearDown(op, record);
     rethrowFirst(op, record);
     record = settled(std::move(record), final, failure);
+    record.restartsWithdrawn = false;
     if (startDue) {
         record = intent(op, std::move(record), final);
         record.operation = probeOperation;
@@ -440,7 +441,6 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
     op.vm().probe = {};
-    op.vm().restartsWithdrawn = false;
 }
 
 void Engine::Impl::warnAway(const std::string& vm, const std::vector<AwayDisk>& away, bool forgotten) {

@@ -315,6 +315,79 @@ TEST(Probe, AKillThatSucceedsLateIsFollowedByWhatThePolicySays) {
     }
 }
 
+TEST(Probe, AKillThatSucceedsUnderTheNextServerIsFollowedByWhatThePolicySays) {
+    for (const OnUnresponsive policy : {OnUnresponsive::Restart, OnUnresponsive::Stop}) {
+        ProbedWorld world;
+        world.diesOnKill = false;
+        Uuid uuid;
+        {
+            const auto engine = world.boot();
+            uuid = Uuid::parse(world.runWebWith(*engine, policy, RestartPolicy::Always).uuid);
+            world.frozen = true;
+            ASSERT_TRUE(eventually([&] { return hasFailedToKill(*engine); }));
+        }
+        world.config.probeInterval = milliseconds(0);  // it is not killed a second time
+        const auto engine = world.boot();
+        EXPECT_EQ(engine->get("web").state, VmState::Running);
+        world.frozen = false;
+        endByProbe(world, uuid);
+        const VmState final = policy == OnUnresponsive::Restart ? VmState::Running : VmState::Failed;
+        EXPECT_TRUE(eventually([&] { return isSettled(*engine, final); }));
+        EXPECT_EQ(engine->get("web").restarts, 0U) << "its parent had no permission to restart it";
+        EXPECT_EQ(world.contradictions(*engine), "");
+    }
+}
+
+/// A host whose server died when it had withdrawn the restarts of "web" and not killed it yet.
+struct WithdrawnWorld : ProbedWorld {
+    WithdrawnWorld() {
+        std::optional<StoredRecord> between;
+        onEffect = [&](const std::string& effect, const std::string& moment) {
+            if (effect != "supervisor.signal" || moment != "before" || between) return;
+            between = records.at("web");
+            frozen = false;
+            throw Error(ErrorKind::Unavailable, "an I/O error");
+        };
+        {
+            const auto engine = boot();
+            uuid = Uuid::parse(runWebWith(*engine, OnUnresponsive::Stop, RestartPolicy::Always).uuid);
+            frozen = true;
+            EXPECT_TRUE(eventually([&] { return hasFailedToKill(*engine) && !engine->get("web").holder; }));
+        }
+        onEffect = {};
+        records.at("web") = between.value();
+        restartable.erase(uuid);
+    }
+
+    Uuid uuid;
+};
+
+TEST(Probe, AServerThatDiesBeforeItsKillLeavesTheRestartPolicyToTheNext) {
+    WithdrawnWorld world;
+    world.end(world.uuid, ExitStatus{false, 1, std::chrono::system_clock::now()});
+    const auto engine = world.boot();
+    EXPECT_TRUE(eventually([&] {
+        const VmView vm = engine->get("web");
+        return vm.state == VmState::Running && !vm.holder && vm.lastEnd;
+    }));
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Vmm);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Probe, OneThatAnswersTheNextServerHasItsRestartPolicyAgain) {
+    WithdrawnWorld world;
+    {
+        const auto engine = world.boot();
+        EXPECT_TRUE(world.restartable.contains(world.uuid));
+        EXPECT_EQ(world.contradictions(*engine), "");
+    }
+    world.frozen = true;
+    world.config.probeInterval = milliseconds(0);
+    const auto engine = world.boot();
+    EXPECT_TRUE(world.restartable.contains(world.uuid)) << "the withdrawal is over, also in the record";
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Probe, OneThatCannotBeSignalledKeepsItsRestartPolicy) {
     ProbedWorld world;
     world.onEffect = [](const std::string& effect, const std::string& moment) {
