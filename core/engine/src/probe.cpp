@@ -164,7 +164,10 @@ void Engine::Impl::endUnresponsive(Operation& op, int pid) {
     if (restarts) op.step("withdraw-restarts", [&] { permitRestarts(op, false); });
     op.step("kill", [&] {
         try {
-            static_cast<void>(backends_.supervisor.signal(owner, SIGKILL, probeOperation));
+            if (backends_.supervisor.signal(owner, SIGKILL, probeOperation)) {
+                const std::lock_guard lock(op.vm().mutex);
+                op.vm().killSent = true;
+            }
         } catch (const Error&) {
             // It lives on. One that the signal was sent to does not, however late it ends: its parent must not go by a
             // policy that this one overrules.
@@ -176,6 +179,13 @@ void Engine::Impl::endUnresponsive(Operation& op, int pid) {
     });
     settleEnded(op, backends_.supervisor.status(owner));
     startDueVm(op);
+}
+
+ProcessStatus Engine::Impl::knowingKill(const Vm& vm, ProcessStatus process) {
+    const bool killed = process.exit && process.exit->signalled && process.exit->code == SIGKILL;
+    const std::lock_guard lock(vm.mutex);
+    if (vm.killSent && killed && !process.sent) process.sent = SentSignal{SIGKILL, std::string(probeOperation)};
+    return process;
 }
 
 bool Engine::Impl::isStartDueAfter(const VmRecord& record, const VmEnd& end, bool exhausted) {

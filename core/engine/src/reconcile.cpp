@@ -287,8 +287,9 @@ void Engine::Impl::followEnd(Operation& op, const ProcessStatus& process) {
     }
 }
 
-void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
+void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& found) {
     const VmRecord record = op.record();
+    const ProcessStatus process = knowingKill(op.vm(), found);
     tellRestarts(op.vm(), process);
     if (process.exit) {
         const VmEnd end = endOf(process, findVmm(record));
@@ -311,7 +312,11 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
     }
     const std::string why = process.note.empty() ? "the VMM is gone and left no exit status" : process.note;
     op.note("note", why);
-    completeStop(op, VmState::Failed, why, lostEnd(why));
+    const bool killed = [&] {
+        const std::lock_guard lock(op.vm().mutex);
+        return op.vm().killSent;
+    }();
+    completeStop(op, VmState::Failed, why, lostEnd(why), killed && record.onUnresponsive == OnUnresponsive::Restart);
 }
 
 void Engine::Impl::tellRestarts(Vm& vm, const ProcessStatus& process) {

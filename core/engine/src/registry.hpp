@@ -56,6 +56,7 @@ struct Vm {
         unsigned inARow = 0;
         unsigned answers = 0;  // in a row, since the last of them
     } enforcements;
+    bool killSent = false;  // SIGKILL, to the run of the last launch, because it did not answer
 };
 
 /// All VMs by id. Threads: any.

@@ -434,6 +434,75 @@ TEST(Probe, AGuestThatEndsJustBeforeTheKillIsNotStartedAgainstItsWill) {
     }
 }
 
+TEST(Probe, AKillThatCouldNotBeNotedIsFollowedByWhatThePolicySays) {
+    for (const OnUnresponsive policy : {OnUnresponsive::Restart, OnUnresponsive::Stop}) {
+        for (const bool late : {false, true}) {
+            ProbedWorld world;
+            world.diesOnKill = !late;
+            Uuid uuid;
+            world.onEffect = [&](const std::string& effect, const std::string& moment) {
+                if (effect != "supervisor.signal" || moment != "after") return;
+                world.processes.at(uuid).sent.reset();  // for want of room
+                world.frozen = false;
+            };
+            const auto engine = world.boot();
+            const bool restart = policy == OnUnresponsive::Restart;
+            uuid = Uuid::parse(
+                world.runWebWith(*engine, policy, restart ? RestartPolicy::No : RestartPolicy::Always).uuid);
+            world.frozen = true;
+            if (late) {
+                ASSERT_TRUE(eventually([&] { return hasFailedToKill(*engine); }));
+                world.end(uuid, ExitStatus{true, SIGKILL, std::chrono::system_clock::now()});
+            }
+            EXPECT_TRUE(eventually([&] { return isSettled(*engine, restart ? VmState::Running : VmState::Failed); }));
+            EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Mergen);
+            EXPECT_EQ(world.contradictions(*engine), "");
+            world.onEffect = {};
+        }
+    }
+}
+
+TEST(Probe, AKillWhoseEndNobodySawIsFollowedByWhatThePolicySays) {
+    for (const OnUnresponsive policy : {OnUnresponsive::Restart, OnUnresponsive::Stop}) {
+        ProbedWorld world;
+        Uuid uuid;
+        world.onEffect = [&](const std::string& effect, const std::string& moment) {
+            if (effect != "supervisor.signal" || moment != "after") return;
+            ProcessStatus& process = world.processes.at(uuid);
+            process.exit.reset();
+            process.sent.reset();
+            process.note = "its parent was killed";
+            world.frozen = false;
+        };
+        const auto engine = world.boot();
+        uuid = Uuid::parse(world.runWebWith(*engine, policy).uuid);
+        world.frozen = true;
+        const VmState final = policy == OnUnresponsive::Restart ? VmState::Running : VmState::Failed;
+        EXPECT_TRUE(eventually([&] {
+            const VmView vm = engine->get("web");
+            return vm.state == final && !vm.holder && vm.lastEnd;
+        }));
+        EXPECT_EQ(world.contradictions(*engine), "");
+        world.onEffect = {};
+    }
+}
+
+TEST(Probe, AnEndThatTheNextRunHasIsNotThatOfTheKillBefore) {
+    ProbedWorld world;
+    world.onEffect = [&](const std::string& effect, const std::string& moment) {
+        if (effect == "supervisor.signal" && moment == "after") world.frozen = false;
+    };
+    const auto engine = world.boot();
+    const Uuid uuid = Uuid::parse(world.runWebWith(*engine, OnUnresponsive::Restart).uuid);
+    world.frozen = true;
+    ASSERT_TRUE(eventually([&] { return isSettled(*engine, VmState::Running); }));
+    world.end(uuid, ExitStatus{true, SIGKILL, std::chrono::system_clock::now()});
+    EXPECT_TRUE(eventually([&] { return engine->get("web").state == VmState::Failed && !engine->get("web").holder; }));
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Other);
+    EXPECT_EQ(world.contradictions(*engine), "");
+    world.onEffect = {};
+}
+
 TEST(Probe, AServerThatDiesAfterItsKillLeavesTheRestartToTheNext) {
     World world;
     {
