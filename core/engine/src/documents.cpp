@@ -151,6 +151,7 @@ std::string renderMeta(const EngineConfig& config, const VmRecord& vm) {
     }
     if (vm.lastEnd) meta->set("lastEnd", endObject(*vm.lastEnd));
     meta->set("restarts", vm.restarts);
+    if (vm.restartsWithdrawn) meta->set("restartsWithdrawn", true);
     meta->set("metadata", vm.metadata.empty() ? json::object() : json::parseObject(vm.metadata));
     meta->set("tags", stringMap(vm.tags));
     meta->set("paths", pathsObject(pathsOf(config, vm.id, vm.uuid)));
@@ -579,6 +580,7 @@ VmRecord fromDocuments(const Record& documents) {
         vm.lastEnd = readEnd(reader);
     }
     vm.restarts = static_cast<unsigned>(meta.integer("restarts", 0, 0xffffffff).value_or(0));
+    vm.restartsWithdrawn = meta.boolean("restartsWithdrawn").value_or(false);
     if (const auto metadata = meta.object("metadata"); metadata && metadata->size() > 0) {
         vm.metadata = json::render(*metadata);
     }

@@ -70,6 +70,9 @@ struct VmRecord {
     std::optional<ExitStatus> lastExit;
     std::optional<VmEnd> lastEnd;
     unsigned restarts = 0;  // of the run that ended last; while it runs its parent counts
+    /// Its restart policy does not hold for the rest of this run: it does not answer, and is about to be killed or was.
+    /// Written before the policy is withdrawn, so that it is known whichever server sees the end.
+    bool restartsWithdrawn = false;
 };
 
 /// A disk beside the root disk, as a VM was asked for with it.

@@ -16,6 +16,11 @@ bool isFault(int signal) {
     return std::ranges::find(faults, signal) != faults.end();
 }
 
+/// Nobody obeys SIGKILL: what exits after it was ending already.
+bool couldEnd(const SentSignal& sent, const ExitStatus& exit) {
+    return exit.signalled || sent.signal != SIGKILL;
+}
+
 /// `end`, or, if it is the guest's own and its kernel panicked, an end by that.
 VmEnd orPanic(VmEnd end, const std::string& panic) {
     if (end.by != EndedBy::Guest || panic.empty()) return end;
@@ -43,7 +48,7 @@ VmEnd endOf(const ExitStatus& exit, const std::optional<SentSignal>& sent, const
     if (!note.empty()) {
         end.by = EndedBy::Vmm;
         end.detail = "it could not be started again: " + note;
-    } else if (sent && (exit.signalled || sent->signal != SIGKILL)) {  // nobody obeys SIGKILL: it was ending already
+    } else if (sent && couldEnd(*sent, exit)) {
         end.by = EndedBy::Mergen;
         end.operation = sent->by;
         end.detail = how + ", after '" + sent->by + "' had sent it signal " + std::to_string(sent->signal);
@@ -78,8 +83,10 @@ VmEnd lostEnd(std::string why) {
 }
 
 StoppedBy stoppedBy(const ProcessStatus& process) noexcept {
-    if (process.sent && process.sent->signal == SIGTERM) return StoppedBy::Sigterm;
-    if (process.sent && process.sent->signal == SIGKILL) return StoppedBy::Sigkill;
+    if (process.sent && process.exit && couldEnd(*process.sent, *process.exit)) {
+        if (process.sent->signal == SIGTERM) return StoppedBy::Sigterm;
+        if (process.sent->signal == SIGKILL) return StoppedBy::Sigkill;
+    }
     const bool obeyed = process.exit && !process.exit->signalled && process.exit->code == 0;
     return obeyed ? StoppedBy::Guest : StoppedBy::Other;
 }

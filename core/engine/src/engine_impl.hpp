@@ -199,11 +199,16 @@ private:
     void sayTrouble(Vm& vm, int pid, const std::string& cause);
     /// What is due of it now, as an operation: startDueVm(), or endUnresponsive() unless another one holds the VM.
     void enforce(const std::shared_ptr<Vm>& vm) noexcept;
+    /// Whether its restart policy holds, in the record as on the host. Withdrawn in the record first and permitted
+    /// there last: a server that dies in between leaves a policy that its successor carries out in its parent's place.
+    void permitRestarts(Operation& op, bool permitted);
     /// Kills the VMM, if it is still that one, and starts the VM again if its policy says so.
     void endUnresponsive(Operation& op, int pid);
+    /// `process` with who killed it, if that was endUnresponsive() of this server and the supervisor could not note it.
+    [[nodiscard]] static ProcessStatus knowingKill(const Vm& vm, ProcessStatus process);
     /// Whether the server is to start the VM, whose run has ended so, again: it was killed because it did not answer
     /// and its policy wants it back, or it ended by itself while that kill kept its restart policy from holding.
-    [[nodiscard]] static bool isStartDueAfter(Vm& vm, const VmRecord& record, const VmEnd& end, bool exhausted);
+    [[nodiscard]] static bool isStartDueAfter(const VmRecord& record, const VmEnd& end, bool exhausted);
     /// Whether the record says so: it stays said until the start, or a stop, or that start's failure.
     [[nodiscard]] static bool isStartDue(const VmRecord& record) noexcept;
     void startDueVm(Operation& op);
@@ -227,7 +232,7 @@ private:
     void adoptRunning(Operation& op, const ProcessStatus& process);
     /// After the end of a VMM: an operation that was begun is gone on with, an end that none wanted is settled.
     void followEnd(Operation& op, const ProcessStatus& process);
-    void settleEnded(Operation& op, const ProcessStatus& process);
+    void settleEnded(Operation& op, const ProcessStatus& found);
     void finishOrUndoStart(Operation& op, const ProcessStatus& process);
     /// Whether a corrupt record hides which things on the host are its VM's.
     [[nodiscard]] bool strangersPossible() const;

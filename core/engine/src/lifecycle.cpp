@@ -171,6 +171,7 @@ ProcessStatus Engine::Impl::launch(Operation& op, const VmRecord& record, const 
     {
         const std::lock_guard lock(op.vm().mutex);
         op.vm().restarts = {};
+        op.vm().killSent = false;
     }
     return backends_.supervisor.launch(spec);
 }
@@ -281,12 +282,13 @@ StoppedBy Engine::Impl::completeStop(Operation& op, VmState final, const std::st
     StoppedBy by = StoppedBy::Nothing;
     // Until the VMM has ended, its wire and its files must stay: only then is anything taken away (T10).
     op.step("guest", [&] { by = endGuest(op, record); });
-    const ProcessStatus process = backends_.supervisor.status(tagOf(record));
+    const ProcessStatus process = knowingKill(op.vm(), backends_.supervisor.status(tagOf(record)));
     noteEnd(record, process);
     if (lost && process.state == ProcessState::Absent) record.lastEnd = lost;
     tearDown(op, record);
     rethrowFirst(op, record);
     record = settled(std::move(record), final, failure);
+    record.restartsWithdrawn = false;
     if (startDue) {
         record = intent(op, std::move(record), final);
         record.operation = probeOperation;
@@ -440,7 +442,6 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
     op.vm().probe = {};
-    op.vm().restartsWithdrawn = false;
 }
 
 void Engine::Impl::warnAway(const std::string& vm, const std::vector<AwayDisk>& away, bool forgotten) {

@@ -134,6 +134,16 @@ void Engine::Impl::enforce(const std::shared_ptr<Vm>& vm) noexcept {
     }
 }
 
+void Engine::Impl::permitRestarts(Operation& op, bool permitted) {
+    VmRecord next = op.record();
+    const bool news = next.restartsWithdrawn == permitted;
+    next.restartsWithdrawn = !permitted;
+    // A hung VMM is killed on a full disk, too.
+    if (news && !permitted) static_cast<void>(persistIfRoom(op, next));
+    backends_.supervisor.permitRestarts(tagOf(next), permitted);
+    if (news && permitted) static_cast<void>(persistIfRoom(op, std::move(next)));
+}
+
 void Engine::Impl::endUnresponsive(Operation& op, int pid) {
     const VmRecord record = op.record();
     const OwnerTag owner = tagOf(record);
@@ -142,26 +152,26 @@ void Engine::Impl::endUnresponsive(Operation& op, int pid) {
         op.note("skipped", "its VMM is another one by now");
         return;
     }
-    // There is no intent to write first: a server that dies in between leaves a VM whose end names this operation, and
-    // its successor does what is due after such an end, as the exit watcher does if the VMM ends later than we wait.
+    // There is no intent to write first but that the restart policy is withdrawn: a server that dies in between leaves
+    // a VM whose end names this operation, or that has not been killed. Its successor does what is due after either
+    // end, as the exit watcher does if the VMM ends later than we wait.
     {
         const std::lock_guard lock(op.vm().mutex);
         op.vm().enforcements = {.inARow = op.vm().enforcements.inARow + 1};
         op.vm().probe.failures = 0;  // a kill that fails is not tried in every round either
     }
-    const auto permit = [&](bool permitted) {
-        backends_.supervisor.permitRestarts(owner, permitted);
-        const std::lock_guard lock(op.vm().mutex);
-        op.vm().restartsWithdrawn = !permitted;
-    };
+    const bool restarts = record.restartPolicy != RestartPolicy::No;
+    if (restarts) op.step("withdraw-restarts", [&] { permitRestarts(op, false); });
     op.step("kill", [&] {
-        permit(false);
         try {
-            static_cast<void>(backends_.supervisor.signal(owner, SIGKILL, probeOperation));
+            if (backends_.supervisor.signal(owner, SIGKILL, probeOperation)) {
+                const std::lock_guard lock(op.vm().mutex);
+                op.vm().killSent = true;
+            }
         } catch (const Error&) {
             // It lives on. One that the signal was sent to does not, however late it ends: its parent must not go by a
             // policy that this one overrules.
-            if (record.restartPolicy != RestartPolicy::No) op.attempt("permit-restarts", [&] { permit(true); });
+            if (restarts) op.attempt("permit-restarts", [&] { permitRestarts(op, true); });
             throw;
         }
         if (backends_.supervisor.waitExit(owner, config_.killGrace).state == ProcessState::Running)
@@ -171,10 +181,16 @@ void Engine::Impl::endUnresponsive(Operation& op, int pid) {
     startDueVm(op);
 }
 
-bool Engine::Impl::isStartDueAfter(Vm& vm, const VmRecord& record, const VmEnd& end, bool exhausted) {
-    if (end.operation == probeOperation) return record.onUnresponsive == OnUnresponsive::Restart;
+ProcessStatus Engine::Impl::knowingKill(const Vm& vm, ProcessStatus process) {
+    const bool killed = process.exit && process.exit->signalled && process.exit->code == SIGKILL;
     const std::lock_guard lock(vm.mutex);
-    if (!vm.restartsWithdrawn || exhausted) return false;
+    if (vm.killSent && killed && !process.sent) process.sent = SentSignal{SIGKILL, std::string(probeOperation)};
+    return process;
+}
+
+bool Engine::Impl::isStartDueAfter(const VmRecord& record, const VmEnd& end, bool exhausted) {
+    if (end.operation == probeOperation) return record.onUnresponsive == OnUnresponsive::Restart;
+    if (!record.restartsWithdrawn || exhausted) return false;
     return record.restartPolicy == RestartPolicy::Always ||
            (record.restartPolicy == RestartPolicy::OnFailure && end.by != EndedBy::Guest);
 }

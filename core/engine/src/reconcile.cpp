@@ -228,6 +228,7 @@ void Engine::Impl::reconcile(Operation& op, const Remains& remains) {
 void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
     const VmRecord record = op.record();
     const NetworkSpec network = networkSpec(config_, record);
+    bool withdrawn = record.restartsWithdrawn;
     tellRestarts(op.vm(), process);
     if (!record.operation.empty()) op.note("note", "the server ended during '" + record.operation + "'");
     if (record.operation == "change" && process.pid != 0) {
@@ -246,6 +247,9 @@ void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
         if (waits) op.note("note", "the VMM has ended and is about to be started again");
         VmState seen = record.state == VmState::Paused ? VmState::Paused : VmState::Running;
         if (guest || waits) seen = guest == GuestState::Paused ? VmState::Paused : VmState::Running;
+        // Neither does one that was killed answer, nor would its parent have been left to wait. Any other is to be
+        // taken for killed, however late it ends.
+        withdrawn = withdrawn && !guest && !waits;
         if (seen != record.state || !record.operation.empty()) persist(op.vm(), settled(record, seen));
         const std::lock_guard lock(op.vm().mutex);
         op.vm().pid = process.pid;
@@ -260,7 +264,7 @@ void Engine::Impl::adoptRunning(Operation& op, const ProcessStatus& process) {
         backends_.network.publish(network);
     });
     if (record.restartPolicy != RestartPolicy::No) {
-        op.attempt("restarts", [&] { backends_.supervisor.permitRestarts(tagOf(record), true); });
+        op.attempt("restarts", [&] { permitRestarts(op, !withdrawn); });
     }
     op.rethrowFirst();
 }
@@ -283,8 +287,9 @@ void Engine::Impl::followEnd(Operation& op, const ProcessStatus& process) {
     }
 }
 
-void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
+void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& found) {
     const VmRecord record = op.record();
+    const ProcessStatus process = knowingKill(op.vm(), found);
     tellRestarts(op.vm(), process);
     if (process.exit) {
         const VmEnd end = endOf(process, findVmm(record));
@@ -297,7 +302,7 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
         op.note("note", cause);
         const bool stopped = end.by == EndedBy::Guest && !process.exhausted;
         completeStop(op, stopped ? VmState::Stopped : VmState::Failed, stopped ? "" : cause, {},
-                     isStartDueAfter(op.vm(), record, end, process.exhausted));
+                     isStartDueAfter(record, end, process.exhausted));
         return;
     }
     if (record.bootId != bootId()) {
@@ -307,7 +312,11 @@ void Engine::Impl::settleEnded(Operation& op, const ProcessStatus& process) {
     }
     const std::string why = process.note.empty() ? "the VMM is gone and left no exit status" : process.note;
     op.note("note", why);
-    completeStop(op, VmState::Failed, why, lostEnd(why));
+    const bool killed = [&] {
+        const std::lock_guard lock(op.vm().mutex);
+        return op.vm().killSent;
+    }();
+    completeStop(op, VmState::Failed, why, lostEnd(why), killed && record.onUnresponsive == OnUnresponsive::Restart);
 }
 
 void Engine::Impl::tellRestarts(Vm& vm, const ProcessStatus& process) {

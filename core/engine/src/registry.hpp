@@ -56,7 +56,7 @@ struct Vm {
         unsigned inARow = 0;
         unsigned answers = 0;  // in a row, since the last of them
     } enforcements;
-    bool restartsWithdrawn = false;  // by a kill of one that does not answer, until it has ended
+    bool killSent = false;  // SIGKILL, to the run of the last launch, because it did not answer
 };
 
 /// All VMs by id. Threads: any.

@@ -1,6 +1,7 @@
 #include "restarts.hpp"
 
 #include <algorithm>
+#include <signal.h>
 #include <sstream>
 #include <string_view>
 #include <sys/stat.h>
@@ -54,9 +55,10 @@ End describe(const std::filesystem::path& directory, const ProcessIdentity& run,
     end.exit.at = at;
     try {
         const std::vector<SentSignal> sent = signalsOf(directory, run);
-        // A program may answer a signal by exiting, as QEMU does; of several the last one was the one too many.
+        // A program may answer a signal by exiting, as QEMU does, but not SIGKILL: that found it ending. Of several the
+        // last one was the one too many.
         const auto cause = std::find_if(sent.rbegin(), sent.rend(), [&](const SentSignal& one) {
-            return !end.exit.signalled || one.signal == end.exit.code;
+            return end.exit.signalled ? one.signal == end.exit.code : one.signal != SIGKILL;
         });
         if (cause != sent.rend()) end.sent = *cause;
     } catch (const Error&) {

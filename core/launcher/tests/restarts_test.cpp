@@ -1,6 +1,7 @@
 #include "restarts.hpp"
 
 #include <filesystem>
+#include <signal.h>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -49,6 +50,33 @@ TEST_F(RestartsOfAVm, AreWrittenWithThePanicAsTheRestOfTheLine) {
     const std::string runs = readFile(command_.directory / "runs", 4096).value_or("");
     EXPECT_TRUE(runs.starts_with("run 1 exited 0 at ")) << runs;
     EXPECT_TRUE(runs.ends_with(" panic Kernel panic - not syncing: sent 9 by nobody\n")) << runs;
+}
+
+/// What describe() takes for the cause of an end with this status of waitpid(2), after these signals.
+std::string causeOf(int status, const std::string& signals) {
+    const test::TempDir folder;
+    const ProcessIdentity run{42, 7, {}};
+    std::string lines = "42 6 15 another-run\n";
+    for (const char signal : signals) lines += signal == 'T' ? "42 7 15 stop\n" : "42 7 9 stop\n";
+    writeFileAtomically(folder.path() / "signals", lines, 0600);
+    const End end = describe(folder.path(), run, status, {});
+    return end.sent ? std::to_string(end.sent->signal) + " by " + end.sent->by : "nobody";
+}
+
+TEST(EndOfAVm, ThatExitedIsBySigtermAlsoIfSigkillWasUnderWay) {
+    constexpr int exited0 = 0;
+    constexpr int exited1 = 1 << 8;
+    EXPECT_EQ(causeOf(exited0, "T"), "15 by stop");
+    EXPECT_EQ(causeOf(exited0, "TK"), "15 by stop");
+    EXPECT_EQ(causeOf(exited1, "TK"), "15 by stop");
+    EXPECT_EQ(causeOf(exited0, "K"), "nobody");
+    EXPECT_EQ(causeOf(exited0, ""), "nobody");
+}
+
+TEST(EndOfAVm, ByASignalIsByWhoSentThatOne) {
+    EXPECT_EQ(causeOf(SIGKILL, "TK"), "9 by stop");
+    EXPECT_EQ(causeOf(SIGTERM, "TK"), "15 by stop");
+    EXPECT_EQ(causeOf(SIGKILL, "T"), "nobody");
 }
 
 TEST_F(RestartsOfAVm, DoNotFollowAPanicOnceTheyAreForbidden) {

@@ -47,6 +47,7 @@ VmRecord sample() {
     vm.maxRestarts = 5;
     vm.onUnresponsive = OnUnresponsive::Restart;
     vm.restarts = 2;
+    vm.restartsWithdrawn = true;
     const RateLimiter limit{.bandwidth = TokenBucket{1000, 10, std::chrono::milliseconds(100)},
                             .operations = TokenBucket{5, 0, std::chrono::milliseconds(1)}};
     vm.drives = {{.id = "rootfs", .path = {}, .readOnly = true, .limit = limit},
@@ -106,12 +107,14 @@ TEST(Documents, RecordReadsBackAsItWasWritten) {
     EXPECT_EQ(after.maxRestarts, 5U);
     EXPECT_EQ(after.onUnresponsive, OnUnresponsive::Restart);
     EXPECT_EQ(after.restarts, 2U);
+    EXPECT_TRUE(after.restartsWithdrawn);
 }
 
 TEST(Documents, ARecordOfATimeBeforeRestartPoliciesHasNone) {
     Record documents = toDocuments(config(), sample());
     std::string& meta = documents.documents.at("meta.json");
-    for (const std::string member : {"restartPolicy", "maxRestarts", "onUnresponsive", "restarts"}) {
+    for (const std::string member :
+         {"restartPolicy", "maxRestarts", "onUnresponsive", "restarts", "restartsWithdrawn"}) {
         const std::size_t at = meta.find("  \"" + member + "\"");
         ASSERT_NE(at, std::string::npos) << member;
         meta.erase(at, meta.find('\n', at) - at + 1);
@@ -120,6 +123,7 @@ TEST(Documents, ARecordOfATimeBeforeRestartPoliciesHasNone) {
     EXPECT_EQ(record.restartPolicy, RestartPolicy::No);
     EXPECT_EQ(record.onUnresponsive, OnUnresponsive::Nothing);
     EXPECT_EQ(record.restarts, 0U);
+    EXPECT_FALSE(record.restartsWithdrawn);
 }
 
 TEST(Documents, ARecordOfATimeBeforeFurtherCardsHasOne) {

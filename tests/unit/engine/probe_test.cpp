@@ -315,6 +315,79 @@ TEST(Probe, AKillThatSucceedsLateIsFollowedByWhatThePolicySays) {
     }
 }
 
+TEST(Probe, AKillThatSucceedsUnderTheNextServerIsFollowedByWhatThePolicySays) {
+    for (const OnUnresponsive policy : {OnUnresponsive::Restart, OnUnresponsive::Stop}) {
+        ProbedWorld world;
+        world.diesOnKill = false;
+        Uuid uuid;
+        {
+            const auto engine = world.boot();
+            uuid = Uuid::parse(world.runWebWith(*engine, policy, RestartPolicy::Always).uuid);
+            world.frozen = true;
+            ASSERT_TRUE(eventually([&] { return hasFailedToKill(*engine); }));
+        }
+        world.config.probeInterval = milliseconds(0);  // it is not killed a second time
+        const auto engine = world.boot();
+        EXPECT_EQ(engine->get("web").state, VmState::Running);
+        world.frozen = false;
+        endByProbe(world, uuid);
+        const VmState final = policy == OnUnresponsive::Restart ? VmState::Running : VmState::Failed;
+        EXPECT_TRUE(eventually([&] { return isSettled(*engine, final); }));
+        EXPECT_EQ(engine->get("web").restarts, 0U) << "its parent had no permission to restart it";
+        EXPECT_EQ(world.contradictions(*engine), "");
+    }
+}
+
+/// A host whose server died when it had withdrawn the restarts of "web" and not killed it yet.
+struct WithdrawnWorld : ProbedWorld {
+    WithdrawnWorld() {
+        std::optional<StoredRecord> between;
+        onEffect = [&](const std::string& effect, const std::string& moment) {
+            if (effect != "supervisor.signal" || moment != "before" || between) return;
+            between = records.at("web");
+            frozen = false;
+            throw Error(ErrorKind::Unavailable, "an I/O error");
+        };
+        {
+            const auto engine = boot();
+            uuid = Uuid::parse(runWebWith(*engine, OnUnresponsive::Stop, RestartPolicy::Always).uuid);
+            frozen = true;
+            EXPECT_TRUE(eventually([&] { return hasFailedToKill(*engine) && !engine->get("web").holder; }));
+        }
+        onEffect = {};
+        records.at("web") = between.value();
+        restartable.erase(uuid);
+    }
+
+    Uuid uuid;
+};
+
+TEST(Probe, AServerThatDiesBeforeItsKillLeavesTheRestartPolicyToTheNext) {
+    WithdrawnWorld world;
+    world.end(world.uuid, ExitStatus{false, 1, std::chrono::system_clock::now()});
+    const auto engine = world.boot();
+    EXPECT_TRUE(eventually([&] {
+        const VmView vm = engine->get("web");
+        return vm.state == VmState::Running && !vm.holder && vm.lastEnd;
+    }));
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Vmm);
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Probe, OneThatAnswersTheNextServerHasItsRestartPolicyAgain) {
+    WithdrawnWorld world;
+    {
+        const auto engine = world.boot();
+        EXPECT_TRUE(world.restartable.contains(world.uuid));
+        EXPECT_EQ(world.contradictions(*engine), "");
+    }
+    world.frozen = true;
+    world.config.probeInterval = milliseconds(0);
+    const auto engine = world.boot();
+    EXPECT_TRUE(world.restartable.contains(world.uuid)) << "the withdrawal is over, also in the record";
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
 TEST(Probe, OneThatCannotBeSignalledKeepsItsRestartPolicy) {
     ProbedWorld world;
     world.onEffect = [](const std::string& effect, const std::string& moment) {
@@ -359,6 +432,75 @@ TEST(Probe, AGuestThatEndsJustBeforeTheKillIsNotStartedAgainstItsWill) {
         EXPECT_EQ(world.contradictions(*engine), "");
         world.onEffect = {};
     }
+}
+
+TEST(Probe, AKillThatCouldNotBeNotedIsFollowedByWhatThePolicySays) {
+    for (const OnUnresponsive policy : {OnUnresponsive::Restart, OnUnresponsive::Stop}) {
+        for (const bool late : {false, true}) {
+            ProbedWorld world;
+            world.diesOnKill = !late;
+            Uuid uuid;
+            world.onEffect = [&](const std::string& effect, const std::string& moment) {
+                if (effect != "supervisor.signal" || moment != "after") return;
+                world.processes.at(uuid).sent.reset();  // for want of room
+                world.frozen = false;
+            };
+            const auto engine = world.boot();
+            const bool restart = policy == OnUnresponsive::Restart;
+            uuid = Uuid::parse(
+                world.runWebWith(*engine, policy, restart ? RestartPolicy::No : RestartPolicy::Always).uuid);
+            world.frozen = true;
+            if (late) {
+                ASSERT_TRUE(eventually([&] { return hasFailedToKill(*engine); }));
+                world.end(uuid, ExitStatus{true, SIGKILL, std::chrono::system_clock::now()});
+            }
+            EXPECT_TRUE(eventually([&] { return isSettled(*engine, restart ? VmState::Running : VmState::Failed); }));
+            EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Mergen);
+            EXPECT_EQ(world.contradictions(*engine), "");
+            world.onEffect = {};
+        }
+    }
+}
+
+TEST(Probe, AKillWhoseEndNobodySawIsFollowedByWhatThePolicySays) {
+    for (const OnUnresponsive policy : {OnUnresponsive::Restart, OnUnresponsive::Stop}) {
+        ProbedWorld world;
+        Uuid uuid;
+        world.onEffect = [&](const std::string& effect, const std::string& moment) {
+            if (effect != "supervisor.signal" || moment != "after") return;
+            ProcessStatus& process = world.processes.at(uuid);
+            process.exit.reset();
+            process.sent.reset();
+            process.note = "its parent was killed";
+            world.frozen = false;
+        };
+        const auto engine = world.boot();
+        uuid = Uuid::parse(world.runWebWith(*engine, policy).uuid);
+        world.frozen = true;
+        const VmState final = policy == OnUnresponsive::Restart ? VmState::Running : VmState::Failed;
+        EXPECT_TRUE(eventually([&] {
+            const VmView vm = engine->get("web");
+            return vm.state == final && !vm.holder && vm.lastEnd;
+        }));
+        EXPECT_EQ(world.contradictions(*engine), "");
+        world.onEffect = {};
+    }
+}
+
+TEST(Probe, AnEndThatTheNextRunHasIsNotThatOfTheKillBefore) {
+    ProbedWorld world;
+    world.onEffect = [&](const std::string& effect, const std::string& moment) {
+        if (effect == "supervisor.signal" && moment == "after") world.frozen = false;
+    };
+    const auto engine = world.boot();
+    const Uuid uuid = Uuid::parse(world.runWebWith(*engine, OnUnresponsive::Restart).uuid);
+    world.frozen = true;
+    ASSERT_TRUE(eventually([&] { return isSettled(*engine, VmState::Running); }));
+    world.end(uuid, ExitStatus{true, SIGKILL, std::chrono::system_clock::now()});
+    EXPECT_TRUE(eventually([&] { return engine->get("web").state == VmState::Failed && !engine->get("web").holder; }));
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Other);
+    EXPECT_EQ(world.contradictions(*engine), "");
+    world.onEffect = {};
 }
 
 TEST(Probe, AServerThatDiesAfterItsKillLeavesTheRestartToTheNext) {

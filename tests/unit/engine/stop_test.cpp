@@ -61,6 +61,10 @@ TEST(Stop, OfAVmmThatFailsInThatMomentClaimsNoStep) {
     EXPECT_EQ(by({}), StoppedBy::Other) << "its parent was killed with it";
     EXPECT_EQ(by(ExitStatus{false, 0, {}}), StoppedBy::Guest);
     EXPECT_EQ(by(ExitStatus{false, 0, {}}, SentSignal{SIGTERM, "stop"}), StoppedBy::Sigterm);
+    EXPECT_EQ(by(ExitStatus{true, SIGKILL, {}}, SentSignal{SIGKILL, "stop"}), StoppedBy::Sigkill);
+    // As endOf() has it: SIGKILL found it ending.
+    EXPECT_EQ(by(ExitStatus{false, 0, {}}, SentSignal{SIGKILL, "stop"}), StoppedBy::Guest);
+    EXPECT_EQ(by(ExitStatus{false, 1, {}}, SentSignal{SIGKILL, "stop"}), StoppedBy::Other);
 }
 
 TEST(Stop, GivesEachStepADeadlineOfItsOwn) {
