@@ -72,8 +72,9 @@ void importKernelThrough(const KernelCache& cache, UnpackTurns& turns, const fs:
     };
     if (copied()) return;
     const UnpackTurns::OfKernel turn(turns, digest);
-    if (copied()) return;  // whoever had the turn before has kept it
+    if (copied()) return;  // whoever was the first has kept it
     unpackInTurn(cache, turns, kernel, version, log);
+    if (!turn.isFirst()) return;  // nothing could be kept a moment ago
     spared(log, [&] {
         const UniqueFd unpacked = openFile(kernel, O_RDONLY | O_NOFOLLOW);
         // Whether a bzImage may stay depends on Firecracker's version.

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -34,8 +35,8 @@ struct KernelCacheLimits {
 /// free.
 ///
 /// Threads: any. An entry appears by a rename, whole and durable, and whoever reads one has it open; a lock is held
-/// only while room is made for one. Errors: any method may throw Error if the medium fails; nothing half-made is left
-/// under an entry's name then.
+/// only while room is made for one, and while it is renamed. Errors: any method may throw Error if the medium fails;
+/// nothing half-made is left under an entry's name then.
 class KernelCache {
 public:
     KernelCache(std::filesystem::path dataRoot, KernelCacheLimits limits)
@@ -59,21 +60,24 @@ public:
 
     /// Keeps a copy of the ELF file `elf`, for which room is made before it is written. Under this digest a sound entry
     /// stays, and another one is replaced. It is not kept if it is larger than the limit, or if afterwards fewer bytes
-    /// than the limit were free on the file system.
+    /// than the limit were free on the file system, although what was used least recently goes for it.
     void keep(const std::string& digest, int elf) const;
 
 private:
-    /// Evicts what is in the way of an entry of that size, and counts it until giveRoomBack(); false if there is no
-    /// room.
-    bool takeRoom(const UniqueFd& folder, std::uint64_t bytes) const;
-    void giveRoomBack(std::uint64_t bytes) const;
+    /// Evicts what is in the way of an entry of that size, and counts it until giveRoomBack() or publish(); false if
+    /// there is no room.
+    bool takeRoom(const UniqueFd& folder, const std::string& aside, std::uint64_t bytes) const;
+    /// How many more bytes must be free, that as many as the limit are when a new entry of that size, and all that
+    /// come, are written. With mutex_.
+    [[nodiscard]] std::uint64_t missingRoom(const UniqueFd& folder, std::uint64_t bytes) const;
+    void giveRoomBack(const std::string& aside) const;
+    void publish(const UniqueFd& folder, const std::string& aside, const std::string& name, std::uint64_t size) const;
 
     const std::filesystem::path dataRoot_;
     const KernelCacheLimits limits_;
     mutable std::mutex mutex_;
-    // Of the entries that are being written; guarded by mutex_.
-    mutable std::uint64_t comingBytes_ = 0;
-    mutable std::size_t comingEntries_ = 0;
+    /// The sizes of entries that are being written, by the names of their files aside; guarded by mutex_.
+    mutable std::map<std::string, std::uint64_t> coming_;
     mutable std::atomic<unsigned> next_{0};  ///< number of the next file aside
 };
 
