@@ -199,25 +199,16 @@ void KernelCache::sweep() const {
     removal.finish();
 }
 
-void KernelCache::giveWay() const {
-    if (!enabled()) return;
-    const std::optional<UniqueFd> folder = cacheFolder(dataRoot_, false);
-    if (!folder) return;
-    Removal removal(*folder);
-    for (const Entry& entry : entriesOf(*folder)) {
-        if (freeBytes(*folder) >= limits_.bytes) break;
-        removal.remove(entry.name);
-    }
-    removal.finish();
-}
-
 bool KernelCache::drop() const {
     const std::optional<UniqueFd> folder = cacheFolder(dataRoot_, false);
-    if (!folder || entriesOf(*folder).empty()) return false;
+    if (!folder) return false;
     Removal removal(*folder);
-    evict(entriesOf(*folder), {.bytes = 0, .entries = 0}, 0, removal);
-    removal.finish();
-    return true;
+    bool any = false;
+    for (const Entry& entry : entriesOf(*folder)) {
+        if (removal.remove(entry.name)) any = true;
+    }
+    if (!any) removal.finish();
+    return any;
 }
 
 std::uint64_t KernelCache::missingRoom(const UniqueFd& folder, std::uint64_t bytes) const {

@@ -31,8 +31,8 @@ struct KernelCacheLimits {
 /// Folders and files are the server's user's and nobody else can write there: what is otherwise is not used, as its
 /// content would be a guest's kernel. No VM has an entry itself, so one can go at any time: a VM gets a copy.
 ///
-/// The room is the VMs' first: nothing is kept, and what is kept gives way, where less than the limit would be left
-/// free.
+/// The room is the VMs' first: nothing is kept where less than the limit would be left free, and drop() gives back
+/// what is.
 ///
 /// Threads: any. An entry appears by a rename, whole and durable, and whoever reads one has it open; a lock is held
 /// only while room is made for one, and while it is renamed. Errors: any method may throw Error if the medium fails;
@@ -48,10 +48,7 @@ public:
     /// one is making would be taken for left. What cannot be removed is thrown when all else is done.
     void sweep() const;
 
-    /// Removes what was used least recently until as many bytes are free on the file system as the cache may have.
-    void giveWay() const;
-
-    /// Removes all; false if there was nothing.
+    /// Removes all that can be removed; false if there was nothing. Throws if there was, and none of it could be.
     bool drop() const;
 
     /// What the file of this digest unpacks to, open for reading; nothing if that is not known, or must not be used.
