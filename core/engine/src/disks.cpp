@@ -154,12 +154,13 @@ void makeDisks(const EngineConfig& config, const VmRecord& record, const OpenedI
     giveAway(aside, ours.uid, ours.gid);
     makeDirectories(aside / "logs", 0750);
     copyImage(images.kernel, aside / "kernel", 0440, ours, "kernel");
-    importKernel(vmm, aside / "kernel", record.kernel);
     MERGEN_FAILPOINT("engine.disks.kernel_copied");
     if (images.initrd) copyImage(images.initrd, aside / "initrd", 0440, ours, "initrd");
     copyImage(images.rootfs, aside / "rootfs.ext4", 0640, user, "rootfs");
     MERGEN_FAILPOINT("engine.disks.rootfs_copied");
     copyDrives(images, aside / drivesFolder, ours);
+    // Last: what the VMM keeps of it for speed must not take the room of the VM's own files.
+    importKernel(vmm, aside / "kernel", record.kernel);
     if (::renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, folder.c_str(), RENAME_NOREPLACE) != 0) {
         if (errno == EEXIST) throw folderTaken(folder);
         throw Error::fromErrno(errno, "cannot rename " + aside.string() + " to " + folder.string());

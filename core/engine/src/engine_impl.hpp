@@ -137,6 +137,10 @@ private:
 
     // lifecycle.cpp
     void createVm(Operation& op, const OpenedImages& images);
+    /// makeDisks(), and once more if there is no room for them and a VMM gave some up.
+    void makeDisksOf(const VmRecord& record, const OpenedImages& images);
+    /// Whether any VMM had something to give up: the data root is everybody's. What cannot be given up is logged.
+    bool giveUpRoom(const VmRecord& record);
     void startVm(Operation& op);
     /// Throws if the host cannot give the VM's guest at this moment what it was made with.
     void refuseUnfitHost(const VmRecord& record, const VmmBackend& vmm) const;

@@ -1,6 +1,7 @@
 // The steps of create, start, stop, pause, resume and delete. Each operation first writes its intent, then does steps
 // that are idempotent and undoable, then writes the outcome: whatever happens in between, recover() reads the intent
 // and finishes or undoes.
+#include <cerrno>
 #include <signal.h>
 #include <unistd.h>
 
@@ -22,10 +23,34 @@ constexpr auto deleteRetainingData = "delete-retaining-data";
 void Engine::Impl::createVm(Operation& op, const OpenedImages& images) {
     op.step("record", [&] { persist(op.vm(), intent(op, op.record(), VmState::Creating)); });
     op.step(
-        "disks",
-        [&] { makeDisks(config_, op.record(), images, vmmOf(op.record()), backends_.storage.traits().durable); },
-        [&] { removeDisks(config_, op.record()); });
+        "disks", [&] { makeDisksOf(op.record(), images); }, [&] { removeDisks(config_, op.record()); });
     op.step("commit", [&] { persist(op.vm(), settled(op.record(), VmState::Created)); });
+}
+
+void Engine::Impl::makeDisksOf(const VmRecord& record, const OpenedImages& images) {
+    const auto make = [&] { makeDisks(config_, record, images, vmmOf(record), backends_.storage.traits().durable); };
+    try {
+        return make();
+    } catch (const Error& error) {
+        if (error.errnum() != ENOSPC && error.errnum() != EDQUOT) throw;
+        if (!giveUpRoom(record)) throw;
+        removeDisks(config_, record);  // what is half made
+    }
+    make();
+}
+
+bool Engine::Impl::giveUpRoom(const VmRecord& record) {
+    bool any = false;
+    for (const auto& [name, vmm] : backends_.vmms) {
+        try {
+            if (!vmm->giveUpRoom()) continue;
+            any = true;
+            log_.info("vm.create.room_given_up", {{"vm", record.id.str()}, {"by", name}});
+        } catch (const Error& error) {
+            log_.warning("vm.create.room_kept", {{"vm", record.id.str()}, {"by", name}, {"cause", error.what()}});
+        }
+    }
+    return any;
 }
 
 void Engine::Impl::startVm(Operation& op) {

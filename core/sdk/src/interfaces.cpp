@@ -29,6 +29,10 @@ void VmmBackend::checkStart(const GuestSpec& /*guest*/) const {}
 
 void VmmBackend::importKernel(const std::filesystem::path& /*kernel*/) const {}
 
+bool VmmBackend::giveUpRoom() {
+    return false;
+}
+
 void VmmBackend::prepare(const GuestSpec& /*guest*/, const VmmPlace& /*place*/) {}
 
 void VmmBackend::adjust(const VmmPlace& /*place*/, const GuestSpec& /*guest*/, std::chrono::milliseconds /*timeout*/) {

@@ -1,6 +1,5 @@
 #include "cached_import.hpp"
 
-#include <cerrno>
 #include <fcntl.h>
 #include <string>
 
@@ -35,18 +34,9 @@ void spared(Log& log, const What& what) {
     }
 }
 
-/// importKernelImage() in its turn. Where there is no room for its result, the cache's own is given up for it.
-void unpackInTurn(const KernelCache& cache, UnpackTurns& turns, const fs::path& kernel,
-                  const std::optional<FirecrackerVersion>& version, Log& log) {
+/// importKernelImage() in its turn.
+void unpackInTurn(UnpackTurns& turns, const fs::path& kernel, const std::optional<FirecrackerVersion>& version) {
     const UnpackTurns::Place place(turns);
-    try {
-        return importKernelImage(kernel, version);
-    } catch (const Error& error) {
-        if (error.errnum() != ENOSPC && error.errnum() != EDQUOT) throw;
-        bool dropped = false;
-        spared(log, [&] { dropped = cache.drop(); });
-        if (!dropped) throw;
-    }
     importKernelImage(kernel, version);
 }
 
@@ -58,7 +48,7 @@ void importKernelThrough(const KernelCache& cache, UnpackTurns& turns, const fs:
     const std::optional<Packing> packing = packingOfKernel(given.get());
     if (!packing) return importKernelImage(kernel, version);  // there is nothing to unpack
     // One of lz4 is unpacked in less time than its digest is made in.
-    if (!cache.enabled() || *packing == Packing::Lz4) return unpackInTurn(cache, turns, kernel, version, log);
+    if (!cache.enabled() || *packing == Packing::Lz4) return unpackInTurn(turns, kernel, version);
 
     const std::string digest = contentDigest(given.get());
     const auto copied = [&] {
@@ -72,8 +62,9 @@ void importKernelThrough(const KernelCache& cache, UnpackTurns& turns, const fs:
     };
     if (copied()) return;
     const UnpackTurns::OfKernel turn(turns, digest);
-    if (copied()) return;  // whoever had the turn before has kept it
-    unpackInTurn(cache, turns, kernel, version, log);
+    if (copied()) return;  // whoever was the first has kept it
+    unpackInTurn(turns, kernel, version);
+    if (!turn.isFirst()) return;  // nothing could be kept a moment ago
     spared(log, [&] {
         const UniqueFd unpacked = openFile(kernel, O_RDONLY | O_NOFOLLOW);
         // Whether a bzImage may stay depends on Firecracker's version.

@@ -94,7 +94,8 @@ const mergen_key FirecrackerVmm::keys[] = {
      "The size of the largest file that a jailed Firecracker may write, no less than the largest disk. 0: no limit."},
     {"kernel_cache", MERGEN_KEY_SIZE, "1GiB",
      "The most bytes of unpacked kernels that are kept in the data root for the next VM, 32 kernels at most; those "
-     "used least recently go first, also where fewer bytes than this are free. 0: none."},
+     "used least recently go first, also where fewer bytes than this would be left free, and all for a create that "
+     "finds no room. 0: none."},
     {nullptr, MERGEN_KEY_STRING, nullptr, nullptr},
 };
 
@@ -270,12 +271,6 @@ void FirecrackerVmm::check(const GuestSpec& guest) const {
     requireTemplateOfVendor(guest, cpuVendor_);
     requireHugePages(guest, root_);
     checkKernel(guest.kernel, KernelUse::Given, version_);
-    // Not only when a kernel is imported: a create that finds no room ends before that.
-    try {
-        if (kernelCache_) kernelCache_->giveWay();
-    } catch (const Error& error) {
-        host_->log().warning("vmm.firecracker.kernel_cache.in_the_way", {{"error", error.what()}});
-    }
 }
 
 void FirecrackerVmm::checkStart(const GuestSpec& guest) const {
@@ -285,6 +280,10 @@ void FirecrackerVmm::checkStart(const GuestSpec& guest) const {
 
 void FirecrackerVmm::importKernel(const std::filesystem::path& kernel) const {
     importKernelThrough(*kernelCache_, unpackTurns_, kernel, version_, host_->log());
+}
+
+bool FirecrackerVmm::giveUpRoom() {
+    return kernelCache_->drop();
 }
 
 LaunchPlan FirecrackerVmm::plan(const GuestSpec& guest, const VmmPlace& place) const {

@@ -57,6 +57,8 @@ public:
     /// Unpacks it, or copies what an equal one was unpacked to. A bzImage whose payload cannot be unpacked stays as it
     /// is, if the version can load it.
     void importKernel(const std::filesystem::path& kernel) const override;
+    /// All kernels of the cache.
+    bool giveUpRoom() override;
     /// Makes jail and control groups, and the link at the control socket's place.
     void prepare(const GuestSpec& guest, const VmmPlace& place) override;
     [[nodiscard]] LaunchPlan plan(const GuestSpec& guest, const VmmPlace& place) const override;

@@ -66,11 +66,17 @@ fs::path magicLink(const UniqueFd& folder) {
 struct Entry {
     std::string name;
     std::uint64_t bytes = 0;
+    std::uint64_t occupied = 0;  ///< bytes of the medium: fewer where it has holes
     timespec used{};
 };
 
 std::uint64_t bytesOf(const struct stat& status) {
     return static_cast<std::uint64_t>(status.st_size);
+}
+
+std::uint64_t occupiedBy(const struct stat& status) {
+    constexpr std::uint64_t unit = 512;  // of st_blocks, whatever the file system's (stat(3type))
+    return static_cast<std::uint64_t>(status.st_blocks) * unit;
 }
 
 /// What of the file system that a folder lies on can be written to without a right of root's.
@@ -95,7 +101,8 @@ std::vector<Entry> entriesOf(const UniqueFd& folder) {
     for (std::string& name : listDirectory(magicLink(folder))) {
         struct stat status {};
         if (!sizeIn(name) || ::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
-        if (!S_ISDIR(status.st_mode)) entries.push_back({std::move(name), bytesOf(status), status.st_mtim});
+        if (!S_ISDIR(status.st_mode))
+            entries.push_back({std::move(name), bytesOf(status), occupiedBy(status), status.st_mtim});
     }
     std::ranges::sort(entries, std::less{},
                       [](const Entry& entry) { return std::tuple(entry.used.tv_sec, entry.used.tv_nsec, entry.name); });
@@ -122,19 +129,27 @@ private:
     std::optional<Error> first_;
 };
 
-/// Removes what was used least recently until all is within the limits; false if too much could not be removed.
-bool evict(const UniqueFd& folder, const KernelCacheLimits& limits, Removal& removal) {
-    const std::vector<Entry> entries = entriesOf(folder);
-    std::uint64_t bytes = std::accumulate(entries.begin(), entries.end(), std::uint64_t{0},
-                                          [](std::uint64_t sum, const Entry& entry) { return sum + entry.bytes; });
+/// The sum of a member of all entries.
+std::uint64_t total(const std::vector<Entry>& entries, std::uint64_t Entry::*member) {
+    return std::accumulate(entries.begin(), entries.end(), std::uint64_t{0},
+                           [&](std::uint64_t sum, const Entry& entry) { return sum + entry.*member; });
+}
+
+/// Removes what was used least recently until all is within the limits and what is gone occupied `wanted` bytes; false
+/// if too much could not be removed. How much is free is not asked in between: what is open somewhere, or shared with
+/// another file, frees nothing yet, and all would go in vain.
+bool evict(const std::vector<Entry>& entries, const KernelCacheLimits& limits, std::uint64_t wanted, Removal& removal) {
+    std::uint64_t bytes = total(entries, &Entry::bytes), gone = 0;
     std::size_t left = entries.size();
+    const auto suffices = [&] { return left <= limits.entries && bytes <= limits.bytes && gone >= wanted; };
     for (const Entry& entry : entries) {
-        if (left <= limits.entries && bytes <= limits.bytes) return true;
+        if (suffices()) return true;
         if (!removal.remove(entry.name)) continue;
         bytes -= entry.bytes;
+        gone += entry.occupied;
         --left;
     }
-    return left <= limits.entries && bytes <= limits.bytes;
+    return suffices();
 }
 
 /// Whether an entry may be used: it is a file of ours alone, and all of what was written.
@@ -180,47 +195,67 @@ void KernelCache::sweep() const {
     for (const std::string& name : listDirectory(magicLink(*folder))) {
         if (name.starts_with(asideMark)) removal.remove(name);
     }
-    evict(*folder, limits_, removal);
-    removal.finish();
-}
-
-void KernelCache::giveWay() const {
-    if (!enabled()) return;
-    const std::optional<UniqueFd> folder = cacheFolder(dataRoot_, false);
-    if (!folder) return;
-    Removal removal(*folder);
-    for (const Entry& entry : entriesOf(*folder)) {
-        if (freeBytes(*folder) >= limits_.bytes) break;
-        removal.remove(entry.name);
-    }
+    evict(entriesOf(*folder), limits_, 0, removal);
     removal.finish();
 }
 
 bool KernelCache::drop() const {
     const std::optional<UniqueFd> folder = cacheFolder(dataRoot_, false);
-    if (!folder || entriesOf(*folder).empty()) return false;
+    if (!folder) return false;
     Removal removal(*folder);
-    evict(*folder, {.bytes = 0, .entries = 0}, removal);
-    removal.finish();
-    return true;
+    bool any = false;
+    for (const Entry& entry : entriesOf(*folder)) {
+        if (removal.remove(entry.name)) any = true;
+    }
+    if (!any) removal.finish();
+    return any;
 }
 
-bool KernelCache::takeRoom(const UniqueFd& folder, std::uint64_t bytes) const {
+std::uint64_t KernelCache::missingRoom(const UniqueFd& folder, std::uint64_t bytes) const {
+    std::uint64_t needed = limits_.bytes + bytes;
+    for (const auto& [aside, size] : coming_) {
+        struct stat status {};
+        const bool begun = ::fstatat(folder.get(), aside.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
+        // What is written is not free any more.
+        needed += size - std::min(size, begun ? occupiedBy(status) : 0);
+    }
+    const std::uint64_t free = freeBytes(folder);
+    return needed - std::min(needed, free);
+}
+
+bool KernelCache::takeRoom(const UniqueFd& folder, const std::string& aside, std::uint64_t bytes) const {
     const std::lock_guard lock(mutex_);
-    const std::uint64_t coming = comingBytes_ + bytes;
-    if (coming > limits_.bytes || comingEntries_ + 1 > limits_.entries) return false;
-    if (freeBytes(folder) < limits_.bytes + coming) return false;
+    const std::uint64_t coming = std::accumulate(coming_.begin(), coming_.end(), bytes,
+                                                 [](std::uint64_t sum, const auto& each) { return sum + each.second; });
+    if (coming > limits_.bytes || coming_.size() + 1 > limits_.entries) return false;
+    const std::vector<Entry> entries = entriesOf(folder);
+    const std::uint64_t missing = missingRoom(folder, bytes);
+    if (missing > total(entries, &Entry::occupied)) return false;  // all of them would go in vain
     Removal removal(folder);
-    if (!evict(folder, {limits_.bytes - coming, limits_.entries - comingEntries_ - 1}, removal)) removal.finish();
-    comingBytes_ = coming;
-    ++comingEntries_;
+    if (!evict(entries, {limits_.bytes - coming, limits_.entries - coming_.size() - 1}, missing, removal))
+        removal.finish();
+    if (missingRoom(folder, bytes) != 0) return false;
+    coming_.emplace(aside, bytes);
     return true;
 }
 
-void KernelCache::giveRoomBack(std::uint64_t bytes) const {
+void KernelCache::giveRoomBack(const std::string& aside) const {
     const std::lock_guard lock(mutex_);
-    comingBytes_ -= bytes;
-    --comingEntries_;
+    coming_.erase(aside);
+}
+
+void KernelCache::publish(const UniqueFd& folder, const std::string& aside, const std::string& name,
+                          std::uint64_t size) const {
+    // From here on the entry itself counts: at no moment both, or none.
+    const std::lock_guard lock(mutex_);
+    // A sound one that somebody else was faster to make stays as it is.
+    if (::renameat2(folder.get(), aside.c_str(), folder.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
+        if (errno != EEXIST) throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
+        if (isSoundThere(folder, name, size)) return;
+        if (::renameat(folder.get(), aside.c_str(), folder.get(), name.c_str()) != 0)
+            throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
+    }
+    coming_.erase(aside);
 }
 
 std::optional<UniqueFd> KernelCache::find(const std::string& digest) const {
@@ -252,22 +287,14 @@ void KernelCache::keep(const std::string& digest, int elf) const {
     if (!folder) throw Error(ErrorKind::Unavailable, "the folder of the cache is gone");
     const std::string name = digest + "-" + std::to_string(size);
     if (isSoundThere(*folder, name, size)) return;
-    if (!takeRoom(*folder, size)) return;
-    Rollback room;  // never committed: once it is there, the entry itself counts
-    room.add([&] { giveRoomBack(size); });
     const std::string aside = std::string(asideMark) + std::to_string(::getpid()) + "-" + std::to_string(next_++);
+    if (!takeRoom(*folder, aside, size)) return;
+    Rollback undo;  // never committed: after the rename nothing of it is left to undo
+    undo.add([&] { giveRoomBack(aside); });
     copySparse(elf, magicLink(*folder) / aside, entryMode, ::geteuid(), ::getegid());
-    Rollback undo;
     undo.add([&] { ::unlinkat(folder->get(), aside.c_str(), 0); });
     MERGEN_FAILPOINT("vmm.firecracker.kernel_cache.aside");
-    // A sound one that somebody else was faster to make stays as it is.
-    if (::renameat2(folder->get(), aside.c_str(), folder->get(), name.c_str(), RENAME_NOREPLACE) != 0) {
-        if (errno != EEXIST) throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
-        if (isSoundThere(*folder, name, size)) return;
-        if (::renameat(folder->get(), aside.c_str(), folder->get(), name.c_str()) != 0)
-            throw Error::fromErrno(errno, "cannot rename a kernel of the cache");
-    }
-    undo.commit();
+    publish(*folder, aside, name, size);
     syncDirectory(magicLink(*folder));
 }
 

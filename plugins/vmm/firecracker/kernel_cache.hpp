@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -30,12 +31,12 @@ struct KernelCacheLimits {
 /// Folders and files are the server's user's and nobody else can write there: what is otherwise is not used, as its
 /// content would be a guest's kernel. No VM has an entry itself, so one can go at any time: a VM gets a copy.
 ///
-/// The room is the VMs' first: nothing is kept, and what is kept gives way, where less than the limit would be left
-/// free.
+/// The room is the VMs' first: nothing is kept where less than the limit would be left free, and drop() gives back
+/// what is.
 ///
 /// Threads: any. An entry appears by a rename, whole and durable, and whoever reads one has it open; a lock is held
-/// only while room is made for one. Errors: any method may throw Error if the medium fails; nothing half-made is left
-/// under an entry's name then.
+/// only while room is made for one, and while it is renamed. Errors: any method may throw Error if the medium fails;
+/// nothing half-made is left under an entry's name then.
 class KernelCache {
 public:
     KernelCache(std::filesystem::path dataRoot, KernelCacheLimits limits)
@@ -47,10 +48,7 @@ public:
     /// one is making would be taken for left. What cannot be removed is thrown when all else is done.
     void sweep() const;
 
-    /// Removes what was used least recently until as many bytes are free on the file system as the cache may have.
-    void giveWay() const;
-
-    /// Removes all; false if there was nothing.
+    /// Removes all that can be removed; false if there was nothing. Throws if there was, and none of it could be.
     bool drop() const;
 
     /// What the file of this digest unpacks to, open for reading; nothing if that is not known, or must not be used.
@@ -59,21 +57,24 @@ public:
 
     /// Keeps a copy of the ELF file `elf`, for which room is made before it is written. Under this digest a sound entry
     /// stays, and another one is replaced. It is not kept if it is larger than the limit, or if afterwards fewer bytes
-    /// than the limit were free on the file system.
+    /// than the limit were free on the file system, although what was used least recently goes for it.
     void keep(const std::string& digest, int elf) const;
 
 private:
-    /// Evicts what is in the way of an entry of that size, and counts it until giveRoomBack(); false if there is no
-    /// room.
-    bool takeRoom(const UniqueFd& folder, std::uint64_t bytes) const;
-    void giveRoomBack(std::uint64_t bytes) const;
+    /// Evicts what is in the way of an entry of that size, and counts it until giveRoomBack() or publish(); false if
+    /// there is no room.
+    bool takeRoom(const UniqueFd& folder, const std::string& aside, std::uint64_t bytes) const;
+    /// How many more bytes must be free, that as many as the limit are when a new entry of that size, and all that
+    /// come, are written. With mutex_.
+    [[nodiscard]] std::uint64_t missingRoom(const UniqueFd& folder, std::uint64_t bytes) const;
+    void giveRoomBack(const std::string& aside) const;
+    void publish(const UniqueFd& folder, const std::string& aside, const std::string& name, std::uint64_t size) const;
 
     const std::filesystem::path dataRoot_;
     const KernelCacheLimits limits_;
     mutable std::mutex mutex_;
-    // Of the entries that are being written; guarded by mutex_.
-    mutable std::uint64_t comingBytes_ = 0;
-    mutable std::size_t comingEntries_ = 0;
+    /// The sizes of entries that are being written, by the names of their files aside; guarded by mutex_.
+    mutable std::map<std::string, std::uint64_t> coming_;
     mutable std::atomic<unsigned> next_{0};  ///< number of the next file aside
 };
 

@@ -2,8 +2,9 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <mutex>
-#include <set>
 #include <string>
 
 namespace mergen::vmm {
@@ -16,8 +17,8 @@ public:
 
     explicit UnpackTurns(std::size_t atOnce = usuallyAtOnce) : free_(atOnce) {}
 
-    /// The only one for the kernel of this digest, so that the next one finds in the cache what this one made; awaited
-    /// by the constructor. Taken before a Place.
+    /// The first one for the kernel of this digest, or whoever awaited the end of the first one: he finds in the cache
+    /// what that one made, and where it made nothing to be kept, he awaits nobody else. Taken before a Place.
     class OfKernel {
     public:
         OfKernel(UnpackTurns& turns, std::string digest);
@@ -25,9 +26,12 @@ public:
         OfKernel& operator=(const OfKernel&) = delete;
         ~OfKernel();
 
+        [[nodiscard]] bool isFirst() const noexcept { return isFirst_; }
+
     private:
         UnpackTurns& turns_;
         const std::string digest_;
+        bool isFirst_ = false;
     };
 
     /// One of the few that unpack at once, whatever kernel; awaited by the constructor.
@@ -42,19 +46,18 @@ public:
         UnpackTurns& turns_;
     };
 
-    /// How many threads await a turn now.
-    [[nodiscard]] std::size_t waiting() const;
+    /// How many threads await the first one of their kernel, and how many a place, now.
+    [[nodiscard]] std::size_t waitingForKernel() const;
+    [[nodiscard]] std::size_t waitingForPlace() const;
 
 private:
-    template <typename Ready>
-    void await(std::unique_lock<std::mutex>& lock, const Ready& ready);
-
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     // Guarded by mutex_.
-    std::set<std::string> kernels_;  ///< digests of those that are somebody's
-    std::size_t free_;               ///< places
-    std::size_t waiting_ = 0;
+    std::map<std::string, std::uint64_t> firsts_;  ///< by digest, each with a number of its own
+    std::uint64_t next_ = 0;                       ///< such a number
+    std::size_t free_;                             ///< places
+    std::size_t waitingForKernel_ = 0, waitingForPlace_ = 0;
 };
 
 }  // namespace mergen::vmm

@@ -1,4 +1,6 @@
+#include <cerrno>
 #include <fstream>
+#include <optional>
 #include <sys/stat.h>
 
 #include "world.hpp"
@@ -53,6 +55,61 @@ TEST(Create, TimelineHasEveryStepWithOutcomeAndOneOperationId) {
     const std::vector<std::string> expected{":started", "record:ok", "disks:ok", "commit:ok", ":ok"};
     EXPECT_EQ(steps, expected);
     EXPECT_EQ(operations.size(), 1U);
+}
+
+/// How often a create asked the VMMs to give up room; it fails with `kind`, or succeeds.
+int askedForRoom(World& world, std::optional<ErrorKind> kind) {
+    int asked = 0;
+    world.onEffect = [&](const std::string& effect, const std::string& moment) {
+        if (effect == "vmm.giveUpRoom" && moment == "before") ++asked;
+    };
+    const auto engine = world.boot();
+    if (kind) {
+        expectRefused(*engine, world.request(), *kind, "");
+        EXPECT_TRUE(fs::is_empty(world.config.dataRoot));
+    } else {
+        const VmView vm = engine->create(world.request()).vm;
+        EXPECT_EQ(contentOf(vm.paths.dataDir / "rootfs.ext4"), "a disk");
+        EXPECT_EQ(contentOf(vm.paths.dataDir / "kernel"), "a kernel");
+    }
+    EXPECT_EQ(world.contradictions(*engine), "");
+    world.onEffect = {};
+    return asked;
+}
+
+TEST(Create, DisksThatFindNoRoomAreMadeOnceMoreInWhatAnyVmmGivesUp) {
+    for (const int cause : {ENOSPC, EDQUOT}) {
+        World world;
+        world.noRoom = cause;
+        world.keepsForSpeed = true;
+        EXPECT_EQ(askedForRoom(world, std::nullopt), 1) << cause;
+    }
+}
+
+TEST(Create, WithoutRoomNothingIsMadeWhereNothingIsGivenUp) {
+    World world;
+    world.noRoom = ENOSPC;
+    EXPECT_EQ(askedForRoom(world, ErrorKind::ResourceExhausted), 1);
+}
+
+TEST(Create, WhatFailsForAnotherReasonThanRoomCostsNobodyWhatHeKeeps) {
+    World world;
+    world.noRoom = EIO;
+    world.keepsForSpeed = true;
+    EXPECT_EQ(askedForRoom(world, Error::fromErrno(EIO, "").kind()), 0);
+    EXPECT_TRUE(world.keepsForSpeed);
+}
+
+TEST(Create, AVmmThatCannotGiveUpRoomChangesNothingOfWhatTheCreateFailsWith) {
+    World world;
+    world.noRoom = ENOSPC;
+    world.onEffect = [](const std::string& effect, const std::string&) {
+        if (effect == "vmm.giveUpRoom") throw Error(ErrorKind::Internal, "it cannot be removed");
+    };
+    const auto engine = world.boot();
+    const std::string refusal = expectRefused(*engine, world.request(), ErrorKind::ResourceExhausted, "");
+    EXPECT_NE(refusal.find("cannot write the kernel: No space left"), std::string::npos) << refusal;
+    EXPECT_EQ(world.contradictions(*engine), "");
 }
 
 struct BadFile {

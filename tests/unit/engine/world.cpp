@@ -211,6 +211,9 @@ public:
     void checkStart(const GuestSpec&) const override {
         if (!world_.hostLacks.empty()) throw Error(ErrorKind::FailedPrecondition, world_.hostLacks).about("hugePages");
     }
+    void importKernel(const fs::path&) const override {
+        if (world_.noRoom != 0) throw Error::fromErrno(world_.noRoom, "cannot write the kernel");
+    }
     LaunchPlan plan(const GuestSpec& guest, const VmmPlace& place) const override {
         LaunchPlan plan{{"/bin/vmm"}, {}, {}, {}};
         if (world_.inheritsTap) plan.taps = {InheritedTap{guest.nics.at(0).tap, 3}};
@@ -260,6 +263,17 @@ public:
         world_.jails.erase(vm);
     }
 
+protected:
+    /// What keepsForSpeed says of it.
+    bool giveUp() {
+        const bool any = world_.keepsForSpeed;
+        world_.effect("vmm.giveUpRoom", [&] {
+            if (any) world_.noRoom = 0;
+            world_.keepsForSpeed = false;
+        });
+        return any;
+    }
+
 private:
     void set(const VmmPlace& place, GuestState state) {
         if (!world_.guests.contains(place.owner.vm)) throw Error(ErrorKind::Unavailable, "nobody listens");
@@ -272,6 +286,7 @@ class SpareVmm final : public FakeVmm {
 public:
     using FakeVmm::FakeVmm;
     Health health() const override { return world_.spareHealth; }
+    bool giveUpRoom() override { return giveUp(); }
 };
 
 World::World()

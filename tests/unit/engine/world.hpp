@@ -82,15 +82,17 @@ public:
     bool udp = true;                                         // the network backend publishes UDP
     bool guestObeys = true;                                  // shuts down when asked
     bool diesOnTerm = true;
-    bool diesOnKill = true;    // else it waits in the kernel for its storage, until end()
-    bool durable = true;       // the storage
-    bool pauses = true;        // the VMM can
-    bool inheritsTap = false;  // the VMM, as an open descriptor
-    bool unattended = true;    // the VMM can be started again without the server
-    std::string bootError;     // boot() fails with this
-    std::string hostLacks;     // the VMM refuses to start any guest with this, about "hugePages"
-    std::string exitMeaning;   // what both VMMs say of any exit status
-    Health spareHealth;        // of the second VMM, "spare"
+    bool diesOnKill = true;      // else it waits in the kernel for its storage, until end()
+    bool durable = true;         // the storage
+    bool pauses = true;          // the VMM can
+    bool inheritsTap = false;    // the VMM, as an open descriptor
+    bool unattended = true;      // the VMM can be started again without the server
+    std::string bootError;       // boot() fails with this
+    std::string hostLacks;       // the VMM refuses to start any guest with this, about "hugePages"
+    std::string exitMeaning;     // what both VMMs say of any exit status
+    int noRoom = 0;              // errno with which a kernel cannot be imported
+    bool keepsForSpeed = false;  // the VMM "spare", what is in the way of kernels
+    Health spareHealth;          // of the second VMM, "spare"
 
     /// Called with the name of each effect before and after it happens ("network.attach", "after"): throws to make it
     /// fail. Every call of the engine into a backend that changes something goes through here.

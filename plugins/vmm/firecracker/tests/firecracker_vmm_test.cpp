@@ -217,13 +217,18 @@ TEST_F(FirecrackerHost, AnOrdinaryUsersOwnAccessToKvmIsWhatCounts) {
 
 // ---- the cache of kernels
 
-TEST_F(FirecrackerHost, KernelsOfTheCacheGiveWayBeforeAVmIsMade) {
+TEST_F(FirecrackerHost, KernelsOfTheCacheGoWhenRoomIsAskedForAndNotWhenAGuestIsLookedAt) {
     FirecrackerVmm& vmm = start({{"kernel_cache", "1000000GiB"}});  // more than any host of these tests has free
+    EXPECT_FALSE(vmm.giveUpRoom());
     const std::filesystem::path kernels = dataRoot() / ".cache/kernels";
     makeDirectories(kernels, 0700);
-    writeFileAtomically(kernels / (std::string(64, 'a') + "-1"), "a", 0400);
+    const std::string entry = std::string(64, 'a') + "-1";
+    writeFileAtomically(kernels / entry, "a", 0400);
     vmm.check(paperGuest());
+    EXPECT_THAT(listDirectory(kernels), ElementsAre(entry));
+    EXPECT_TRUE(vmm.giveUpRoom());
     EXPECT_THAT(listDirectory(kernels), ElementsAre());
+    EXPECT_FALSE(vmm.giveUpRoom());
 }
 
 // ---- what the host can give a guest

@@ -1,6 +1,7 @@
 #include "unpack_turns.hpp"
 
 #include <atomic>
+#include <latch>
 #include <optional>
 #include <string>
 #include <thread>
@@ -12,17 +13,20 @@ namespace mergen::vmm {
 namespace {
 
 void awaitWaiting(const UnpackTurns& turns, std::size_t threads) {
-    while (turns.waiting() != threads) std::this_thread::yield();
+    while (turns.waitingForKernel() != threads) std::this_thread::yield();
 }
 
-TEST(UnpackTurns, AKernelIsOnesAtATimeAndOthersAreFree) {
+TEST(UnpackTurns, WhoIsNotTheFirstOfAKernelAwaitsItsEndAndOthersAreFree) {
     UnpackTurns turns;
     std::atomic<bool> had{false};
     auto mine = std::make_optional<UnpackTurns::OfKernel>(turns, "a");
     const UnpackTurns::OfKernel other(turns, "b");
+    EXPECT_TRUE(mine->isFirst());
+    EXPECT_TRUE(other.isFirst());
     {
         const std::jthread next([&] {
             const UnpackTurns::OfKernel turn(turns, "a");
+            EXPECT_FALSE(turn.isFirst());
             had = true;
         });
         awaitWaiting(turns, 1);
@@ -30,6 +34,28 @@ TEST(UnpackTurns, AKernelIsOnesAtATimeAndOthersAreFree) {
         mine.reset();
     }
     EXPECT_TRUE(had);
+    const UnpackTurns::OfKernel later(turns, "a");
+    EXPECT_TRUE(later.isFirst());
+}
+
+TEST(UnpackTurns, WhoAwaitedTheFirstOneAwaitsNobodyElse) {
+    UnpackTurns turns;
+    constexpr std::size_t threads = 3;
+    auto first = std::make_optional<UnpackTurns::OfKernel>(turns, "a");
+    std::latch together(threads + 1);
+    std::vector<std::jthread> others;
+    for (std::size_t each = 0; each < threads; ++each) {
+        others.emplace_back([&] {
+            const UnpackTurns::OfKernel turn(turns, "a");
+            together.arrive_and_wait();
+        });
+    }
+    awaitWaiting(turns, threads);
+    first.reset();
+    // Nor the next first one, who has come before they are awake.
+    const UnpackTurns::OfKernel next(turns, "a");
+    EXPECT_TRUE(next.isFirst());
+    together.arrive_and_wait();
 }
 
 TEST(UnpackTurns, NoMoreThanThePlacesAreTakenAtOnce) {
@@ -51,7 +77,7 @@ TEST(UnpackTurns, NoMoreThanThePlacesAreTakenAtOnce) {
         }
     }
     EXPECT_FALSE(tooMany);
-    EXPECT_EQ(turns.waiting(), 0U);
+    EXPECT_EQ(turns.waitingForPlace(), 0U);
 }
 
 TEST(UnpackTurns, WhoAwaitsAKernelTakesNoPlace) {

@@ -181,6 +181,11 @@ public:
     /// default it is left as it is. Throws InvalidArgument about "kernel", naming what is wrong with it.
     virtual void importKernel(const std::filesystem::path& kernel) const;
 
+    /// Gives up what it keeps on the data root's file system for speed alone; whether that was anything. Asked where
+    /// the files of a VM that is made find no room, which are then made once more, whichever VMM the VM has. By default
+    /// there is nothing. If it throws, it has given up nothing.
+    virtual bool giveUpRoom();
+
     /// Makes on the host what the VMM needs beside its run directory, before the launch: by default nothing. What is
     /// there from an earlier run is made anew. cleanUp() takes it away, also after a throw.
     virtual void prepare(const GuestSpec& guest, const VmmPlace& place);
