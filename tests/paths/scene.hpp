@@ -15,20 +15,14 @@
 #include <mergen/base/file.hpp>
 #include <mergen/sdk/error.hpp>
 
+#include "temp_dir.hpp"
+
 namespace mergen::test {
 
 /// A temporary folder, gone at the end.
-class Scene {
-public:
-    Scene() {
-        std::string pattern = std::filesystem::temp_directory_path() / "mergen-paths-XXXXXX";
-        root = ::mkdtemp(pattern.data());
-    }
-    ~Scene() { static_cast<void>(removeTree(root)); }
-    Scene(const Scene&) = delete;
-    Scene& operator=(const Scene&) = delete;
-
-    std::filesystem::path root;
+struct Scene {
+    const TempDir folder{};
+    const std::filesystem::path root = folder.path();
 };
 
 inline void write(const std::filesystem::path& path, const std::string& text) {

@@ -332,8 +332,11 @@ void Engine::Impl::noteEnd(VmRecord& record, const ProcessStatus& process) const
     record.restarts = process.restarts;
     if (process.exit) record.lastExit = process.exit;
     record.lastEnd = endOf(process, findVmm(record));
-    // A guest that was asked to end has obeyed, whatever its kernel said of it.
-    const bool asked = record.state == VmState::Stopping || record.state == VmState::Deleting;
+    // A guest that was asked to end has obeyed, whatever its kernel said of it. Not if it had ended before: its end may
+    // be known no sooner, as that of one that waits to be started again.
+    const bool ending = record.state == VmState::Stopping || record.state == VmState::Deleting;
+    const bool asked =
+        ending && record.lastEnd->at >= std::chrono::floor<std::chrono::milliseconds>(record.operationSince);
     const bool byItself = record.lastEnd->by == EndedBy::Guest || record.lastEnd->by == EndedBy::Panic;
     if (asked && byItself) record.lastEnd = obeyed(*record.lastEnd, record.operation);
 }

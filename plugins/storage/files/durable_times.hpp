@@ -40,13 +40,11 @@ public:
         const std::lock_guard lock(mutex_);
         stamps_.erase(id);
     }
-    /// Whether the document's file needs no sync.
-    [[nodiscard]] bool covers(const std::string& id, const std::string& document, const Stamp& stamp) const {
+    /// What is known of the record; empty: nothing.
+    [[nodiscard]] Stamps find(const std::string& id) const {
         const std::lock_guard lock(mutex_);
         const auto record = stamps_.find(id);
-        if (record == stamps_.end()) return false;
-        const auto known = record->second.find(document);
-        return known != record->second.end() && known->second == stamp;
+        return record == stamps_.end() ? Stamps{} : record->second;
     }
 
 private:

@@ -187,23 +187,24 @@ DurableTimes::Stamp writeDocument(int folder, const std::string& name, std::stri
     return DurableTimes::stampOf(status);
 }
 
-/// Makes an unchanged document durable, unless `isDurable` says that it is; nothing if it must be written anew.
-[[nodiscard]] std::optional<DurableTimes::Stamp> syncDocument(
-    int folder, const std::string& name, const std::function<bool(const DurableTimes::Stamp&)>& isDurable) {
+/// Makes an unchanged document durable, unless `known` says that it is; nothing if it must be written anew.
+[[nodiscard]] std::optional<DurableTimes::Stamp> syncDocument(int folder, const std::string& name,
+                                                              const DurableTimes::Stamps& known) {
     const UniqueFd file(::openat(folder, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     struct stat status {};
     if (!file || ::fstat(file.get(), &status) != 0) return std::nullopt;
     if ((status.st_mode & ALLPERMS) != fileMode || status.st_uid != ::geteuid()) return std::nullopt;
     const DurableTimes::Stamp stamp = DurableTimes::stampOf(status);
     // An edit by hand may still be in memory only.
-    if (!isDurable(stamp) && ::fdatasync(file.get()) != 0) return std::nullopt;
+    const auto synced = known.find(name);
+    const bool clean = synced != known.end() && synced->second == stamp;
+    if (!clean && ::fdatasync(file.get()) != 0) return std::nullopt;
     return stamp;
 }
 
 /// Gives the aside folder the old record's document as it is; false if it must be written after all.
 [[nodiscard]] bool linkDocument(int oldFolder, int folder, const std::string& name) {
-    const auto unknown = [](const DurableTimes::Stamp& /*stamp*/) { return false; };
-    return syncDocument(oldFolder, name, unknown) && ::linkat(oldFolder, name.c_str(), folder, name.c_str(), 0) == 0;
+    return syncDocument(oldFolder, name, {}) && ::linkat(oldFolder, name.c_str(), folder, name.c_str(), 0) == 0;
 }
 
 /// Whether the record's folder is still the one that stands under its name.
@@ -438,13 +439,11 @@ bool FilesStorage::replaceDocument(const Found& old, const std::string& name, st
     const int folder = old.folder.get();
     const std::string& id = old.stored.record.id.str();
     const std::string what = "cannot store the record '" + id + "'";
+    const DurableTimes::Stamps known = durable_.find(id);
     DurableTimes::Stamps durable;  // of the others: the rename changes this one's time
     for (const auto& [other, same] : old.stored.record.documents) {
         if (other == name) continue;
-        const auto isDurable = [&, document = other](const DurableTimes::Stamp& stamp) {
-            return durable_.covers(id, document, stamp);
-        };
-        const auto stamp = syncDocument(folder, other, isDurable);
+        const auto stamp = syncDocument(folder, other, known);
         if (!stamp) return false;
         durable.emplace(other, *stamp);
     }

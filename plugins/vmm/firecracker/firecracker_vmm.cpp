@@ -245,7 +245,7 @@ Health FirecrackerVmm::health() const {
     if (found.usable) return {.ok = true, .detail = detail + " (" + kvm + ")"};
     // Whether guests come up on a KVM that emulates is the operator's to try, who asked for this VMM.
     const bool opens = kvmOpens(isJailed).usable;
-    return {.ok = opens, .detail = detail + (opens ? "; guests may not come up: " : " runs no guests: ") + kvm};
+    return {.ok = opens, .detail = detail + (opens ? "; guests may not come up: " : "; it runs no guests: ") + kvm};
 }
 
 VmmFitness FirecrackerVmm::fitness() const {

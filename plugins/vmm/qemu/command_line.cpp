@@ -99,7 +99,7 @@ std::string optionValue(std::string_view text) {
 }
 
 std::filesystem::path serverSocket(const VmmPlace& place) {
-    return place.controlSocket.parent_path() / "mergend.sock";
+    return place.controlSocket.parent_path() / "server.sock";
 }
 
 LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const Platform& platform) {

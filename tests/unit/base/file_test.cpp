@@ -9,6 +9,8 @@
 #include <mergen/base/file.hpp>
 #include <mergen/sdk/error.hpp>
 
+#include "temp_dir.hpp"
+
 namespace mergen {
 namespace {
 
@@ -16,12 +18,6 @@ namespace fs = std::filesystem;
 
 class File : public testing::Test {
 protected:
-    File() {
-        std::string pattern = fs::temp_directory_path() / "mergen-file-XXXXXX";
-        root_ = ::mkdtemp(pattern.data());
-    }
-    ~File() override { fs::remove_all(root_); }
-
     static mode_t modeOf(const fs::path& path) {
         struct stat status {};
         EXPECT_EQ(::lstat(path.c_str(), &status), 0) << path;
@@ -38,7 +34,8 @@ protected:
         return ErrorKind::Internal;
     }
 
-    fs::path root_;
+    const test::TempDir temporary_;
+    const fs::path root_ = temporary_.path();
 };
 
 TEST_F(File, IsReplacedWholeWithTheModeThatWasAskedFor) {

@@ -179,6 +179,16 @@ TEST(Restart, StopOfAVmThatWaitsToBeStartedAgainEndsIt) {
     EXPECT_EQ(world.contradictions(*engine), "");
 }
 
+TEST(Restart, AGuestThatEndedByItselfBeforeAStopHasNotObeyedIt) {
+    World world;
+    const auto engine = world.boot();
+    const Uuid uuid = Uuid::parse(launched(world, *engine, RestartPolicy::Always).uuid);
+    world.end(uuid, ExitStatus{false, 0, std::chrono::system_clock::now() - std::chrono::seconds(1)});
+    whenFree([&] { EXPECT_EQ(engine->stop("web").by, StoppedBy::Nothing); });
+    EXPECT_EQ(engine->get("web").lastEnd->by, EndedBy::Guest);
+    EXPECT_EQ(engine->get("web").lastEnd->operation, "");
+}
+
 TEST(Restart, StopForbidsItBeforeItAsksTheGuest) {
     for (const bool obeys : {true, false}) {
         World world;

@@ -363,6 +363,8 @@ void World::effect(const std::string& name, const std::function<void()>& action)
 
 void World::end(const Uuid& vm, ExitStatus exit, std::optional<SentSignal> sent, const std::string& panic) {
     const std::lock_guard lock(mutex_);
+    if (exit.at == SystemTime{})
+        exit.at = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
     ProcessStatus& status = processes.at(vm);
     guests.erase(vm);
     const RestartPlan& plan = plans[vm];

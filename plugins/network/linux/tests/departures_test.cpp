@@ -55,6 +55,17 @@ protected:
         return [this](const OwnerTag& owner, const Error& /*error*/) { reported_.push_back(owner); };
     }
 
+    /// VM 1, and in the next go 2 to 4.
+    void departInTwoGos(Departures& departures) {
+        std::latch go{1};
+        held_ = &go;
+        departures.add(guest(1));
+        begun_.wait();
+        for (unsigned number = 2; number <= 4; ++number) departures.add(guest(number));
+        go.count_down();
+        departures.awaitAll();
+    }
+
     std::latch begun_{1};
     std::latch* held_ = nullptr;  // the first go waits for it
     std::atomic<bool> done_ = false;
@@ -65,14 +76,8 @@ protected:
 };
 
 TEST_F(DeparturesTest, WhoComesWhileItWorksIsDoneInOneGo) {
-    std::latch go{1};
-    held_ = &go;
     Departures departures(work(), report(), 0ms);
-    departures.add(guest(1));
-    begun_.wait();
-    for (unsigned number = 2; number <= 4; ++number) departures.add(guest(number));
-    go.count_down();
-    departures.awaitAll();
+    departInTwoGos(departures);
     EXPECT_THAT(gos_, ElementsAre(ElementsAre(vm(1)), ElementsAre(vm(2), vm(3), vm(4))));
     EXPECT_THAT(reported_, IsEmpty());
 }
@@ -132,15 +137,9 @@ TEST_F(DeparturesTest, AFailureIsToldAndTriedAgainByWhoNeedsTheAddress) {
 }
 
 TEST_F(DeparturesTest, AFailureOfOneIsNotThatOfTheOthers) {
-    std::latch go{1};
-    held_ = &go;
     failing_ = {vm(3)};
     Departures departures(work(), report(), 0ms);
-    departures.add(guest(1));
-    begun_.wait();
-    for (unsigned number = 2; number <= 4; ++number) departures.add(guest(number));
-    go.count_down();
-    departures.awaitAll();
+    departInTwoGos(departures);
     EXPECT_THAT(reported_, ElementsAre(vm(3)));
     departures.await(vm(2), {});
     departures.await(vm(4), {});

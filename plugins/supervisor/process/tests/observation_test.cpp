@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <filesystem>
-#include <stdlib.h>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -11,6 +10,8 @@
 #include <mergen/base/file.hpp>
 #include <mergen/base/text.hpp>
 #include <mergen/sdk/error.hpp>
+
+#include "temp_dir.hpp"
 
 namespace mergen::supervisor {
 namespace {
@@ -21,12 +22,6 @@ using ::testing::HasSubstr;
 /// A VM's folder with files written by hand.
 class ProcessObservation : public ::testing::Test {
 protected:
-    ProcessObservation() {
-        std::string name = (fs::temp_directory_path() / "mergen-observe-XXXXXX").string();
-        folder_ = ::mkdtemp(name.data());
-    }
-    ~ProcessObservation() override { removeTree(folder_); }
-
     void put(const char* file, const std::string& text) const { writeFileAtomically(folder_ / file, text, 0600); }
     void putOwner() const { put("owner", "mergen:0a1b2c3d:01234567-89ab-4cde-8f01-23456789abcd\n"); }
     void putGone() const {
@@ -36,7 +31,8 @@ protected:
         put("vmm", gone.str());
     }
 
-    fs::path folder_;
+    const mergen::test::TempDir temporary_;
+    const fs::path& folder_ = temporary_.path();
 };
 
 TEST_F(ProcessObservation, AFolderWithoutOwnerIsAbsent) {

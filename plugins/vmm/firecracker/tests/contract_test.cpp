@@ -9,6 +9,7 @@
 
 #include "firecracker_vmm.hpp"
 #include "kernels.hpp"
+#include "temp_dir.hpp"
 #include "vmm_contract.hpp"
 
 namespace mergen::vmm {
@@ -18,22 +19,13 @@ namespace {
 class PaperImages {
 public:
     PaperImages() {
-        std::string name = (std::filesystem::temp_directory_path() / "mergen-images-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr) std::abort();
-        folder_ = name;
-        std::ofstream(folder_ / "vmlinuz") << test::elfHead();
-        std::ofstream(folder_ / "rootfs.ext4") << std::string(1 << 20, '\0');
+        folder_.write("vmlinuz", test::elfHead());
+        folder_.write("rootfs.ext4", std::string(1 << 20, '\0'));
     }
-    PaperImages(const PaperImages&) = delete;
-    PaperImages& operator=(const PaperImages&) = delete;
-    ~PaperImages() {
-        std::error_code ignored;
-        std::filesystem::remove_all(folder_, ignored);
-    }
-    [[nodiscard]] const std::filesystem::path& folder() const noexcept { return folder_; }
+    [[nodiscard]] const std::filesystem::path& folder() const noexcept { return folder_.path(); }
 
 private:
-    std::filesystem::path folder_;
+    const mergen::test::TempDir folder_;
 };
 
 const std::filesystem::path& paperImages() {

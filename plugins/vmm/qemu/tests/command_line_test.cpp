@@ -93,7 +93,7 @@ TEST(QemuCommandLine, IsThisForAnEmulatedGuestWithOneDisk) {
                             "file.filename=/data/vm/rootfs.ext4",                                       //
                             "-device", "nvme-ns,bus=nvme,nsid=1,drive=disk0",                           //
                             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",    //
-                            "-chardev", "socket,id=server,server=on,wait=off,path=/run/mergen/7f3a9c01/mergend.sock",
+                            "-chardev", "socket,id=server,server=on,wait=off,path=/run/mergen/7f3a9c01/server.sock",
                             "-mon", "chardev=server,mode=control",  //
                             "-chardev", "socket,id=control,server=on,wait=off,path=/run/mergen/7f3a9c01/control.sock",
                             "-mon",  //
@@ -138,7 +138,7 @@ TEST(QemuCommandLine, IsThisForAMicrovmWithTwoDisksAndAWire) {
                     "-netdev", "tap,id=net0,fd=3",                                                                   //
                     "-device", "virtio-net-pci,netdev=net0,mac=02:fc:7f:3a:9c:01,romfile=",                          //
                     "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",                         //
-                    "-chardev", "socket,id=server,server=on,wait=off,path=/run/mergen/7f3a9c01/mergend.sock", "-mon",
+                    "-chardev", "socket,id=server,server=on,wait=off,path=/run/mergen/7f3a9c01/server.sock", "-mon",
                     "chardev=server,mode=control",  //
                     "-chardev", "socket,id=control,server=on,wait=off,path=/run/mergen/7f3a9c01/control.sock",
                     "-mon",  //
@@ -177,7 +177,7 @@ TEST(QemuCommandLine, CommaInAPathAddsNoOption) {
     const LaunchPlan plan = commandLine(spec, where, emulated());
     EXPECT_THAT(valuesOf(plan, "-blockdev"), ElementsAre(HasSubstr("file.filename=/data/x,,read-only=on,,,,y")));
     EXPECT_THAT(valuesOf(plan, "-chardev"), Contains(HasSubstr("path=/run/a,,server=off/c.sock")));
-    EXPECT_THAT(valuesOf(plan, "-chardev"), Contains(HasSubstr("path=/run/a,,server=off/mergend.sock")));
+    EXPECT_THAT(valuesOf(plan, "-chardev"), Contains(HasSubstr("path=/run/a,,server=off/server.sock")));
     EXPECT_THAT(valuesOf(plan, "-kernel"), ElementsAre("/images/a,b")) << "an argument that QEMU does not split";
     EXPECT_THAT(valuesOf(plan, "-initrd"), ElementsAre("/images/c,d")) << "likewise";
 }
