@@ -28,13 +28,6 @@ constexpr int message(int type) {
     return NFNL_SUBSYS_CTNETLINK << 8 | type;
 }
 
-nfgenmsg family() {
-    nfgenmsg header{};
-    header.nfgen_family = AF_INET;
-    header.version = NFNETLINK_V0;
-    return header;
-}
-
 /// How many flows there are in this namespace; nothing if the kernel does not tell.
 std::optional<unsigned long> flowCount() {
     const auto count = readSysctl("netfilter/nf_conntrack_count");
@@ -62,7 +55,7 @@ Conntrack::Conntrack() : socket_(NETLINK_NETFILTER, "the kernel's connection tra
 
 void Conntrack::requireSupport() {
     NetlinkMessage question(message(IPCTNL_MSG_CT_GET_STATS), NLM_F_DUMP);
-    question.header(family());
+    question.header(nfHeader(AF_INET));
     if (const int errnum = socket_.exchange(question); errnum != 0) {
         throw Error(ErrorKind::NotSupported,
                     std::string(socket_.failure(errnum, "look at the flows of this host").what()) +
@@ -83,7 +76,7 @@ Conntrack::Tuple Conntrack::tupleOf(const nlattr* attribute) {
 
 void Conntrack::forget(const Pattern& pattern, const std::function<bool(const Flow&)>& which) {
     NetlinkMessage question(message(IPCTNL_MSG_CT_GET), NLM_F_DUMP);
-    question.header(family());
+    question.header(nfHeader(AF_INET));
     std::uint32_t original = 0;
     std::uint32_t reply = 0;
     const auto source = [&](int tuple, Ipv4Address address) {
@@ -128,7 +121,7 @@ void Conntrack::forget(const Pattern& pattern, const std::function<bool(const Fl
     });
     for (const Flow& flow : found) {
         NetlinkMessage order(message(IPCTNL_MSG_CT_DELETE), 0);
-        order.header(family());
+        order.header(nfHeader(AF_INET));
         if (nlmsg_append(order.get(), const_cast<char*>(flow.key.data()), flow.key.size(), 0) < 0) {
             throw std::bad_alloc();
         }

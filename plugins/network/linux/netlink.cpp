@@ -1,6 +1,7 @@
 #include "netlink.hpp"
 
 #include <arpa/inet.h>
+#include <cerrno>
 #include <cstdlib>
 #include <linux/netlink.h>
 #include <sys/socket.h>
@@ -15,6 +16,14 @@ NetlinkMessage& NetlinkMessage::put(int attribute, Ipv4Address address) {
     return put(attribute, htonl(address.value()));
 }
 
+nfgenmsg nfHeader(std::uint8_t family, std::uint16_t resource) noexcept {
+    nfgenmsg header{};
+    header.nfgen_family = family;
+    header.version = NFNETLINK_V0;
+    header.res_id = htons(resource);
+    return header;
+}
+
 std::string textOf(const nlattr* attribute) {
     if (attribute == nullptr) return {};
     const char* const data = static_cast<const char*>(nla_data(attribute));
@@ -23,6 +32,18 @@ std::string textOf(const nlattr* attribute) {
 
 Ipv4Address addressOf(const nlattr* attribute) {
     return Ipv4Address(ntohl(valueOf<std::uint32_t>(attribute, 0)));
+}
+
+void NetlinkBatch::add(const NetlinkMessage& message) {
+    const nlmsghdr* const header = nlmsg_hdr(message.get());
+    const auto* const bytes = reinterpret_cast<const char*>(header);
+    last_ = bytes_.size();
+    bytes_.insert(bytes_.end(), bytes, bytes + header->nlmsg_len);
+    bytes_.resize(NLMSG_ALIGN(bytes_.size()));
+}
+
+void NetlinkBatch::acknowledgeLast() noexcept {
+    reinterpret_cast<nlmsghdr*>(bytes_.data() + last_)->nlmsg_flags |= NLM_F_ACK;
 }
 
 void NetlinkSocket::SocketDeleter::operator()(nl_sock* socket) const noexcept {
@@ -69,17 +90,100 @@ int NetlinkSocket::exchange(const NetlinkMessage& message, const Each& each) {
                 if (each) each(*at);
                 continue;
             }
-            const auto* const error = static_cast<const nlmsgerr*>(nlmsg_data(at));
-            if (error->error != 0 && (at->nlmsg_flags & NLM_F_ACK_TLVS) != 0) {
-                // The attributes follow the echoed request, or its header alone if the kernel capped it.
-                const bool capped = (at->nlmsg_flags & NLM_F_CAPPED) != 0;
-                const std::size_t echoed = capped ? 0 : error->msg.nlmsg_len - sizeof(nlmsghdr);
-                reason_ =
-                    textOf(attributesOf<NLMSGERR_ATTR_MAX + 1>(*at, sizeof(nlmsgerr) + echoed)[NLMSGERR_ATTR_MSG]);
-            }
-            return -error->error;
+            return takeError(*at);
         }
     }
+}
+
+int NetlinkSocket::takeError(const nlmsghdr& answer) {
+    const auto* const error = static_cast<const nlmsgerr*>(nlmsg_data(&answer));
+    if (error->error != 0 && (answer.nlmsg_flags & NLM_F_ACK_TLVS) != 0) {
+        // The attributes follow the echoed request, or its header alone if the kernel capped it.
+        const bool capped = (answer.nlmsg_flags & NLM_F_CAPPED) != 0;
+        const std::size_t echoed = capped ? 0 : error->msg.nlmsg_len - sizeof(nlmsghdr);
+        reason_ = textOf(attributesOf<NLMSGERR_ATTR_MAX + 1>(answer, sizeof(nlmsgerr) + echoed)[NLMSGERR_ATTR_MSG]);
+    }
+    return -error->error;
+}
+
+void NetlinkSocket::makeRoom(std::size_t size) {
+    if (size <= sendRoom_) return;
+    // A longer datagram than the buffer is refused (socket(7)); this goes beyond net.core.wmem_max, and needs
+    // CAP_NET_ADMIN.
+    const int room = static_cast<int>(size);
+    if (::setsockopt(nl_socket_get_fd(socket_.get()), SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) != 0) {
+        throw Error(ErrorKind::Unavailable, Error::fromErrno(errno, "cannot send a long request to " + name_).what());
+    }
+    sendRoom_ = size;
+}
+
+int NetlinkSocket::transact(NetlinkBatch& batch) {
+    reason_.clear();
+    std::uint32_t awaited = 0;
+    const std::uint32_t first = nl_socket_use_seq(socket_.get());
+    std::uint32_t next = first;
+    int left = static_cast<int>(batch.bytes_.size());
+    for (auto* at = reinterpret_cast<nlmsghdr*>(batch.bytes_.data()); nlmsg_ok(at, left) != 0;
+         at = nlmsg_next(at, &left)) {
+        at->nlmsg_pid = port();
+        at->nlmsg_seq = next;
+        if ((at->nlmsg_flags & NLM_F_ACK) != 0) awaited = next;
+        next = nl_socket_use_seq(socket_.get());
+    }
+    makeRoom(batch.bytes_.size());
+    if (const int sent = nl_sendto(socket_.get(), batch.bytes_.data(), batch.bytes_.size()); sent < 0) {
+        throw Error(ErrorKind::Unavailable, "cannot send a request to " + name_ + ": " + nl_geterror(sent));
+    }
+    // The kernel has carried out what was sent when the call returns: all that it answers is there.
+    int failed = 0;
+    bool confirmed = false;
+    const bool whole = hear([&](const nlmsghdr& answer) {
+        if (answer.nlmsg_type != NLMSG_ERROR || failed != 0) return;
+        if (answer.nlmsg_seq - first >= next - first) return;  // of an earlier request
+        failed = takeError(answer);
+        confirmed = confirmed || answer.nlmsg_seq == awaited;
+    });
+    if (failed == 0 && !whole) failed = ENOBUFS;
+    if (failed == 0 && !confirmed) failed = EPROTO;
+    return failed;
+}
+
+void NetlinkSocket::subscribe(int group) {
+    if (const int result = nl_socket_add_memberships(socket_.get(), group, 0); result < 0) {
+        throw Error(ErrorKind::Unavailable, "cannot listen to " + name_ + ": " + nl_geterror(result));
+    }
+}
+
+bool NetlinkSocket::hear(const Each& each) {
+    constexpr std::size_t longest = 64U << 10U;  // longer than the kernel's messages, which are at most 32 KiB
+    heard_.resize(longest);
+    const int fd = nl_socket_get_fd(socket_.get());
+    bool whole = true;
+    for (;;) {
+        sockaddr_nl peer{};
+        socklen_t peerSize = sizeof peer;
+        const ssize_t got = ::recvfrom(fd, heard_.data(), longest, MSG_DONTWAIT | MSG_TRUNC,
+                                       reinterpret_cast<sockaddr*>(&peer), &peerSize);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return whole;
+        if (got < 0 && errno != ENOBUFS) {
+            throw Error(ErrorKind::Unavailable, Error::fromErrno(errno, "cannot read an answer of " + name_).what());
+        }
+        if (got < 0 || static_cast<std::size_t>(got) > longest) {
+            whole = false;
+            continue;
+        }
+        if (peer.nl_pid != 0) continue;
+        int left = static_cast<int>(got);
+        for (auto* at = reinterpret_cast<nlmsghdr*>(heard_.data()); nlmsg_ok(at, left) != 0;
+             at = nlmsg_next(at, &left)) {
+            each(*at);
+        }
+    }
+}
+
+std::uint32_t NetlinkSocket::port() const noexcept {
+    return nl_socket_get_local_port(socket_.get());
 }
 
 Error NetlinkSocket::failure(int errnum, std::string_view what) const {

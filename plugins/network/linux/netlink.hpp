@@ -4,11 +4,14 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <linux/netfilter/nfnetlink.h>
 #include <memory>
 #include <new>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include <netlink/attr.h>
 #include <netlink/msg.h>
@@ -29,6 +32,8 @@ public:
     }
     NetlinkMessage(const NetlinkMessage&) = delete;
     NetlinkMessage& operator=(const NetlinkMessage&) = delete;
+    NetlinkMessage(NetlinkMessage&& other) noexcept : message_(std::exchange(other.message_, nullptr)) {}
+    NetlinkMessage& operator=(NetlinkMessage&&) = delete;
     ~NetlinkMessage() { nlmsg_free(message_); }
 
     /// The header of the message's family, before all attributes.
@@ -70,6 +75,23 @@ private:
     }
     nl_msg* message_;
 };
+
+/// Requests that go to the kernel in one piece, for it to carry out together or not at all. Their family says with
+/// which messages such a transaction begins and ends.
+class NetlinkBatch {
+public:
+    void add(const NetlinkMessage& message);
+    /// Has the kernel answer the last one that was added, even if it succeeds.
+    void acknowledgeLast() noexcept;
+
+private:
+    friend class NetlinkSocket;
+    std::vector<char> bytes_;
+    std::size_t last_ = 0;  ///< where in bytes_ the last message begins
+};
+
+/// What a message to a part of netfilter begins with (linux/netfilter/nfnetlink.h).
+[[nodiscard]] nfgenmsg nfHeader(std::uint8_t family, std::uint16_t resource = 0) noexcept;
 
 /// Attributes by number; absent ones are null.
 template <std::size_t N>
@@ -125,18 +147,35 @@ public:
     int exchange(const NetlinkMessage& message, const Each& each = {});
     /// The same, throwing "cannot `what`: ..." on failure.
     void require(const NetlinkMessage& message, std::string_view what, const Each& each = {});
-    /// The error for what the last exchange() gave.
+    /// Sends a batch of which at least one message is to be answered, and gives errno of the first that failed, 0: all
+    /// was carried out. Throws Unavailable if the kernel cannot be talked to.
+    int transact(NetlinkBatch& batch);
+    /// The error for what the last exchange() or transact() gave.
     [[nodiscard]] Error failure(int errnum, std::string_view what) const;
     /// Whether the table that the last exchange() read changed meanwhile.
     [[nodiscard]] bool interrupted() const noexcept { return interrupted_; }
+
+    /// From now on the socket is told what the kernel tells this group. It is then for hear() alone.
+    void subscribe(int group);
+    /// Calls `each` for every message that has come; never waits. False: some were lost for lack of room.
+    bool hear(const Each& each);
+    /// What the kernel calls this socket, in the header of what it tells of its requests.
+    [[nodiscard]] std::uint32_t port() const noexcept;
 
 private:
     struct SocketDeleter {
         void operator()(nl_sock* socket) const noexcept;
     };
+    /// Lets a batch of this many bytes be sent.
+    void makeRoom(std::size_t size);
+    /// Takes over from a message of type NLMSG_ERROR what went wrong; gives errno.
+    int takeError(const nlmsghdr& answer);
+
     std::string name_;
     std::unique_ptr<nl_sock, SocketDeleter> socket_;
-    std::string reason_;  ///< the kernel's own words for the last failure (extended ack), often empty
+    std::size_t sendRoom_ = 32U << 10U;  ///< the longest batch that can be sent; at first libnl's default
+    std::vector<char> heard_;            ///< room for what hear() reads
+    std::string reason_;                 ///< the kernel's own words for the last failure (extended ack), often empty
     bool interrupted_ = false;
 };
 

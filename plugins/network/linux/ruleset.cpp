@@ -1,14 +1,11 @@
 #include "ruleset.hpp"
 
 #include <algorithm>
-#include <arpa/inet.h>
+#include <cerrno>
 #include <fcntl.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netlink.h>
 #include <new>
 #include <sys/select.h>
-#include <sys/socket.h>
+#include <utility>
 
 #include <nftables/libnftables.h>
 
@@ -93,16 +90,6 @@ std::string firstLine(std::string_view text) {
 // Every list of the ruleset that we ask for is the kernel's own text, so its bounds are only a stop for the absurd.
 constexpr json::Limits listLimits{.bytes = 256U << 20U, .depth = 64, .members = 50'000'000, .stringBytes = 64U << 10U};
 
-/// A set element's key or value as nft writes it: a name, a number, or several joined by " . ".
-std::string elementText(const Poco::Dynamic::Var& var) {
-    if (var.type() != typeid(Poco::JSON::Object::Ptr)) return var.convert<std::string>();
-    const auto parts = var.extract<Poco::JSON::Object::Ptr>()->getArray("concat");
-    std::string text;
-    if (parts.isNull()) return text;
-    for (const auto& part : *parts) text += (text.empty() ? "" : " . ") + part.convert<std::string>();
-    return text;
-}
-
 /// libnftables awaits answers by select(2), which takes no descriptor of FD_SETSIZE (1024) or more: the C library then
 /// ends the process.
 void refuseHighDescriptor() {
@@ -114,20 +101,6 @@ void refuseHighDescriptor() {
 
 }  // namespace
 
-std::string_view Ruleset::nameOf(Set set) noexcept {
-    switch (set) {
-        case Set::GuestLinks:
-            return "guest_links";
-        case Set::GuestSources:
-            return "guest_sources";
-        case Set::PublishedTcp:
-            return "published_tcp";
-        case Set::PublishedUdp:
-            return "published_udp";
-    }
-    return "";
-}
-
 void Ruleset::ContextDeleter::operator()(nft_ctx* context) const noexcept {
     nft_ctx_free(context);
 }
@@ -135,7 +108,8 @@ void Ruleset::ContextDeleter::operator()(nft_ctx* context) const noexcept {
 Ruleset::Ruleset(const std::string& instance, EgressPolicy egress)
     : table_(std::string(tablePrefix) + instance),
       egress_(std::move(egress)),
-      socket_(NETLINK_NETFILTER, "nf_tables") {}
+      tables_(table_),
+      watch_(table_, tables_.port()) {}
 
 Ruleset::~Ruleset() = default;
 
@@ -167,46 +141,28 @@ std::pair<std::string, std::string> Ruleset::run(const std::string& commands, bo
     return {std::move(output), std::move(complaint)};
 }
 
-std::uint32_t Ruleset::generation() {
-    NetlinkMessage question(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0);
-    nfgenmsg header{};
-    header.nfgen_family = AF_UNSPEC;
-    header.version = NFNETLINK_V0;
-    question.header(header);
-    std::optional<std::uint32_t> id;
-    socket_.require(question, "ask for the ruleset's generation (is nf_tables in this kernel?)",
-                    [&](const nlmsghdr& answer) {
-                        const auto attributes = attributesOf<NFTA_GEN_MAX + 1>(answer, sizeof(nfgenmsg));
-                        if (attributes[NFTA_GEN_ID] != nullptr) {
-                            id = ntohl(valueOf<std::uint32_t>(attributes[NFTA_GEN_ID], 0));
-                        }
-                    });
-    if (!id) throw Error(ErrorKind::Internal, "the kernel does not tell the ruleset's generation");
-    return *id;
-}
-
-std::string Ruleset::change(const std::string& commands) {
+std::string Ruleset::runChange(const std::string& commands) {
     const std::optional<std::uint32_t> before = known_;
     known_.reset();  // until it is sure what the table holds
     std::string complaint = run(commands, /*json=*/false).second;
     if (complaint.empty() && before) {
-        // The kernel skips 0 when it counts round.
-        const std::uint32_t ours = *before + 1 == 0 ? 1 : *before + 1;
-        if (generation() == ours) {
-            known_ = ours;
-            if (foreignKnown_ == before) foreignKnown_ = ours;
-        }
+        watch_.restart();  // has heard of this change as of somebody else's
+        if (tables_.generation() == NfTables::after(*before)) knowOurs(*before);
     }
     return complaint;
+}
+
+void Ruleset::knowOurs(std::uint32_t before) {
+    known_ = NfTables::after(before);
+    if (foreignKnown_ == before) foreignKnown_ = known_;
 }
 
 std::string Ruleset::fixedRules() const {
     const std::string table = "inet " + table_;
     std::string text = "add table " + table + " { comment \"Mergen: guests of one server\"; }\n";
-    text += "add set " + table + " guest_links { type ifname; }\n";
-    text += "add set " + table + " guest_sources { type ifname . ipv4_addr; }\n";
-    for (const char* const map : {"published_tcp", "published_udp"}) {
-        text += "add map " + table + " " + map + " { type inet_service : ipv4_addr . inet_service; }\n";
+    for (const TableSet set : allTableSets) {
+        text += std::string("add ") + (isMap(set) ? "map " : "set ") + table + " " + std::string(nameOf(set)) +
+                " { type " + std::string(typeOf(set)) + "; }\n";
     }
     for (const Chain& chain : chains(egress_)) {
         const std::string name = table + " " + std::string(chain.name);
@@ -217,26 +173,12 @@ std::string Ruleset::fixedRules() const {
     return text;
 }
 
-std::string Ruleset::element(const Key& key, const Entry& entry) const {
-    std::string text = "inet " + table_ + " " + std::string(nameOf(key.first)) + " { ";
-    // Names of links are quoted, the rest of a key is not.
-    if (isMap(key.first)) {
-        text += key.second;
-    } else {
-        const std::size_t end = std::min(key.second.find(' '), key.second.size());
-        text += '"' + key.second.substr(0, end) + '"' + key.second.substr(end);
-    }
-    if (!entry.comment.empty()) text += " comment \"" + entry.comment + '"';
-    if (!entry.value.empty()) text += " : " + entry.value;
-    return text + " }\n";
-}
-
-void Ruleset::remember(const Key& key, Entry entry) {
+void Ruleset::remember(const ElementKey& key, ElementEntry entry) {
     byComment_[entry.comment].insert(key);
     elements_.insert_or_assign(key, std::move(entry));
 }
 
-void Ruleset::forget(const Key& key) {
+void Ruleset::forget(const ElementKey& key) {
     const auto found = elements_.find(key);
     if (found == elements_.end()) return;
     const auto keys = byComment_.find(found->second.comment);
@@ -248,128 +190,103 @@ void Ruleset::forget(const Key& key) {
 void Ruleset::read() {
     elements_.clear();
     byComment_.clear();
-    whole_ = false;
-    const auto [output, complaint] = run("list table inet " + table_, /*json=*/true);
-    if (!complaint.empty()) {
-        if (complaint.find("No such file or directory") != std::string::npos) return;  // there is none
-        throw Error(ErrorKind::Unavailable, "cannot read the packet filter table '" + table_ + "': " + complaint);
-    }
-    std::size_t rules = 0;
-    try {
-        const auto all = json::parseObject(output, listLimits)->getArray("nftables");
-        for (const auto& item : *all) {
-            const auto object = item.extract<Poco::JSON::Object::Ptr>();
-            rules += object->has("rule") ? 1 : 0;
-            for (const Set set : allSets) {
-                const auto body = object->getObject(isMap(set) ? "map" : "set");
-                if (body.isNull() || body->getValue<std::string>("name") != nameOf(set)) continue;
-                const auto entries = body->getArray("elem");
-                if (entries.isNull()) continue;
-                for (const auto& written : *entries) {
-                    Poco::Dynamic::Var key = written;
-                    Entry entry;
-                    if (isMap(set)) {
-                        const auto pair = written.extract<Poco::JSON::Array::Ptr>();
-                        key = pair->get(0);
-                        entry.value = elementText(pair->get(1));
-                    }
-                    if (key.type() == typeid(Poco::JSON::Object::Ptr)) {
-                        if (const auto inner = key.extract<Poco::JSON::Object::Ptr>()->getObject("elem");
-                            !inner.isNull()) {
-                            entry.comment = inner->optValue<std::string>("comment", "");
-                            key = inner->get("val");
-                        }
-                    }
-                    remember({set, elementText(key)}, std::move(entry));
-                }
-            }
-        }
-    } catch (const Poco::Exception& error) {
-        throw Error(ErrorKind::Internal,
-                    "cannot understand nftables' list of '" + table_ + "': " + error.displayText());
-    }
+    whole_ = true;
+    Elements found;
+    for (const TableSet set : allTableSets) whole_ = tables_.read(set, found) && whole_;
+    for (auto& [key, entry] : found) remember(key, std::move(entry));
     std::size_t expected = 0;
     for (const Chain& chain : chains(egress_)) expected += chain.rules.size();
-    whole_ = rules == expected;
+    whole_ = whole_ && tables_.countRules() == expected;
 }
 
 void Ruleset::refresh() {
-    if (known_ && generation() == *known_) return;
+    watch_.listen();
+    const std::uint32_t now = tables_.generation();
+    if (known_ == now) return;
+    if (known_ && watch_.untouchedUntil(now)) {
+        known_ = now;
+        return;
+    }
     known_.reset();
     // A change by somebody else while we read gives a list of which we cannot say when it was true: again. On a host
     // whose rules change all the time the last list is used once and not kept.
     constexpr int attempts = 5;
     for (int attempt = 0; attempt < attempts; ++attempt) {
-        const std::uint32_t before = generation();
+        watch_.restart();
+        const std::uint32_t before = tables_.generation();
         read();
-        if (generation() == before) {
+        if (tables_.generation() == before) {
             known_ = before;
             return;
         }
     }
 }
 
-void Ruleset::replace(const OwnerTag& owner, const std::set<Set>& sets, const Elements& wanted) {
+void Ruleset::refuseForeign(const ElementKey& key, const ElementEntry& there, const std::string& tag) const {
+    if (there.comment == tag) return;
+    const auto other = OwnerTag::parse(there.comment);
+    const std::string holder = other ? "VM " + other->vm.str() : std::string("something that is not this server's");
+    if (isMap(key.set)) {
+        const Protocol protocol = key.set == TableSet::PublishedTcp ? Protocol::Tcp : Protocol::Udp;
+        throw Error(ErrorKind::AlreadyExists,
+                    "host port " + toText(key) + " (" + std::string(toString(protocol)) + ") leads to " + holder)
+            .about("ports");
+    }
+    throw Error(ErrorKind::AlreadyExists, "the packet filter's element '" + toText(key) + "' in '" +
+                                              std::string(nameOf(key.set)) + "' belongs to " + holder);
+}
+
+void Ruleset::replace(const OwnerTag& owner, const std::set<TableSet>& sets, const Elements& wanted) {
     const std::string tag = owner.str();
     const std::lock_guard lock(mutex_);
-    // A second try is needed when somebody else changed the table between our look and our change.
-    constexpr int attempts = 3;
+    // A second try is needed when somebody else changed the ruleset between our look and our change.
+    constexpr int attempts = 5;
     for (int attempt = 1;; ++attempt) {
         refresh();
-        std::string commands;
-        std::vector<Key> gone;
+        if (!whole_ && !wanted.empty()) {
+            writeRules();
+            refresh();
+        }
+        std::vector<ElementKey> gone;
         if (const auto own = byComment_.find(tag); own != byComment_.end()) {
-            for (const Key& key : own->second) {
-                if (!sets.contains(key.first)) continue;
+            for (const ElementKey& key : own->second) {
+                if (!sets.contains(key.set)) continue;
                 const auto kept = wanted.find(key);
-                if (kept != wanted.end() && kept->second == elements_.at(key)) continue;
-                gone.push_back(key);
-                commands += "delete element " + element(key, {});
+                if (kept == wanted.end() || kept->second != elements_.at(key)) gone.push_back(key);
             }
         }
-        std::vector<Elements::const_iterator> made;
-        for (auto want = wanted.begin(); want != wanted.end(); ++want) {
-            const auto there = elements_.find(want->first);
-            if (there != elements_.end() && there->second == want->second) continue;
-            if (there != elements_.end() && there->second.comment != tag) {
-                const auto other = OwnerTag::parse(there->second.comment);
-                const std::string holder =
-                    other ? "VM " + other->vm.str() : std::string("something that is not this server's");
-                if (isMap(want->first.first)) {
-                    const Protocol protocol = want->first.first == Set::PublishedTcp ? Protocol::Tcp : Protocol::Udp;
-                    throw Error(ErrorKind::AlreadyExists, "host port " + want->first.second + " (" +
-                                                              std::string(toString(protocol)) + ") leads to " + holder)
-                        .about("ports");
-                }
-                throw Error(ErrorKind::AlreadyExists, "the packet filter's element '" + want->first.second + "' in '" +
-                                                          std::string(nameOf(want->first.first)) + "' belongs to " +
-                                                          holder);
-            }
-            made.push_back(want);
-            commands += "create element " + element(want->first, want->second);
+        Elements made;
+        for (const auto& [key, entry] : wanted) {
+            const auto there = elements_.find(key);
+            if (there != elements_.end() && there->second == entry) continue;
+            if (there != elements_.end()) refuseForeign(key, there->second, tag);
+            made.emplace(key, entry);
         }
-        if (!whole_ && !wanted.empty()) commands.insert(0, fixedRules());
-        if (commands.empty()) return;
-        const std::string complaint = change(commands);
-        if (complaint.empty()) {
-            for (const Key& key : gone) forget(key);
-            for (const auto& want : made) remember(want->first, want->second);
-            whole_ = whole_ || !wanted.empty();
+        if (gone.empty() && made.empty()) return;
+        const std::optional<std::uint32_t> before = std::exchange(known_, std::nullopt);  // until it is sure again
+        const int errnum = tables_.change(gone, made, before);
+        if (errnum == 0) {
+            if (before) knowOurs(*before);
+            for (const ElementKey& key : gone) forget(key);
+            for (auto& [key, entry] : made) remember(key, std::move(entry));
             return;
         }
-        if (attempt == attempts) {
-            throw Error(ErrorKind::Unavailable, "cannot change the packet filter table '" + table_ + "': " + complaint);
-        }
+        if (errnum == ERESTART) known_ = before;  // a new generation, which may have left the table alone
+        if (attempt == attempts) throw Error(ErrorKind::Unavailable, tables_.complaint(errnum));
     }
+}
+
+void Ruleset::writeRules() {
+    if (const std::string complaint = runChange(fixedRules()); !complaint.empty()) {
+        throw Error(ErrorKind::Unavailable, "cannot make the packet filter table '" + table_ + "': " + complaint);
+    }
+    whole_ = true;
 }
 
 void Ruleset::prepare() {
     const std::lock_guard lock(mutex_);
     refresh();
-    if (const std::string complaint = change(fixedRules()); !complaint.empty()) {
-        throw Error(ErrorKind::Unavailable, "cannot make the packet filter table '" + table_ + "': " + complaint);
-    }
-    whole_ = true;
+    writeRules();
 }
 
 bool Ruleset::removeIfUnused() {
@@ -378,7 +295,7 @@ bool Ruleset::removeIfUnused() {
     if (!elements_.empty()) return false;
     // `add` first: the deletion of a table that somebody removed already is no error then.
     const std::string table = "table inet " + table_ + "\n";
-    if (const std::string complaint = change("add " + table + "delete " + table); !complaint.empty()) {
+    if (const std::string complaint = runChange("add " + table + "delete " + table); !complaint.empty()) {
         throw Error(ErrorKind::Unavailable, "cannot remove the packet filter table '" + table_ + "': " + complaint);
     }
     whole_ = false;
@@ -386,37 +303,35 @@ bool Ruleset::removeIfUnused() {
 }
 
 void Ruleset::admit(const OwnerTag& owner, const std::vector<Source>& sources) {
-    const Entry entry{"", owner.str()};
+    const ElementEntry entry{"", owner.str()};
     Elements wanted;
     for (const Source& source : sources) {
-        wanted.insert_or_assign(Key{Set::GuestLinks, source.link}, entry);
-        wanted.insert_or_assign(Key{Set::GuestSources, source.link + " . " + source.guest.str()}, entry);
+        wanted.insert_or_assign(guestLink(source.link), entry);
+        wanted.insert_or_assign(guestSource(source.link, source.guest), entry);
     }
-    replace(owner, {Set::GuestLinks, Set::GuestSources}, wanted);
+    replace(owner, {TableSet::GuestLinks, TableSet::GuestSources}, wanted);
 }
 
 bool Ruleset::admitted(const OwnerTag& owner, const std::vector<Source>& sources) {
-    const Entry entry{"", owner.str()};
+    const ElementEntry entry{"", owner.str()};
     const std::lock_guard lock(mutex_);
     refresh();
-    const auto has = [&](const Key& key) {
+    const auto has = [&](const ElementKey& key) {
         const auto found = elements_.find(key);
         return found != elements_.end() && found->second == entry;
     };
     return whole_ && std::ranges::all_of(sources, [&](const Source& source) {
-               return has({Set::GuestLinks, source.link}) &&
-                      has({Set::GuestSources, source.link + " . " + source.guest.str()});
+               return has(guestLink(source.link)) && has(guestSource(source.link, source.guest));
            });
 }
 
 void Ruleset::publish(const OwnerTag& owner, Ipv4Address guest, const std::vector<PortBinding>& ports) {
     Elements wanted;
     for (const PortBinding& port : ports) {
-        const Set map = port.protocol == Protocol::Tcp ? Set::PublishedTcp : Set::PublishedUdp;
-        wanted.insert_or_assign(Key{map, std::to_string(port.host)},
-                                Entry{guest.str() + " . " + std::to_string(port.guest), owner.str()});
+        wanted.insert_or_assign(publishedPort(port.protocol, port.host),
+                                ElementEntry{publishedTarget(guest, port.guest), owner.str()});
     }
-    replace(owner, {Set::PublishedTcp, Set::PublishedUdp}, wanted);
+    replace(owner, {TableSet::PublishedTcp, TableSet::PublishedUdp}, wanted);
 }
 
 bool Ruleset::publishesUdp(const OwnerTag& owner) {
@@ -424,7 +339,7 @@ bool Ruleset::publishesUdp(const OwnerTag& owner) {
     refresh();
     const auto own = byComment_.find(owner.str());
     return own != byComment_.end() &&
-           std::ranges::any_of(own->second, [](const Key& key) { return key.first == Set::PublishedUdp; });
+           std::ranges::any_of(own->second, [](const ElementKey& key) { return key.set == TableSet::PublishedUdp; });
 }
 
 std::set<Ipv4Address> Ruleset::guestsOf(const OwnerTag& owner) {
@@ -433,14 +348,14 @@ std::set<Ipv4Address> Ruleset::guestsOf(const OwnerTag& owner) {
     std::set<Ipv4Address> guests;
     const auto own = byComment_.find(owner.str());
     if (own == byComment_.end()) return guests;
-    for (const auto& [set, text] : own->second) {  // "LINK . ADDRESS"
-        if (set == Set::GuestSources) guests.insert(Ipv4Address::parse(text.substr(text.rfind(' ') + 1)));
+    for (const ElementKey& key : own->second) {
+        if (key.set == TableSet::GuestSources) guests.insert(guestOf(key));
     }
     return guests;
 }
 
 void Ruleset::expel(const OwnerTag& owner) {
-    replace(owner, {allSets.begin(), allSets.end()}, {});
+    replace(owner, {allTableSets.begin(), allTableSets.end()}, {});
 }
 
 std::map<OwnerTag, std::vector<std::string>> Ruleset::list() {
@@ -450,8 +365,8 @@ std::map<OwnerTag, std::vector<std::string>> Ruleset::list() {
     for (const auto& [comment, keys] : byComment_) {
         const auto owner = OwnerTag::parse(comment);
         if (!owner) continue;
-        for (const Key& key : keys) {
-            found[*owner].push_back("element " + std::string(nameOf(key.first)) + " " + key.second);
+        for (const ElementKey& key : keys) {
+            found[*owner].push_back("element " + std::string(nameOf(key.set)) + " " + toText(key));
         }
     }
     return found;
@@ -477,7 +392,7 @@ bool Ruleset::otherInstances() {
 
 std::vector<std::string> Ruleset::foreignDrops(const std::string& links) {
     const std::lock_guard lock(mutex_);
-    const std::uint32_t now = generation();
+    const std::uint32_t now = tables_.generation();
     if (foreignKnown_ == now) return foreignDrops_;
     const auto [output, complaint] = run("list chains", /*json=*/true);
     if (!complaint.empty()) throw Error(ErrorKind::Unavailable, "cannot list the packet filter's chains: " + complaint);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -16,7 +15,9 @@
 #include <mergen/sdk/types.hpp>
 
 #include "egress.hpp"
-#include "netlink.hpp"
+#include "nf_tables.hpp"
+#include "ruleset_watch.hpp"
+#include "set_elements.hpp"
 
 struct nft_ctx;
 
@@ -26,11 +27,12 @@ namespace mergen::network {
 /// elements belong to VMs. An element bears its VM's tag as its comment. What the rules promise stands beside them in
 /// the source.
 ///
-/// Changes are made by libnftables, in this process, each in one transaction. What the table holds is remembered here,
-/// so that a change costs the same with one VM and with thousands (libnftables would read the whole map otherwise). The
-/// memory is exact, not hoped: the kernel counts the ruleset's generations, one per transaction of anybody, and as soon
-/// as there was one that is not ours the table is read anew before it is used. That also brings back a table that
-/// somebody flushed.
+/// The rules are written by libnftables, in this process and in one transaction; elements, which come and go with VMs,
+/// by the kernel's own messages (NfTables). What the table holds is remembered here, so that a change costs the same
+/// with one VM and with thousands. The memory is exact, not hoped: the kernel counts the ruleset's generations, one per
+/// transaction of anybody. A change of ours is carried out only in the generation that the memory is of, and as soon as
+/// there was a transaction that is not ours and is not known to have left the table alone (RulesetWatch), the table is
+/// read anew. That also brings back a table that somebody flushed.
 ///
 /// It works in the network namespace of the thread that made it. Threads: any.
 /// Errors: Error(Unavailable) with what nftables says; AlreadyExists where a method says so.
@@ -87,30 +89,22 @@ public:
     [[nodiscard]] const std::string& table() const noexcept { return table_; }
 
 private:
-    enum class Set : std::uint8_t { GuestLinks, GuestSources, PublishedTcp, PublishedUdp };
-    static constexpr std::array allSets{Set::GuestLinks, Set::GuestSources, Set::PublishedTcp, Set::PublishedUdp};
-    static constexpr bool isMap(Set set) noexcept { return set == Set::PublishedTcp || set == Set::PublishedUdp; }
-    static std::string_view nameOf(Set set) noexcept;
-    using Key = std::pair<Set, std::string>;  ///< the key as nft writes it
-    struct Entry {
-        std::string value;  ///< as nft writes it; empty in a set
-        std::string comment;
-        bool operator==(const Entry&) const = default;
-    };
-    using Elements = std::map<Key, Entry>;
-
     /// Makes the owner's elements of `sets` exactly `wanted`.
-    void replace(const OwnerTag& owner, const std::set<Set>& sets, const Elements& wanted);
+    void replace(const OwnerTag& owner, const std::set<TableSet>& sets, const Elements& wanted);
     /// Makes the memory true. With mutex_ held, as all below.
     void refresh();
     void read();
-    void remember(const Key& key, Entry entry);
-    void forget(const Key& key);
+    void remember(const ElementKey& key, ElementEntry entry);
+    void forget(const ElementKey& key);
     [[nodiscard]] std::string fixedRules() const;
-    [[nodiscard]] std::string element(const Key& key, const Entry& entry) const;
-    [[nodiscard]] std::uint32_t generation();
+    /// Makes the rules what they should be, and the sets where there are none.
+    void writeRules();
+    /// Refuses an element that is there and is somebody else's.
+    void refuseForeign(const ElementKey& key, const ElementEntry& there, const std::string& tag) const;
     /// Runs commands as one transaction and keeps the memory's generation right. Gives nft's complaint, empty: done.
-    [[nodiscard]] std::string change(const std::string& commands);
+    [[nodiscard]] std::string runChange(const std::string& commands);
+    /// The memory is of the generation after `before`, which a transaction of ours made.
+    void knowOurs(std::uint32_t before);
     void holdPlaces();
     /// Runs one command; first its output, then its complaint (empty: done).
     [[nodiscard]] std::pair<std::string, std::string> run(const std::string& commands, bool json);
@@ -127,11 +121,12 @@ private:
     std::unique_ptr<nft_ctx, ContextDeleter> context_;
     std::size_t contextUses_ = 0;
     std::vector<UniqueFd> places_;  ///< low descriptors, kept free for the next context whatever else takes them
-    NetlinkSocket socket_;
+    NfTables tables_;
+    RulesetWatch watch_;
     std::optional<std::uint32_t> known_;  ///< the generation that the memory is of; none: it is of no use
     bool whole_ = false;                  ///< the table is there with all its rules
     Elements elements_;
-    std::map<std::string, std::set<Key>, std::less<>> byComment_;
+    std::map<std::string, std::set<ElementKey>, std::less<>> byComment_;
     std::optional<std::uint32_t> foreignKnown_;  ///< the generation that foreignDrops_ is of
     std::vector<std::string> foreignDrops_;
 };

@@ -806,6 +806,25 @@ TEST_F(LinuxNetworkTest, RulesOfOthersStay) {
 
 // --- the host's settings ---
 
+TEST_F(LinuxNetworkTest, ProgramsThatChangeTheirRulesAllTheTimeAreInNobodysWay) {
+    const auto change = [](const std::stop_token& stop, const std::string& table) {
+        while (!stop.stop_requested()) {
+            runTool({"/usr/sbin/nft", "add table ip " + table});
+            runTool({"/usr/sbin/nft", "delete table ip " + table});
+        }
+    };
+    std::vector<std::jthread> others;
+    for (const char* const table : {"one", "another"}) others.emplace_back(change, table);
+    for (int i = 0; i < 20; ++i) {
+        network_->attach(spec_);
+        network_->publish(spec_);
+        EXPECT_THAT(elements(), Contains("element published_tcp 20001"));
+        EXPECT_TRUE(network_->inspect(spec_));
+        network_->detach(spec_);
+        EXPECT_THAT(network_->list(), IsEmpty());
+    }
+}
+
 TEST_F(LinuxNetworkTest, StopWithAGuestLeavesEverythingAndTheLastStopGivesForwardingBack) {
     network_->attach(spec_);
     network_->publish(spec_);
