@@ -14,9 +14,10 @@
 
 namespace mergen::network {
 
-/// Guests that are gone from the host and whose traces in the kernel's tables are not: to take these away costs a walk
-/// over all flows, which nobody who stops a VM has to wait for. A thread does it, in one go for all who come within a
-/// while. Who needs one of these guests' addresses, or the same VM again, has it done at once and waits.
+/// Guests that are gone from the host and whose traces in the kernel are not: a link that goes with its namespace, and
+/// flows, which cost a walk over all of them; nobody who stops a VM has to wait for that. A thread does it, in one go
+/// for all who come within a while. Who needs one of these guests' addresses, or the same VM again, has it done at once
+/// and waits.
 ///
 /// What is not done when the server is killed is found by its tag. Threads: any.
 class Departures {

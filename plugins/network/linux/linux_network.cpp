@@ -28,9 +28,10 @@ constexpr const char* forwardingKey = "ipv4/ip_forward";
 constexpr const char* forwardingNote = "ip_forward";  // in state_: what ip_forward was before we turned it on
 constexpr const char* mountNote = "netns_mount";      // in state_: /run/netns was made a mount by us
 
-/// A walk over all flows holds up who changes links or mounts meanwhile (it is one RCU read section of 6 to 10 ms), so
-/// that there should be few.
-constexpr std::chrono::milliseconds departureLinger{100};
+/// Long enough for the kernel to take a namespace apart, with many others at once and cheaper than we could its links.
+/// And a walk over all flows holds up who changes links or mounts meanwhile (it is one RCU read section of 6 to 10 ms),
+/// so that there should be few.
+constexpr std::chrono::milliseconds departureLinger{250};
 
 bool hasCapability(unsigned capability) {
     __user_cap_header_struct header{};
@@ -186,8 +187,8 @@ void LinuxNetwork::start() {
 
 void LinuxNetwork::stop() noexcept {
     ports_.releaseAll();
-    links_.finish();
     departures_.reset();
+    links_.finish();
     flows_.close();
     if (!ruleset_) return;
     try {
@@ -311,6 +312,7 @@ const Topology& LinuxNetwork::shapeOf(const NetworkSpec& spec) const {
 
 void LinuxNetwork::checkNames(const NetworkSpec& spec) const {
     checkSpec(spec);
+    awaitDeparture(spec);
     checkNames(spec, shapeOf(spec));
 }
 
@@ -354,6 +356,7 @@ NetworkAttachment LinuxNetwork::reserve(const NetworkSpec& spec) {
     checkSpec(spec);
     Rollback undo;
     undo.add([&] { undoAttach(spec); });
+    awaitDeparture(spec);
     const Topology& shape = shapeOf(spec);
     shape.checkNames(spec);
     NetworkAttachment place = shape.reserve(spec);
@@ -365,9 +368,9 @@ NetworkAttachment LinuxNetwork::attach(const NetworkSpec& spec) {
     checkSpec(spec);
     Rollback undo;
     undo.add([&] { undoAttach(spec); });
+    awaitDeparture(spec);
     const Topology& shape = shapeOf(spec);
     checkNames(spec, shape);
-    awaitDeparture(spec);
     ruleset().admit(spec.owner, sourcesOf(spec, shape));
     MERGEN_FAILPOINT("network.linux.attach.filter");
     NetworkAttachment made = shape.make(spec);
@@ -405,12 +408,10 @@ void LinuxNetwork::setPorts(const NetworkSpec& spec, const std::vector<PortBindi
 
 void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
     Teardown teardown;
-    // The link first: while it is there, its filter is. It goes explicitly, as the kernel ends a namespace at its
-    // leisure. Both shapes are looked for: the wire may be from before the setting was changed.
+    // Both shapes are looked for: the wire may be from before the setting was changed. A tap first: while it is there,
+    // its filter is.
     teardown.step([&] {
         Rtnetlink host;
-        const auto link = host.findLink(NetnsTopology::hostLink(spec.owner));
-        if (link && NetnsTopology::owns(spec.owner, *link)) links_.remove(host, *link);
         for (const Card& card : cardsOf(spec)) {
             const auto tap = host.findLink(card.tap.str());
             if (tap && tap->alias == spec.owner.str()) links_.remove(host, *tap);
@@ -432,8 +433,16 @@ void LinuxNetwork::dismiss(const OwnerTag& owner) const {
 }
 
 void LinuxNetwork::expel(const std::vector<Departures::Guest>& guests) const {
-    // In this order: the guest's address in the filter says, should we be killed, that its flows are still to be
-    // forgotten.
+    // The links of those who had a namespace: the kernel takes them away with it, many at once and at its leisure, unless
+    // some process keeps the namespace.
+    Rtnetlink host;
+    for (const Departures::Guest& guest : guests) {
+        const auto link = host.findLink(NetnsTopology::hostLink(guest.owner));
+        if (link && NetnsTopology::owns(guest.owner, *link)) links_.remove(host, *link);
+    }
+    MERGEN_FAILPOINT("network.linux.detach.uplink");
+    // In this order: while the link is there, its filter is; and the guest's address in the filter says, should we be
+    // killed, that its flows are still to be forgotten.
     SharedConntrack::Changes gone;
     for (const Departures::Guest& guest : guests) {
         for (const Ipv4Address address : guest.addresses) gone.push_back({address, {}});

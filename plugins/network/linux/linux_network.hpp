@@ -65,13 +65,14 @@ private:
     /// leaves these to the next call for the VM that has UDP ports, or to its detach.
     void setPorts(const NetworkSpec& spec, const std::vector<PortBinding>& ports) const;
     /// Takes away what bears the owner's tag under the names of `spec`; every step is done even if another fails.
-    /// The guest's addresses stay taken for a while (Departures).
+    /// The guest's addresses stay taken for a while, and so does the link to its namespace (Departures).
     void takeDown(const NetworkSpec& spec) const;
     /// takeDown() after a failure, whose error is the one to be told.
     void undoAttach(const NetworkSpec& spec) const noexcept;
     /// Takes the VM's published ports away, and has its flows and its filter follow.
     void dismiss(const OwnerTag& owner) const;
-    /// Makes the kernel forget the flows of these guests, then takes their VMs out of the table.
+    /// Removes what links to these guests' namespaces are left, makes the kernel forget their flows, then takes their
+    /// VMs out of the table.
     void expel(const std::vector<Departures::Guest>& guests) const;
     /// Waits until nothing is left of the VM, nor of who had one of its addresses before. Throws what keeps it so.
     void awaitDeparture(const NetworkSpec& spec) const;

@@ -61,7 +61,7 @@ struct Shape {
     std::vector<std::string> attachSteps, detachSteps;
 };
 /// What detach() leaves to be done after its return.
-constexpr std::array departureSteps{"detach.flows", "detach.filter"};
+constexpr std::array departureSteps{"detach.uplink", "detach.flows", "detach.filter"};
 void PrintTo(const Shape& shape, std::ostream* out) {
     *out << shape.topology;
 }
@@ -267,6 +267,34 @@ TEST_P(EitherShape, WhatIsLeftOfADetachThatFailedIsDoneBeforeAnotherVmHasTheAddr
         EXPECT_THAT(network_->list(), IsEmpty());
         EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
     }
+}
+
+TEST_P(EitherShape, AnotherVmMayHaveTheAddressAtOnce) {
+    NetworkSpec heir = networkSpec(host_.instance(), 3);
+    heir.guest = spec_.guest;
+    network_->attach(spec_);
+    network_->detach(spec_);
+    network_->checkNames(heir);
+    network_->attach(heir);
+    network_->detach(heir);
+    network_->reserve(spec_);
+    network_->attach(spec_);
+    EXPECT_TRUE(network_->inspect(spec_));
+}
+
+TEST_F(LinuxNetworkTest, TheLinkToANamespaceThatSomebodyKeepsGoesAllTheSame) {
+    network_->attach(spec_);
+    const NetNamespace kept = namespaceOf(spec_);
+    network_->detach(spec_);
+    Rtnetlink links;
+    constexpr std::chrono::seconds limit{30};
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    while (links.findLink(hostLink()) && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_FALSE(links.findLink(hostLink()));
+    EXPECT_THAT(network_->list(), IsEmpty());
+    EXPECT_EQ(difference(started_, settledSnapshot(started_)), "");
 }
 
 TEST_P(EitherShape, AVmWhoseDetachFailsAgainAndAgainIsNotAttached) {
