@@ -6,6 +6,7 @@ import subprocess
 
 from harness import CrashTest, MergenTest, ask
 from test_configuration import LIMIT, REAL_LIMIT, Told
+from waiting import eventually
 
 PLAIN = [{"ifaceId": "eth0"}, {"ifaceId": "eth1"}, {"ifaceId": "eth2"}]
 THREE = [{"ifaceId": "eth0"}, {"ifaceId": "eth1", "rxRateLimiter": LIMIT}, {"ifaceId": "eth2", "txRateLimiter": LIMIT}]
@@ -20,6 +21,11 @@ def links(netns=None):
     inside = ("-n", netns) if netns else ()
     names = [line.split(": ")[1].split("@")[0] for line in run("ip", *inside, "-o", "link").splitlines()]
     return sorted(name for name in names if name != "lo")
+
+
+def await_no_guests_links():
+    """The kernel takes a namespace apart, and the link to it, when the stop has been answered."""
+    eventually(lambda: not [name for name in links() if name.startswith(("tap", "mg-"))], "the guests' links are gone")
 
 
 class ThreeCards(Told):
@@ -69,7 +75,7 @@ class ThreeCards(Told):
         self.assertEqual([nic["tx_rate_limiter"] for nic in told], [None, None, REAL_LIMIT])
         self.assert_wired(vm)
         vm.stop()
-        self.assertEqual([name for name in links() if name.startswith(("tap", "mg-"))], [])
+        await_no_guests_links()
         vm.start()
         self.assert_wired(vm)
         vm.delete()
@@ -122,7 +128,7 @@ class CrashWithCards(CrashTest):
         vm = self.create(networkInterfaces=PLAIN)
         self.crash(point, "POST", f"{vm.path}/start")
         self.assertEqual(vm.state(), "stopped")
-        self.assertEqual([name for name in links() if name.startswith(("tap", "mg-"))], [])
+        await_no_guests_links()
         self.assertEqual(os.listdir("/run/netns") if os.path.isdir("/run/netns") else [], [])
         vm.delete()
 
