@@ -14,6 +14,7 @@ import harness
 import test_configuration
 import test_firecracker
 from harness import CrashTest
+from small_data_root import JailWithoutRoom
 from test_firecracker import OnTheFake
 from waiting import eventually
 
@@ -338,6 +339,16 @@ class Crashes(Jailed, CrashTest):
         self.assertFalse(os.path.exists(os.path.join(self.base, uuid)))
         self.assert_jailed(vm)
         vm.delete()
+
+
+class FullDataRoot(JailWithoutRoom, Jailed):
+    def setUp(self):
+        super().setUp()
+        with open(harness.BUILD.tiny_guest, "rb") as guest:
+            self.kernel = self.make_image("small-kernel", guest.read())
+
+    def create(self, **members):
+        return super().create(kernel=self.kernel, **members)
 
 
 class DataDisk(Jailed):

@@ -6,6 +6,7 @@ import subprocess
 
 from harness import CrashTest
 from real_firecracker import OnARealFirecracker
+from small_data_root import JailWithoutRoom, SmallDataRoot
 from waiting import eventually
 
 LIMIT = 64 << 10  # of the console
@@ -98,35 +99,13 @@ class BadDisksInAJail(BadDisks):
     jailer = "auto"
 
 
-class FullDisk(OnARealFirecracker):
-    """The data root is a small file system of its own."""
-
+class FullDisk(SmallDataRoot, OnARealFirecracker):
     def setUp(self):
         super().setUp()
-        self.server.drain()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=751", "mergen-test", self.server.data_root], check=True)
-        self.addCleanup(subprocess.run, ["umount", "-l", self.server.data_root], check=False, stderr=subprocess.DEVNULL)
-        self.server.start()
         self.small = self.make_image("small.ext4", size=8 << 20)
 
-    def tearDown(self):
-        for vm in self.server.api.list():
-            self.server.api.expect(200, "DELETE", f"/v1/vms/{vm['id']}")
-        self.assertEqual(sorted(os.listdir(self.server.data_root)), [".lock", "instance"])
-        self.server.drain()
-        subprocess.run(["umount", self.server.data_root], check=True)
-        super().tearDown()
-
-    def fill(self):
-        """Takes all room that there is, and gives the file that holds it."""
-        path = os.path.join(self.server.data_root, "filler")
-        with open(path, "wb", buffering=0) as file:
-            try:
-                while file.write(bytes(4096)) == 4096:
-                    pass
-            except OSError:
-                pass
-        return path
+    def create(self, **members):
+        return super().create(**{"rootfs": self.small, **members})
 
     def test_a_create_that_does_not_fit_leaves_nothing(self):
         large = self.make_image("large", os.urandom(1 << 20) * 30)
@@ -136,7 +115,7 @@ class FullDisk(OnARealFirecracker):
         self.assertEqual(sorted(os.listdir(self.server.data_root)), [".lock", "instance"])
 
     def test_a_guest_that_writes_where_no_room_is_gets_an_error_and_the_server_goes_on(self):
-        vm = self.create_and_start(rootfs=self.small)
+        vm = self.create_and_start()
         vm.await_page()
         filler = self.fill()
         self.assertEqual(vm.fetch("/disk/0/write?lost"), "disk 0: failed with status 1\n")
@@ -154,7 +133,7 @@ class FullDisk(OnARealFirecracker):
         self.assertEqual(vm.fetch("/disk/0"), "disk 0: kept\n")
 
 
-class FullDiskInAJail(FullDisk):
+class FullDiskInAJail(JailWithoutRoom, FullDisk):
     jailer = "auto"
 
 

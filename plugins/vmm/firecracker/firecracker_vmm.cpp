@@ -330,6 +330,7 @@ void FirecrackerVmm::prepare(const GuestSpec& guest, const VmmPlace& place) {
     if (!how.jailer) return;
     const std::string name = path.filename().string();
     jails_->make(name, guest, place);
+    findRoomFor(path);
     if (cgroupWanted_) cgroups_->make(place.owner.vm);
     MERGEN_FAILPOINT("vmm.firecracker.prepare.cgroup");
     // Short where the jail's own path is not (unix(7)); a jailed Firecracker does not see the folder that it lies in.
@@ -339,6 +340,20 @@ void FirecrackerVmm::prepare(const GuestSpec& guest, const VmmPlace& place) {
     if (::symlink(socket.c_str(), place.controlSocket.c_str()) != 0)
         throw Error::fromErrno(errno, "cannot make the link " + place.controlSocket.string());
     MERGEN_FAILPOINT("vmm.firecracker.prepare.socket");
+}
+
+void FirecrackerVmm::findRoomFor(const std::filesystem::path& program) {
+    std::error_code error;
+    const std::uint64_t size = std::filesystem::file_size(program, error);
+    if (error) throw Error::fromErrno(error.value(), "cannot inspect " + program.string());
+    if (jails_->freeBytes() >= size) return;
+    static_cast<void>(giveUpRoom());
+    const std::uint64_t free = jails_->freeBytes();
+    if (free >= size) return;
+    constexpr std::uint64_t kibi = 1U << 10U;
+    throw Error::fromErrno(ENOSPC, "a jail needs " + std::to_string(size / kibi + 1) + " KiB for a copy of " +
+                                       program.string() + ", and at " + jails_->base().string() + " " +
+                                       std::to_string(free / kibi) + " KiB are free");
 }
 
 void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout,

@@ -107,6 +107,10 @@ private:
                                         const std::filesystem::path& jailer, const std::filesystem::path& path) const;
     /// Removes what prepare() makes outside of the run directory.
     void removeJail(const Uuid& vm) const;
+    /// Makes sure, of a jail that is made, that the jailer can copy the program into it, if need be at the cost of
+    /// kernels that are kept: it would fail by itself too, but without a word that we could tell from others. Throws
+    /// ENOSPC.
+    void findRoomFor(const std::filesystem::path& program);
     void configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked);
 
     const std::filesystem::path tunDevice_, root_;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <utility>
@@ -228,6 +229,13 @@ std::optional<UniqueFd> JailYard::files(const Uuid& vm) const {
     if (root.empty()) return std::nullopt;
     const UniqueFd ofVm = openFile(root.parent_path(), O_RDONLY | O_DIRECTORY);
     return enterOwn(ofVm, (fs::path("root") / filesFolder).string(), root / filesFolder);
+}
+
+std::uint64_t JailYard::freeBytes() const {
+    struct statvfs status {};
+    if (::statvfs(base_.c_str(), &status) != 0)
+        throw Error::fromErrno(errno, "cannot see how much room there is at " + base_.string());
+    return std::uint64_t{status.f_bfree} * status.f_frsize;
 }
 
 void JailYard::write(const Uuid& vm, const fs::path& inside, std::string_view text, const Credentials& owner) const {

@@ -69,6 +69,9 @@ public:
     /// for it may be a disk: FailedPrecondition. Does nothing if there is none.
     void remove(const Uuid& vm) const;
 
+    /// What root can still write where the jails are, of which there must be one.
+    [[nodiscard]] std::uint64_t freeBytes() const;
+
     /// VMs that have a jail.
     [[nodiscard]] std::vector<Uuid> list() const;
 
