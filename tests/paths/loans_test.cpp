@@ -131,6 +131,31 @@ TEST_F(Loans, OneFileIsNotTwoDisksOfAGuestWhateverIsLinkedAfterTheCreate) {
     EXPECT_EQ(engine->start("web").state, VmState::Running) << "two files still, whichever is which";
 }
 
+TEST_F(Loans, WhateverLiesInADisksPlaceAStartThatCannotUseItBeginsNothing) {
+    const std::function<void()> replacements[] = {
+        [&] { fs::create_symlink(aside, data); },
+        [&] { fs::create_directory(data); },
+        [&] { ASSERT_EQ(::mkfifo(data.c_str(), 0600), 0); },
+        [&] { write(data, ""); },
+    };
+    for (const auto& replace : replacements) {
+        fs::rename(data, aside);
+        replace();
+        try {
+            static_cast<void>(engine->start("web"));
+            ADD_FAILURE() << "it is no disk";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition) << error.what();
+            EXPECT_NE(std::string(error.what()).find("the drive \"data\": "), std::string::npos) << error.what();
+        }
+        EXPECT_EQ(engine->get("web").state, VmState::Created);
+        EXPECT_EQ(ownerOf(logs), bob);
+        fs::remove(data);
+        fs::rename(aside, data);
+    }
+    EXPECT_EQ(engine->start("web").state, VmState::Running);
+}
+
 TEST_F(Loans, AFileThatIsPutThereAfterTheLookIsNeitherLentNorGivenAway) {
     const Owned root{0, 0, 0644};
     write(aside, "root's");

@@ -238,6 +238,8 @@ std::vector<OpenedDisk> Engine::Impl::claimBorrowed(const VmRecord& record) {
         try {
             UniqueFd fd = openBorrowed(config_, disk);
             const struct stat status = inspect(fd, disk.path);
+            if (status.st_size == 0)
+                throw Error(ErrorKind::FailedPrecondition, "cannot use " + disk.path.string() + ": it is empty");
             disks_.claim(status, disk.path, record.id, disk.field);
             // A claim holds as long as its file is at its path; what is open may have been renamed since.
             for (const OpenedDisk& other : disks) {
@@ -248,7 +250,11 @@ std::vector<OpenedDisk> Engine::Impl::claimBorrowed(const VmRecord& record) {
             refuseWritten(fd, disk.path, disk.field);
             disks.push_back({std::move(disk), std::move(fd)});
         } catch (const Error& error) {
-            throw Error(error.kind(), "the drive \"" + disk.id + "\": " + error.what());
+            // No member of this request: the host is not as it was when the VM was made.
+            const bool unfit =
+                error.kind() == ErrorKind::InvalidArgument || error.kind() == ErrorKind::PermissionDenied;
+            throw Error(unfit ? ErrorKind::FailedPrecondition : error.kind(),
+                        "the drive \"" + disk.id + "\": " + error.what());
         }
     }
     return disks;
