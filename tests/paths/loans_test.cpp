@@ -345,6 +345,22 @@ TEST_F(Loans, ADiskThatIsAwayWhenItsVmIsDeletedIsSaidToTheOperator) {
     EXPECT_EQ(log.lines("vm.disk.owed").front().fields.at("vm"), "web");
 }
 
+TEST_F(Loans, ADiskThatIsAwayIsForgottenOnlyWhenItsVmIsDeleted) {
+    static_cast<void>(engine->start("web"));
+    fs::rename(logs, aside);
+    world.onEffect = [](const std::string& effect, const std::string&) {
+        if (effect == "network.detach") throw Error(ErrorKind::Unavailable, "not now");
+    };
+    EXPECT_THROW(static_cast<void>(engine->remove("web", false)), Error);
+    EXPECT_TRUE(warnings().empty());
+    fs::rename(aside, logs);
+    world.onEffect = {};
+    boot();
+    EXPECT_TRUE(engine->list().empty()) << "the delete has been finished";
+    EXPECT_EQ(ownerOf(logs), bob);
+    EXPECT_TRUE(warnings().empty());
+}
+
 TEST_F(Loans, ADiskThatIsOwedAndWasReplacedIsSaidAtTheNextStart) {
     static_cast<void>(engine->start("web"));
     fs::rename(data, aside);

@@ -181,8 +181,8 @@ private:
     /// The same, and in the timeline.
     void tellAway(Operation& op, const std::vector<AwayDisk>& away, bool forgotten);
     /// Every step of taking a VM off the host but its end, each run whatever the ones before did. In `record` a
-    /// borrowed disk that is back is no longer noted as lent.
-    void tearDown(Operation& op, VmRecord& record);
+    /// borrowed disk that is back is no longer noted as lent. Gives the disks that are not there.
+    std::vector<AwayDisk> tearDown(Operation& op, VmRecord& record);
     /// Throws what failed first in a teardown. Before, what `record` says of lent disks is written down: one that is
     /// back is its owner's to change, and nothing of it may be taken for a loan when the teardown is tried again.
     void rethrowFirst(Operation& op, const VmRecord& record);

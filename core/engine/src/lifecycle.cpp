@@ -310,7 +310,7 @@ StoppedBy Engine::Impl::completeStop(Operation& op, VmState final, const std::st
     const ProcessStatus process = knowingKill(op.vm(), backends_.supervisor.status(tagOf(record)));
     noteEnd(record, process);
     if (lost && process.state == ProcessState::Absent) record.lastEnd = lost;
-    tearDown(op, record);
+    tellAway(op, tearDown(op, record), /*forgotten=*/false);
     rethrowFirst(op, record);
     record = settled(std::move(record), final, failure);
     record.restartsWithdrawn = false;
@@ -355,10 +355,11 @@ StoppedBy Engine::Impl::removeVm(Operation& op, bool retainData) {
             retainData = retainData || record.operation == deleteRetainingData;
         }
         op.step("guest", [&] { by = endGuest(op, record); });
-        tearDown(op, record);
+        const std::vector<AwayDisk> away = tearDown(op, record);
         op.attempt("forget", [&] { backends_.supervisor.forget(tagOf(record)); });
         op.attempt("disks", [&] { retainData ? surrenderDisks(config_, record) : removeDisks(config_, record); });
         rethrowFirst(op, record);
+        tellAway(op, away, /*forgotten=*/true);  // only now: a delete that is not done yet forgets nothing
     } else if (!op.vm().nameless) {
         // Nothing of the record can be relied on but whose it is: all that bears its tag goes.
         op.attempt("guest", [&] {
@@ -452,7 +453,8 @@ void Engine::Impl::killVmm(const VmRecord& record, const std::string& by) {
     backends_.supervisor.forget(owner);
 }
 
-void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
+std::vector<AwayDisk> Engine::Impl::tearDown(Operation& op, VmRecord& record) {
+    std::vector<AwayDisk> away;
     const NetworkSpec network = networkSpec(config_, record);
     op.attempt("network", [&] { backends_.network.detach(network); });
     op.attempt("run-directory", [&] {
@@ -462,14 +464,15 @@ void Engine::Impl::tearDown(Operation& op, VmRecord& record) {
         removeRunDirectory(config_, record.uuid);
     });
     op.attempt("take-back-disks", [&] {
-        const TakenBack back = takeBackDisks(config_, record);
+        TakenBack back = takeBackDisks(config_, record);
         record.diskOwners = back.owed;
-        tellAway(op, back.away, /*forgotten=*/op.record().state == VmState::Deleting);
+        away = std::move(back.away);
         if (back.failure) throw Error(*back.failure);
     });
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = 0;
     op.vm().probe = {};
+    return away;
 }
 
 void Engine::Impl::warnAway(const std::string& vm, const std::vector<AwayDisk>& away, bool forgotten) {

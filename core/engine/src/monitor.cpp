@@ -7,6 +7,7 @@ namespace mergen::engine {
 
 namespace {
 
+constexpr auto roundFailed = "vm.probe.round_failed";
 /// So many questions are open at most.
 constexpr unsigned threadCount = 16;
 
@@ -59,9 +60,9 @@ void Monitor::work(const std::stop_token& stop, unsigned thread) {
             round(stop, thread, interval, since, random);
             continue;
         } catch (const std::exception& error) {
-            log_.error("vm.probe.round_failed", {{"cause", error.what()}});
+            log_.error(roundFailed, {{"cause", error.what()}});
         } catch (...) {  // a thread's entry point: no VM is worth the server
-            log_.error("vm.probe.round_failed", {{"cause", "an unknown exception"}});
+            log_.error(roundFailed, {{"cause", "an unknown exception"}});
         }
         static_cast<void>(waitUntil(stop, Clock::now() + interval, since));
     }

@@ -176,6 +176,8 @@ TEST_F(File, CopyOfContentTakesNoNoteOfOtherNamesTimesAndModes) {
         while (!stop.stop_requested()) {
             fs::create_hard_link(root_ / "source", root_ / "other");
             EXPECT_EQ(::futimens(source.get(), nullptr), 0);
+            EXPECT_EQ(::fchmod(source.get(), 0640), 0);
+            EXPECT_EQ(::fchmod(source.get(), 0600), 0);
             fs::remove(root_ / "other");
         }
     });
