@@ -11,6 +11,7 @@
 #include <Poco/JSON/Parser.h>
 #include <Poco/JSON/Stringifier.h>
 #include <Poco/JSONString.h>
+#include <Poco/String.h>
 
 #include <mergen/base/json.hpp>
 #include <mergen/base/text.hpp>
@@ -298,6 +299,17 @@ std::string shown(const Var& value) {
     return printable(text.str(), shownBytes);
 }
 
+Error notAnObject() {
+    return {ErrorKind::InvalidArgument, "the JSON text is not an object"};
+}
+
+/// A name as those who write it in another fashion mean it: driveId, drive_id and drive-id are one.
+std::string lettersOf(std::string_view name) {
+    std::string letters = Poco::toLower(std::string(name));
+    std::erase_if(letters, [](char c) { return c == '_' || c == '-'; });
+    return letters;
+}
+
 }  // namespace
 
 Object::Ptr parseObject(std::string_view text, const Limits& limits) {
@@ -307,6 +319,9 @@ Object::Ptr parseObject(std::string_view text, const Limits& limits) {
     }
     if (!isCleanUtf8(text)) throw Error(ErrorKind::InvalidArgument, "not valid JSON: not UTF-8, or with a NUL byte");
     checkTokens(text, [&](std::size_t offset) { return pathAt(text, offset, limits); });
+    // Poco's parser says of any other value that its stack is empty.
+    const std::size_t begin = text.find_first_not_of(" \t\r\n");
+    if (begin != std::string_view::npos && text[begin] != '{') throw notAnObject();
     try {
         Poco::JSON::Parser parser(new StrictHandler(limits));  // owned by the parser's SharedPtr
         parser.setDepth(limits.depth + 2);                     // our handler refuses first, with a path
@@ -315,7 +330,7 @@ Object::Ptr parseObject(std::string_view text, const Limits& limits) {
     } catch (const Poco::Exception& error) {
         throw Error(ErrorKind::InvalidArgument, "not valid JSON: " + printable(error.message(), shownBytes));
     }
-    throw Error(ErrorKind::InvalidArgument, "the JSON text is not an object");
+    throw notAnObject();
 }
 
 std::string render(const Object& object, unsigned indent) {
@@ -374,8 +389,7 @@ std::optional<std::int64_t> Reader::integer(const std::string& name, std::int64_
 std::int64_t Reader::requiredInteger(const std::string& name, std::int64_t min, std::int64_t max) {
     const std::optional<std::int64_t> value = integer(name, min, max);
     if (!value) {
-        refuse(pathOf(name),
-               "missing; a whole number from " + std::to_string(min) + " to " + std::to_string(max) + " is required");
+        refuseMissing(name, "a whole number from " + std::to_string(min) + " to " + std::to_string(max));
     }
     return *value;
 }
@@ -401,7 +415,7 @@ std::optional<std::string> Reader::string(const std::string& name, std::size_t m
 
 std::string Reader::requiredString(const std::string& name, std::size_t maxBytes) {
     std::optional<std::string> text = string(name, maxBytes);
-    if (!text) refuse(pathOf(name), "missing; a string is required");
+    if (!text) refuseMissing(name, "a string");
     if (text->empty())
         refuse(pathOf(name), "\"\" is empty; a string of 1 to " + std::to_string(maxBytes) + " bytes is required");
     return *std::move(text);
@@ -454,6 +468,14 @@ void Reader::objects(const std::string& name, std::size_t maxElements, const std
 
 void Reader::passOver() {
     known_ = object_.getNames();
+}
+
+void Reader::refuseMissing(const std::string& name, const std::string& wanted) const {
+    for (const std::string& there : object_.getNames()) {
+        if (there != name && lettersOf(there) == lettersOf(name))
+            refuse(pathOf(there), "unknown member, did you mean " + name + "?");
+    }
+    refuse(pathOf(name), "missing; " + wanted + " is required");
 }
 
 void Reader::finish() const {

@@ -113,7 +113,7 @@ DriveRequest driveOf(json::Reader& reader) {
     }
     drive.path = pathOf(reader, "pathOnHost");
     if (drive.path.empty() && !root && drive.id != dataDriveId)
-        refuse(reader.pathOf("pathOnHost"), "missing; the absolute path of a raw image is required");
+        reader.refuseMissing("pathOnHost", "the absolute path of a raw image");
     drive.readOnly = reader.boolean("isReadOnly").value_or(false);
     // What a guest believes to be on a medium must be there, unless somebody wants it otherwise.
     const std::string cache = wordOf(reader, "cacheType", std::array{"Writeback", "Unsafe"}, "Writeback");

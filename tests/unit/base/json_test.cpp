@@ -124,6 +124,12 @@ TEST(JsonParse, RefusesWhatIsNotOneCleanObject) {
     }
 }
 
+TEST(JsonParse, SaysOfAnotherValueThatItIsNoObject) {
+    for (const char* const text : {"null", "1", "\"x\"", "[]", " true", "x"})
+        EXPECT_STREQ(errorOf([&] { static_cast<void>(parseObject(text)); }).what(), "the JSON text is not an object")
+            << text;
+}
+
 TEST(JsonParse, AnEscapedBackslashBeforeU0000IsNoNul) {
     EXPECT_EQ(parseObject(R"({"a":"\\u0000"})")->getValue<std::string>("a"), "\\u0000");
 }
@@ -337,6 +343,22 @@ TEST_F(JsonReader, NamesMembersInsideByTheirPath) {
     EXPECT_EQ(field(R"({"tags":{"a":"1","b":"2"}})"), "spec.tags");
     EXPECT_EQ(field(R"({"else":1})"), "spec.else");
     EXPECT_EQ(field("{\"a\\nb\":1}"), "spec.a\\x0ab");
+}
+
+TEST_F(JsonReader, ARequiredMemberInAnotherFashionIsWhatIsRefused) {
+    for (const char* const name : {"drive_id", "DriveID", "drive-id"}) {
+        const std::string text = std::string("{\"") + name + "\":\"a\"}";
+        const Error error =
+            errorOf([&] { static_cast<void>(read(text.c_str(), "drives[0]").requiredString("driveId", 9)); });
+        EXPECT_EQ(error.field(), std::string("drives[0].") + name);
+        EXPECT_STREQ(error.what(),
+                     ("drives[0]." + std::string(name) + ": unknown member, did you mean driveId?").c_str());
+    }
+    EXPECT_EQ(errorOf([&] { static_cast<void>(read(R"({"mem_mib":1})").requiredInteger("memMiB", 0, 9)); }).field(),
+              "mem_mib");
+    EXPECT_EQ(errorOf([&] { static_cast<void>(read(R"({"driveIds":1})").requiredString("driveId", 9)); }).field(),
+              "driveId")
+        << "may be another member";
 }
 
 TEST_F(JsonReader, FinishNamesTheNearestKnownMember) {

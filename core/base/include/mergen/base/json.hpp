@@ -63,6 +63,10 @@ public:
     /// Calls `each` with a reader of every element, which must be an object, and finishes that reader.
     void objects(const std::string& name, std::size_t maxElements, const std::function<void(Reader&)>& each);
 
+    /// Refuses the object because a member is not there; `wanted`: what is required, "a string". A member of that name
+    /// but for case, '_' and '-' is what is refused instead: it was hardly meant otherwise.
+    [[noreturn]] void refuseMissing(const std::string& name, const std::string& wanted) const;
+
     /// Refuses members that were not asked for, naming the nearest that was.
     void finish() const;
 
