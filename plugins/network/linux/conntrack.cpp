@@ -25,7 +25,7 @@ constexpr std::uint32_t compareSource = 1U << 0U;
 constexpr std::uint32_t compareProtocol = 1U << 3U;
 
 constexpr int message(int type) {
-    return NFNL_SUBSYS_CTNETLINK << 8 | type;
+    return nfMessage(NFNL_SUBSYS_CTNETLINK, type);
 }
 
 /// How many flows there are in this namespace; nothing if the kernel does not tell.

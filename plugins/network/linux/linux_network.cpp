@@ -312,7 +312,12 @@ const Topology& LinuxNetwork::shapeOf(const NetworkSpec& spec) const {
 
 void LinuxNetwork::checkNames(const NetworkSpec& spec) const {
     checkSpec(spec);
-    awaitDeparture(spec);
+    try {
+        awaitDeparture(spec);
+    } catch (const Error& error) {
+        throw Error(ErrorKind::AlreadyExists,
+                    std::string("what is left of a VM that had the guest's address is still there: ") + error.what());
+    }
     checkNames(spec, shapeOf(spec));
 }
 
@@ -356,7 +361,8 @@ NetworkAttachment LinuxNetwork::reserve(const NetworkSpec& spec) {
     checkSpec(spec);
     Rollback undo;
     undo.add([&] { undoAttach(spec); });
-    awaitDeparture(spec);
+    // A link that is about to go is in nobody's way but that of a wire of the other shape; attach() waits for it.
+    if (&shapeOf(spec) == other_) awaitDeparture(spec);
     const Topology& shape = shapeOf(spec);
     shape.checkNames(spec);
     NetworkAttachment place = shape.reserve(spec);
@@ -425,27 +431,32 @@ void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
 }
 
 void LinuxNetwork::dismiss(const OwnerTag& owner) const {
-    std::set<Ipv4Address> guests = ruleset().guestsOf(owner);
+    Departures::Guest guest{owner, {}};
+    Teardown teardown;
+    teardown.step([&] { guest.addresses = ruleset().guestsOf(owner); });
     // At once: a flow of a port that is still published would be there again at its next packet.
-    ruleset().publish(owner, {}, {});
-    MERGEN_FAILPOINT("network.linux.detach.unpublished");
-    departures().add({owner, std::move(guests)});
+    teardown.step([&] { ruleset().publish(owner, {}, {}); });
+    teardown.step([] { MERGEN_FAILPOINT("network.linux.detach.unpublished"); });
+    departures().add(std::move(guest));
+    teardown.finish();
 }
 
 void LinuxNetwork::expel(const std::vector<Departures::Guest>& guests) const {
-    // The links of those who had a namespace: the kernel takes them away with it, many at once and at its leisure, unless
-    // some process keeps the namespace.
+    MERGEN_FAILPOINT("network.linux.detach.uplink");
+    // The kernel takes a namespace's links away with it, many at once and at its leisure: what is left is of one that
+    // some process keeps, or that somebody cannot wait for.
     Rtnetlink host;
     for (const Departures::Guest& guest : guests) {
         const auto link = host.findLink(NetnsTopology::hostLink(guest.owner));
         if (link && NetnsTopology::owns(guest.owner, *link)) links_.remove(host, *link);
     }
-    MERGEN_FAILPOINT("network.linux.detach.uplink");
     // In this order: while the link is there, its filter is; and the guest's address in the filter says, should we be
     // killed, that its flows are still to be forgotten.
     SharedConntrack::Changes gone;
     for (const Departures::Guest& guest : guests) {
-        for (const Ipv4Address address : guest.addresses) gone.push_back({address, {}});
+        std::set<Ipv4Address> addresses = ruleset().guestsOf(guest.owner);
+        addresses.insert(guest.addresses.begin(), guest.addresses.end());
+        for (const Ipv4Address address : addresses) gone.push_back({address, {}});
     }
     if (!gone.empty()) {
         flows_.settle(std::move(gone));

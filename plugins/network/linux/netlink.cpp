@@ -12,6 +12,14 @@
 
 namespace mergen::network {
 
+namespace {
+
+Error unavailable(const std::string& what) {
+    return {ErrorKind::Unavailable, Error::fromErrno(errno, what).what()};
+}
+
+}  // namespace
+
 NetlinkMessage& NetlinkMessage::put(int attribute, Ipv4Address address) {
     return put(attribute, htonl(address.value()));
 }
@@ -24,10 +32,14 @@ nfgenmsg nfHeader(std::uint8_t family, std::uint16_t resource) noexcept {
     return header;
 }
 
-std::string textOf(const nlattr* attribute) {
+std::string_view viewOf(const nlattr* attribute) noexcept {
     if (attribute == nullptr) return {};
     const char* const data = static_cast<const char*>(nla_data(attribute));
     return {data, ::strnlen(data, static_cast<std::size_t>(nla_len(attribute)))};
+}
+
+std::string textOf(const nlattr* attribute) {
+    return std::string(viewOf(attribute));
 }
 
 Ipv4Address addressOf(const nlattr* attribute) {
@@ -112,7 +124,7 @@ void NetlinkSocket::makeRoom(std::size_t size) {
     // CAP_NET_ADMIN.
     const int room = static_cast<int>(size);
     if (::setsockopt(nl_socket_get_fd(socket_.get()), SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) != 0) {
-        throw Error(ErrorKind::Unavailable, Error::fromErrno(errno, "cannot send a long request to " + name_).what());
+        throw unavailable("cannot send a long request to " + name_);
     }
     sendRoom_ = size;
 }
@@ -167,7 +179,7 @@ bool NetlinkSocket::hear(const Each& each) {
         if (got < 0 && errno == EINTR) continue;
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return whole;
         if (got < 0 && errno != ENOBUFS) {
-            throw Error(ErrorKind::Unavailable, Error::fromErrno(errno, "cannot read an answer of " + name_).what());
+            throw unavailable("cannot read an answer of " + name_);
         }
         if (got < 0 || static_cast<std::size_t>(got) > longest) {
             whole = false;

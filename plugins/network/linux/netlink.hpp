@@ -90,7 +90,10 @@ private:
     std::size_t last_ = 0;  ///< where in bytes_ the last message begins
 };
 
-/// What a message to a part of netfilter begins with (linux/netfilter/nfnetlink.h).
+/// The number of a message to a part of netfilter, and what it begins with (linux/netfilter/nfnetlink.h).
+[[nodiscard]] constexpr int nfMessage(int subsystem, int message) noexcept {
+    return subsystem << 8 | message;
+}
 [[nodiscard]] nfgenmsg nfHeader(std::uint8_t family, std::uint16_t resource = 0) noexcept;
 
 /// Attributes by number; absent ones are null.
@@ -121,6 +124,8 @@ NetlinkAttributes<N> attributesWithin(const nlattr* nest) {
                            : attributesIn<N>(static_cast<const nlattr*>(nla_data(nest)), nla_len(nest));
 }
 
+/// Text up to its zero, if it has one; empty if the attribute is absent. The view is of the message itself.
+[[nodiscard]] std::string_view viewOf(const nlattr* attribute) noexcept;
 [[nodiscard]] std::string textOf(const nlattr* attribute);
 
 template <typename Value>

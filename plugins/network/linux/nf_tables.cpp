@@ -47,6 +47,10 @@ std::string commentOf(const std::string& data) {
     return {};
 }
 
+constexpr int message(int type) {
+    return nfMessage(NFNL_SUBSYS_NFTABLES, type);
+}
+
 NetlinkMessage batchMark(int type, std::optional<std::uint32_t> generation = {}) {
     NetlinkMessage mark(type, NLM_F_REQUEST);
     mark.header(nfHeader(AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
@@ -56,14 +60,10 @@ NetlinkMessage batchMark(int type, std::optional<std::uint32_t> generation = {})
 
 }  // namespace
 
-int nfTablesMessage(int message) noexcept {
-    return NFNL_SUBSYS_NFTABLES << 8 | message;
-}
-
 NfTables::NfTables(std::string table) : table_(std::move(table)), socket_(NETLINK_NETFILTER, "nf_tables") {}
 
 std::uint32_t NfTables::generation() {
-    NetlinkMessage question(nfTablesMessage(NFT_MSG_GETGEN), 0);
+    NetlinkMessage question(message(NFT_MSG_GETGEN), 0);
     question.header(nfHeader(AF_UNSPEC));
     std::optional<std::uint32_t> id;
     socket_.require(question, "ask for the ruleset's generation (is nf_tables in this kernel?)",
@@ -78,7 +78,7 @@ std::uint32_t NfTables::generation() {
 }
 
 bool NfTables::read(TableSet set, Elements& elements) {
-    NetlinkMessage question(nfTablesMessage(NFT_MSG_GETSETELEM), NLM_F_DUMP);
+    NetlinkMessage question(message(NFT_MSG_GETSETELEM), NLM_F_DUMP);
     question.header(nfHeader(NFPROTO_INET));
     question.put(NFTA_SET_ELEM_LIST_TABLE, table_).put(NFTA_SET_ELEM_LIST_SET, std::string(nameOf(set)));
     const int errnum = socket_.exchange(question, [&](const nlmsghdr& answer) {
@@ -95,48 +95,40 @@ bool NfTables::read(TableSet set, Elements& elements) {
         }
     });
     if (errnum == ENOENT) return false;
-    if (errnum != 0) {
-        throw Error(ErrorKind::Unavailable, socket_
-                                                .failure(errnum, "list '" + std::string(nameOf(set)) +
-                                                                     "' of the packet filter table '" + table_ + "'")
-                                                .what());
-    }
+    if (errnum != 0) throw unavailable(errnum, "list '" + std::string(nameOf(set)) + "' of");
     return true;
 }
 
 std::size_t NfTables::countRules() {
-    NetlinkMessage question(nfTablesMessage(NFT_MSG_GETRULE), NLM_F_DUMP);
+    NetlinkMessage question(message(NFT_MSG_GETRULE), NLM_F_DUMP);
     question.header(nfHeader(NFPROTO_INET));
     question.put(NFTA_RULE_TABLE, table_);
     std::size_t rules = 0;
     const int errnum = socket_.exchange(question, [&](const nlmsghdr& answer) {
-        if (answer.nlmsg_type == nfTablesMessage(NFT_MSG_NEWRULE)) ++rules;
+        if (answer.nlmsg_type == message(NFT_MSG_NEWRULE)) ++rules;
     });
-    if (errnum != 0 && errnum != ENOENT) {
-        throw Error(ErrorKind::Unavailable,
-                    socket_.failure(errnum, "list the rules of the packet filter table '" + table_ + "'").what());
-    }
+    if (errnum != 0 && errnum != ENOENT) throw unavailable(errnum, "list the rules of");
     return rules;
 }
 
 NetlinkMessage NfTables::elementMessage(int type, int flags, const ElementKey& key, const ElementEntry* entry) const {
-    NetlinkMessage message(nfTablesMessage(type), NLM_F_REQUEST | flags);
-    message.header(nfHeader(NFPROTO_INET));
-    message.put(NFTA_SET_ELEM_LIST_TABLE, table_).put(NFTA_SET_ELEM_LIST_SET, std::string(nameOf(key.set)));
+    NetlinkMessage element(message(type), NLM_F_REQUEST | flags);
+    element.header(nfHeader(NFPROTO_INET));
+    element.put(NFTA_SET_ELEM_LIST_TABLE, table_).put(NFTA_SET_ELEM_LIST_SET, std::string(nameOf(key.set)));
     const auto putBytes = [&](int attribute, const std::string& bytes) {
-        message.put(attribute, bytes.data(), bytes.size());
+        element.put(attribute, bytes.data(), bytes.size());
     };
-    message.nest(NFTA_SET_ELEM_LIST_ELEMENTS, [&] {
-        message.nest(NFTA_LIST_ELEM, [&] {
-            message.nest(NFTA_SET_ELEM_KEY, [&] { putBytes(NFTA_DATA_VALUE, key.bytes); });
+    element.nest(NFTA_SET_ELEM_LIST_ELEMENTS, [&] {
+        element.nest(NFTA_LIST_ELEM, [&] {
+            element.nest(NFTA_SET_ELEM_KEY, [&] { putBytes(NFTA_DATA_VALUE, key.bytes); });
             if (entry == nullptr) return;
             if (!entry->value.empty()) {
-                message.nest(NFTA_SET_ELEM_DATA, [&] { putBytes(NFTA_DATA_VALUE, entry->value); });
+                element.nest(NFTA_SET_ELEM_DATA, [&] { putBytes(NFTA_DATA_VALUE, entry->value); });
             }
             if (!entry->comment.empty()) putBytes(NFTA_SET_ELEM_USERDATA, userData(entry->comment));
         });
     });
-    return message;
+    return element;
 }
 
 int NfTables::change(const std::vector<ElementKey>& gone, const Elements& made, std::optional<std::uint32_t> at) {
@@ -151,8 +143,12 @@ int NfTables::change(const std::vector<ElementKey>& gone, const Elements& made, 
     return socket_.transact(batch);
 }
 
-std::string NfTables::complaint(int errnum) const {
-    return socket_.failure(errnum, "change the packet filter table '" + table_ + "'").what();
+Error NfTables::changeFailure(int errnum) const {
+    return unavailable(errnum, "change");
+}
+
+Error NfTables::unavailable(int errnum, const std::string& what) const {
+    return {ErrorKind::Unavailable, socket_.failure(errnum, what + " the packet filter table '" + table_ + "'").what()};
 }
 
 }  // namespace mergen::network

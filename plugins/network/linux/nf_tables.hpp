@@ -15,7 +15,7 @@ namespace mergen::network {
 /// (linux/netfilter/nf_tables.h; transactions: net/netfilter/nfnetlink.c).
 ///
 /// For what changes with every VM: libnftables reads the tables, chains and sets of the host before each change, which
-/// costs thirty times as much as the change.
+/// costs ten times as much as the change, and more.
 ///
 /// It works in the network namespace of the thread that made it. Threads: one at a time.
 /// Errors: Error(Unavailable, ...) with the kernel's reason.
@@ -36,11 +36,12 @@ public:
 
     /// Takes away and makes elements in one transaction, if the ruleset is still of the generation `at` (none: whatever
     /// it is). Gives errno, 0: done. ERESTART: it is of another one. ENOENT, EEXIST: an element that should go is not
-    /// there, one that should come is. Whatever is not 0, nothing was changed.
+    /// there, one that should come is. ENOBUFS, EPROTO: the answer was lost, and it may be done or not. With any other,
+    /// nothing was changed.
     [[nodiscard]] int change(const std::vector<ElementKey>& gone, const Elements& made,
                              std::optional<std::uint32_t> at);
-    /// In words, why the last change() gave `errnum`.
-    [[nodiscard]] std::string complaint(int errnum) const;
+    /// The error for what the last change() gave.
+    [[nodiscard]] Error changeFailure(int errnum) const;
 
     /// What the kernel says of the changes of this object, to everybody who listens (RulesetWatch).
     [[nodiscard]] std::uint32_t port() const noexcept { return socket_.port(); }
@@ -49,11 +50,11 @@ private:
     [[nodiscard]] NetlinkMessage elementMessage(int type, int flags, const ElementKey& key,
                                                 const ElementEntry* entry) const;
 
+    /// The error for `what` was to be done with the table.
+    [[nodiscard]] Error unavailable(int errnum, const std::string& what) const;
+
     const std::string table_;
     NetlinkSocket socket_;
 };
-
-/// The number of an nf_tables message in netlink.
-[[nodiscard]] int nfTablesMessage(int message) noexcept;
 
 }  // namespace mergen::network

@@ -191,8 +191,20 @@ void Ruleset::read() {
     elements_.clear();
     byComment_.clear();
     whole_ = true;
-    Elements found;
-    for (const TableSet set : allTableSets) whole_ = tables_.read(set, found) && whole_;
+    const auto list = [&] {
+        Elements found;
+        for (const TableSet set : allTableSets) whole_ = tables_.read(set, found) && whole_;
+        return found;
+    };
+    // A set whose hash table the kernel enlarges while it is listed in parts may come with elements left out, and with
+    // no other generation (net/netfilter/nft_set_hash.c): what is listed twice alike is taken.
+    constexpr int attempts = 5;
+    Elements found = list();
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+        Elements again = list();
+        if (again == found) break;
+        found = std::move(again);
+    }
     for (auto& [key, entry] : found) remember(key, std::move(entry));
     std::size_t expected = 0;
     for (const Chain& chain : chains(egress_)) expected += chain.rules.size();
@@ -200,26 +212,24 @@ void Ruleset::read() {
 }
 
 void Ruleset::refresh() {
-    watch_.listen();
-    const std::uint32_t now = tables_.generation();
-    if (known_ == now) return;
-    if (known_ && watch_.untouchedUntil(now)) {
-        known_ = now;
-        return;
-    }
+    if (known_ && isUntouchedSince(*known_)) return;
     known_.reset();
-    // A change by somebody else while we read gives a list of which we cannot say when it was true: again. On a host
-    // whose rules change all the time the last list is used once and not kept.
+    // A change of the table while we read it gives a list of which we cannot say when it was true: again. If it changes
+    // all the time the last list is used once and not kept.
     constexpr int attempts = 5;
     for (int attempt = 0; attempt < attempts; ++attempt) {
         watch_.restart();
         const std::uint32_t before = tables_.generation();
         read();
-        if (tables_.generation() == before) {
-            known_ = before;
-            return;
-        }
+        if (isUntouchedSince(before)) return;
     }
+}
+
+bool Ruleset::isUntouchedSince(std::uint32_t generation) {
+    const std::uint32_t now = tables_.generation();
+    if (!watch_.untouched(generation, now)) return false;
+    known_ = now;
+    return true;
 }
 
 void Ruleset::refuseForeign(const ElementKey& key, const ElementEntry& there, const std::string& tag) const {
@@ -264,15 +274,18 @@ void Ruleset::replace(const OwnerTag& owner, const std::set<TableSet>& sets, con
         }
         if (gone.empty() && made.empty()) return;
         const std::optional<std::uint32_t> before = std::exchange(known_, std::nullopt);  // until it is sure again
-        const int errnum = tables_.change(gone, made, before);
+        // Whoever changes rules without a pause can always be quicker than we. What matters of the elements is seen by
+        // the kernel itself: that those that come are not there, and those that go are.
+        const bool guarded = before && attempt < attempts;
+        const int errnum = tables_.change(gone, made, guarded ? before : std::nullopt);
         if (errnum == 0) {
-            if (before) knowOurs(*before);
             for (const ElementKey& key : gone) forget(key);
             for (auto& [key, entry] : made) remember(key, std::move(entry));
+            if (guarded) knowOurs(*before);
             return;
         }
+        if (attempt == attempts) throw tables_.changeFailure(errnum);
         if (errnum == ERESTART) known_ = before;  // a new generation, which may have left the table alone
-        if (attempt == attempts) throw Error(ErrorKind::Unavailable, tables_.complaint(errnum));
     }
 }
 

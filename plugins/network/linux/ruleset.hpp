@@ -30,7 +30,7 @@ namespace mergen::network {
 /// The rules are written by libnftables, in this process and in one transaction; elements, which come and go with VMs,
 /// by the kernel's own messages (NfTables). What the table holds is remembered here, so that a change costs the same
 /// with one VM and with thousands. The memory is exact, not hoped: the kernel counts the ruleset's generations, one per
-/// transaction of anybody. A change of ours is carried out only in the generation that the memory is of, and as soon as
+/// transaction of anybody. A change of ours is carried out in the generation that the memory is of, and as soon as
 /// there was a transaction that is not ours and is not known to have left the table alone (RulesetWatch), the table is
 /// read anew. That also brings back a table that somebody flushed.
 ///
@@ -38,7 +38,7 @@ namespace mergen::network {
 /// Errors: Error(Unavailable) with what nftables says; AlreadyExists where a method says so.
 class Ruleset {
 public:
-    /// Opens a socket, changes nothing.
+    /// Opens two sockets, changes nothing.
     Ruleset(const std::string& instance, EgressPolicy egress);
     ~Ruleset();
     Ruleset(const Ruleset&) = delete;
@@ -93,6 +93,8 @@ private:
     void replace(const OwnerTag& owner, const std::set<TableSet>& sets, const Elements& wanted);
     /// Makes the memory true. With mutex_ held, as all below.
     void refresh();
+    /// Whether the table is what it was at a generation; the memory, which is of that one, then is of today's, too.
+    [[nodiscard]] bool isUntouchedSince(std::uint32_t generation);
     void read();
     void remember(const ElementKey& key, ElementEntry entry);
     void forget(const ElementKey& key);

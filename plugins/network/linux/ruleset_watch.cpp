@@ -5,6 +5,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <string_view>
 #include <utility>
 
 #include "nf_tables.hpp"
@@ -31,15 +32,15 @@ void RulesetWatch::listen() {
     if (!socket_.hear([this](const nlmsghdr& told) { note(told); })) doubtful_ = true;
 }
 
-void RulesetWatch::note(const nlmsghdr& told) {
-    if (told.nlmsg_type == nfTablesMessage(NFT_MSG_NEWGEN)) {
+void RulesetWatch::note(const nlmsghdr& told) noexcept {
+    if (told.nlmsg_type == nfMessage(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN)) {
         const nlattr* const id = attributesOf<NFTA_GEN_MAX + 1>(told, sizeof(nfgenmsg))[NFTA_GEN_ID];
         last_ = ntohl(valueOf<std::uint32_t>(id, 0));
         return;
     }
     if (told.nlmsg_pid == own_) return;
     const bool inet = static_cast<const nfgenmsg*>(nlmsg_data(&told))->nfgen_family == NFPROTO_INET;
-    const std::string table = textOf(attributesOf<tableAttribute + 1>(told, sizeof(nfgenmsg))[tableAttribute]);
+    const std::string_view table = viewOf(attributesOf<tableAttribute + 1>(told, sizeof(nfgenmsg))[tableAttribute]);
     if (table.empty() || (inet && table == table_)) doubtful_ = true;
 }
 
@@ -49,9 +50,9 @@ void RulesetWatch::restart() {
     last_.reset();
 }
 
-bool RulesetWatch::untouchedUntil(std::uint32_t generation) {
+bool RulesetWatch::untouched(std::uint32_t from, std::uint32_t to) {
     listen();
-    return !doubtful_ && last_ == generation;
+    return !doubtful_ && (from == to || last_ == to);
 }
 
 }  // namespace mergen::network

@@ -18,18 +18,17 @@ public:
     /// `table`: of the family inet. `own`: the port of the socket (NfTables) whose transactions are no news.
     RulesetWatch(std::string table, std::uint32_t own);
 
-    /// Takes note of what has come. To be called now and then: what does not fit into the socket is lost, and with it
-    /// what untouchedUntil() could say.
-    void listen();
     /// Forgets all that has come. Whoever is about to learn the table's state and the ruleset's generation calls it
     /// before.
     void restart();
-    /// Whether all transactions of others from the last restart() to the one that made this generation are known, and
-    /// none was about the table.
-    [[nodiscard]] bool untouchedUntil(std::uint32_t generation);
+    /// Whether the table is the same in both generations: all transactions of others between the two are known, and
+    /// none was about the table. `from`: not from before the last restart(). `to`: as it is now. To be asked now and
+    /// then: what does not fit into the socket is lost, and the answer is no.
+    [[nodiscard]] bool untouched(std::uint32_t from, std::uint32_t to);
 
 private:
-    void note(const nlmsghdr& told);
+    void listen();
+    void note(const nlmsghdr& told) noexcept;
 
     const std::string table_;
     const std::uint32_t own_;

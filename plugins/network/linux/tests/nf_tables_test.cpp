@@ -80,7 +80,7 @@ TEST_F(NfTablesTest, AChangeIsDoneWholeOrNotAtAll) {
     const Elements taken{{publishedPort(Protocol::Tcp, 20001), {publishedTarget(guest_, 81), "first"}}};
     ASSERT_EQ(tables_.change({}, taken, {}), 0);
     EXPECT_EQ(tables_.change({}, elements_, {}), EEXIST);
-    EXPECT_THAT(tables_.complaint(EEXIST), HasSubstr(table));
+    EXPECT_THAT(tables_.changeFailure(EEXIST).what(), HasSubstr(table));
     EXPECT_EQ(tables_.change({guestLink("mg-89abcdef")}, elements_, {}), ENOENT) << "the first that fails is told";
     EXPECT_EQ(all(), taken);
     // An element that is replaced goes and comes in one transaction.
@@ -139,14 +139,19 @@ TEST(SetElements, AreWrittenAsNftWritesThemWhateverBytesTheyAreOf) {
 
 class RulesetWatchTest : public NfTablesTest {
 protected:
-    RulesetWatchTest() { watch_.restart(); }
+    RulesetWatchTest() { restart(); }
     ~RulesetWatchTest() override {
         nft("add table inet other");
         nft("delete table inet other");
     }
-    [[nodiscard]] bool untouched() { return watch_.untouchedUntil(tables_.generation()); }
+    void restart() {
+        watch_.restart();
+        from_ = tables_.generation();
+    }
+    [[nodiscard]] bool untouched() { return watch_.untouched(from_, tables_.generation()); }
 
     RulesetWatch watch_{table, tables_.port()};
+    std::uint32_t from_ = 0;
 };
 
 TEST_F(RulesetWatchTest, TransactionsThatLeaveTheTableAloneAreKnownAsSuch) {
@@ -175,21 +180,22 @@ TEST_F(RulesetWatchTest, WhateverIsChangedOfTheTableIsHeard) {
           "add counter " + in + " n", "delete chain " + in + " c", "add table " + in + " { flags dormant; }",
           std::string("flush ruleset"), "table " + in + " { set guest_links { type ifname; }; }"}) {
         SCOPED_TRACE(command);
-        watch_.restart();
+        restart();
         nft(command);
         EXPECT_FALSE(untouched());
         nft("add table inet other");
         EXPECT_FALSE(untouched()) << "until somebody has looked";
-        watch_.restart();
+        restart();
         nft("delete table inet other");
         EXPECT_TRUE(untouched());
     }
 }
 
 TEST_F(RulesetWatchTest, AGenerationThatWasNotHeardOfIsNotVouchedFor) {
-    EXPECT_FALSE(untouched()) << "nothing was heard since the last look";
+    EXPECT_TRUE(untouched()) << "nothing has happened";
+    EXPECT_FALSE(watch_.untouched(from_, NfTables::after(from_)));
     nft("add table inet other");
-    EXPECT_FALSE(watch_.untouchedUntil(NfTables::after(tables_.generation())));
+    EXPECT_FALSE(watch_.untouched(from_, NfTables::after(tables_.generation())));
 }
 
 TEST_F(RulesetWatchTest, WhatDidNotFitIsNotVouchedFor) {
@@ -203,7 +209,7 @@ TEST_F(RulesetWatchTest, WhatDidNotFitIsNotVouchedFor) {
         ASSERT_EQ(other.change({guestLink("a")}, {}, {}), 0);
     }
     EXPECT_FALSE(untouched());
-    watch_.restart();
+    restart();
     ASSERT_EQ(other.change({}, element, {}), 0);
     EXPECT_TRUE(untouched());
 }
