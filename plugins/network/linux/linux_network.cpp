@@ -219,12 +219,12 @@ void LinuxNetwork::turnForwardingOn() const {
     if (readSysctl(forwardingKey) == "1") return;
     // Intent first: killed after the next line, the note says what there is to give back.
     writeFileAtomically(state_ / forwardingNote, "0\n", 0600);
-    writeSysctl(forwardingKey, "1");
+    Sysctls().write(forwardingKey, "1");
 }
 
 void LinuxNetwork::giveForwardingBack() const {
     if (!readFile(state_ / forwardingNote, 64)) return;
-    writeSysctl(forwardingKey, "0");
+    Sysctls().write(forwardingKey, "0");
     removeTree(state_ / forwardingNote);
 }
 

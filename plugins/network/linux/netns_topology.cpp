@@ -100,14 +100,15 @@ void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& spac
         if (!loopback.up) inside.setUp(loopback.index);
         // A new namespace takes IPv4 settings over from the host (net.core.devconf_inherit_init_net): none that matters
         // here is left to chance.
-        writeSysctl("ipv4/ip_forward", "1");
-        writeSysctl("ipv4/conf/all/route_localnet", "0");
-        writeSysctl("ipv4/conf/default/route_localnet", "0");
-        disableIpv6("all");
-        disableIpv6("default");
+        const Sysctls sysctls;
+        sysctls.write("ipv4/ip_forward", "1");
+        sysctls.write("ipv4/conf/all/route_localnet", "0");
+        sysctls.write("ipv4/conf/default/route_localnet", "0");
+        sysctls.disableIpv6("all");
+        sysctls.disableIpv6("default");
 
         const Link tap = findOrMakeTap(spec, spec.tap, inside);
-        if (!spec.further.empty()) checkSources(spec);
+        if (!spec.further.empty()) checkSources(spec, sysctls);
         inside.setAddress(tap.index, spec.gateway, spec.network.prefix());
         if (!tap.up) inside.setUp(tap.index);
         // Asked for by ARP before the VMM has opened the tap, it would be asked for again only a second later.
@@ -128,7 +129,7 @@ void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& spac
         if (!uplink.up) inside.setUp(uplink.index);
         inside.setNeighbour(uplink.index, transitHost_, hostMac(spec.owner));
         inside.setRoute({.base = {}, .prefix = 0, .link = uplink.index}, transitHost_);
-        for (const Card& card : spec.further) wireFurther(spec, card, inside);
+        for (const Card& card : spec.further) wireFurther(spec, card, inside, sysctls);
     });
     MERGEN_FAILPOINT("network.linux.attach.inside");
 }
@@ -145,16 +146,17 @@ Link NetnsTopology::findOrMakeTap(const NetworkSpec& spec, const IfName& name, R
     return tap;
 }
 
-void NetnsTopology::checkSources(const NetworkSpec& spec) {
+void NetnsTopology::checkSources(const NetworkSpec& spec, const Sysctls& inside) {
     // The larger one of a link's value and that of "all" holds, and 2 is weaker than 1 (the kernel's
     // Documentation/networking/ip-sysctl.rst).
-    writeSysctl(sourceCheckOf("all"), "0");
-    writeSysctl(sourceCheckOf(spec.tap.str()), "1");
+    inside.write(sourceCheckOf("all"), "0");
+    inside.write(sourceCheckOf(spec.tap.str()), "1");
 }
 
-void NetnsTopology::wireFurther(const NetworkSpec& spec, const Card& card, Rtnetlink& inside) const {
+void NetnsTopology::wireFurther(const NetworkSpec& spec, const Card& card, Rtnetlink& inside,
+                                const Sysctls& sysctls) const {
     const Link tap = findOrMakeTap(spec, card.tap, inside);
-    writeSysctl(sourceCheckOf(tap.name), "1");
+    sysctls.write(sourceCheckOf(tap.name), "1");
     inside.setAddress(tap.index, spec.gateway, alone);
     if (!tap.up) inside.setUp(tap.index);
     inside.setNeighbour(tap.index, card.guest, card.mac);
@@ -170,8 +172,8 @@ void NetnsTopology::wireOutside(const NetworkSpec& spec, Rtnetlink& host) const 
     MERGEN_FAILPOINT("network.linux.attach.tagged");
     // 127.0.0.1 as the source of what goes out here: for published ports asked for on localhost. The other direction is
     // closed by the table.
-    writeSysctl("ipv4/conf/" + link->name + "/route_localnet", "1");
-    disableIpv6(link->name);
+    sysctls_.write("ipv4/conf/" + link->name + "/route_localnet", "1");
+    sysctls_.disableIpv6(link->name);
     // An address of its own: masquerade out of an unnumbered link fails with EPERM on a host with no other address.
     host.setAddress(link->index, transitHost_, 32);
     if (!link->up) host.setUp(link->index);
@@ -202,10 +204,11 @@ bool NetnsTopology::wholeInside(const NetworkSpec& spec, const NetNamespace& spa
 bool NetnsTopology::wholeFurther(const NetworkSpec& spec, Rtnetlink& inside, const std::vector<LinkAddress>& addresses,
                                  const std::vector<Route>& routes) {
     if (spec.further.empty()) return true;
-    if (readSysctl(sourceCheckOf("all")) != "0" || readSysctl(sourceCheckOf(spec.tap.str())) != "1") return false;
+    const Sysctls sysctls;
+    if (sysctls.read(sourceCheckOf("all")) != "0" || sysctls.read(sourceCheckOf(spec.tap.str())) != "1") return false;
     return std::ranges::all_of(spec.further, [&](const Card& card) {
         const auto tap = wholeTap(inside, card.tap);
-        return tap && readSysctl(sourceCheckOf(tap->name)) == "1" &&
+        return tap && sysctls.read(sourceCheckOf(tap->name)) == "1" &&
                hasAddress(addresses, tap->index, spec.gateway, alone) &&
                std::ranges::count(routes, Route{.base = card.guest, .prefix = alone, .link = tap->index}) == 1;
     });

@@ -2,6 +2,7 @@
 
 #include "named_namespaces.hpp"
 #include "rtnetlink.hpp"
+#include "sysctl.hpp"
 #include "topology.hpp"
 
 namespace mergen::network {
@@ -43,10 +44,10 @@ private:
     void wireInside(const NetworkSpec& spec, const NetNamespace& space, Rtnetlink& host) const;
     void wireOutside(const NetworkSpec& spec, Rtnetlink& host) const;
     /// Makes what is missing of a further card, in the namespace.
-    void wireFurther(const NetworkSpec& spec, const Card& card, Rtnetlink& inside) const;
+    void wireFurther(const NetworkSpec& spec, const Card& card, Rtnetlink& inside, const Sysctls& sysctls) const;
     [[nodiscard]] Link findOrMakeTap(const NetworkSpec& spec, const IfName& name, Rtnetlink& inside) const;
     /// Lets the namespace take nothing by the VM's first tap that a route of it does not lead back to.
-    static void checkSources(const NetworkSpec& spec);
+    static void checkSources(const NetworkSpec& spec, const Sysctls& inside);
     [[nodiscard]] static bool wholeFurther(const NetworkSpec& spec, Rtnetlink& inside,
                                            const std::vector<LinkAddress>& addresses, const std::vector<Route>& routes);
     [[nodiscard]] bool wholeInside(const NetworkSpec& spec, const NetNamespace& space) const;
@@ -54,6 +55,7 @@ private:
     const NamedNamespaces& names_;
     const Ipv4Address transitHost_, transitInner_;
     const unsigned mtu_;
+    const Sysctls sysctls_;  ///< of the host
 };
 
 }  // namespace mergen::network

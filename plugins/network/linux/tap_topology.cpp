@@ -5,7 +5,6 @@
 #include <mergen/sdk/failpoint.hpp>
 
 #include "rtnetlink.hpp"
-#include "sysctl.hpp"
 #include "tap.hpp"
 
 namespace mergen::network {
@@ -70,9 +69,9 @@ void TapTopology::makeCard(const NetworkSpec& spec, const Card& card) const {
     const std::string settings = "ipv4/conf/" + tap->name + "/";
     // 127.0.0.1 as the source of what goes out here: for published ports asked for on localhost. The other direction is
     // closed by the table.
-    writeSysctl(settings + "route_localnet", "1");
-    writeSysctl(settings + "arp_ignore", "1");  // a guest need not learn which other addresses the host has
-    disableIpv6(tap->name);                     // before the link is up: no address comes, and the host is silent
+    sysctls_.write(settings + "route_localnet", "1");
+    sysctls_.write(settings + "arp_ignore", "1");  // a guest need not learn which other addresses the host has
+    sysctls_.disableIpv6(tap->name);               // before the link is up: no address comes, and the host is silent
     host.setAddress(tap->index, spec.gateway, alone);
     if (!tap->up) host.setUp(tap->index);
     MERGEN_FAILPOINT("network.linux.attach.up");

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "sysctl.hpp"
 #include "topology.hpp"
 
 namespace mergen::network {
@@ -31,6 +32,7 @@ private:
     void makeCard(const NetworkSpec& spec, const Card& card) const;
 
     const unsigned mtu_;
+    const Sysctls sysctls_;  ///< of the host
 };
 
 }  // namespace mergen::network

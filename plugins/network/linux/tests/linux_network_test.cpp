@@ -490,7 +490,7 @@ TEST_P(SeveralCards, AForeignLinkOfAFurtherTapsNameIsRefusedAndStays) {
 TEST_P(SeveralCards, ARouteToAFurtherAddressIsRefused) {
     ip(here, {"link", "add", "other", "type", "veth", "peer", "name", "peer"});
     for (const char* link : {"other", "peer"}) {
-        disableIpv6(link);  // its routes would come in their own time
+        Sysctls().disableIpv6(link);  // its routes would come in their own time
         ip(here, {"link", "set", link, "up"});
     }
     const std::string guest = spec_.further[1].guest.str();
@@ -769,7 +769,7 @@ TEST_F(LinuxNetworkTest, ForeignFilesOfTheNameAreRefusedAndStay) {
 TEST_F(LinuxNetworkTest, ARouteToTheGuestsAddressIsRefusedUnlessItLeadsEverywhere) {
     ip(here, {"link", "add", "other", "type", "veth", "peer", "name", "peer"});
     for (const char* link : {"other", "peer"}) {
-        disableIpv6(link);  // its routes would come in their own time
+        Sysctls().disableIpv6(link);  // its routes would come in their own time
         ip(here, {"link", "set", link, "up"});
     }
     for (const char* route : {"172.30.0.2/32", "172.30.0.0/24", "172.16.0.0/12"}) {
