@@ -434,8 +434,9 @@ void LinuxNetwork::dismiss(const OwnerTag& owner) const {
     Departures::Guest guest{owner, {}};
     Teardown teardown;
     teardown.step([&] { guest.addresses = ruleset().guestsOf(owner); });
-    // At once: a flow of a port that is still published would be there again at its next packet.
-    teardown.step([&] { ruleset().publish(owner, {}, {}); });
+    // At once: a flow of a port that is still published would be there again at its next packet, and what is left in
+    // the VM's namespace, if anything is, would still be heard.
+    teardown.step([&] { ruleset().dismiss(owner); });
     teardown.step([] { MERGEN_FAILPOINT("network.linux.detach.unpublished"); });
     departures().add(std::move(guest));
     teardown.finish();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <iterator>
 #include <new>
 #include <sys/select.h>
 #include <utility>
@@ -322,7 +323,7 @@ void Ruleset::admit(const OwnerTag& owner, const std::vector<Source>& sources) {
         wanted.insert_or_assign(guestLink(source.link), entry);
         wanted.insert_or_assign(guestSource(source.link, source.guest), entry);
     }
-    replace(owner, {TableSet::GuestLinks, TableSet::GuestSources}, wanted);
+    replace(owner, {TableSet::GuestLinks, TableSet::GuestSources, TableSet::PastSources}, wanted);
 }
 
 bool Ruleset::admitted(const OwnerTag& owner, const std::vector<Source>& sources) {
@@ -355,16 +356,30 @@ bool Ruleset::publishesUdp(const OwnerTag& owner) {
            std::ranges::any_of(own->second, [](const ElementKey& key) { return key.set == TableSet::PublishedUdp; });
 }
 
-std::set<Ipv4Address> Ruleset::guestsOf(const OwnerTag& owner) {
+std::vector<ElementKey> Ruleset::sourcesOf(const OwnerTag& owner) {
     const std::lock_guard lock(mutex_);
     refresh();
-    std::set<Ipv4Address> guests;
+    std::vector<ElementKey> sources;
     const auto own = byComment_.find(owner.str());
-    if (own == byComment_.end()) return guests;
-    for (const ElementKey& key : own->second) {
-        if (key.set == TableSet::GuestSources) guests.insert(guestOf(key));
-    }
+    if (own == byComment_.end()) return sources;
+    std::ranges::copy_if(own->second, std::back_inserter(sources), [](const ElementKey& key) {
+        return key.set == TableSet::GuestSources || key.set == TableSet::PastSources;
+    });
+    return sources;
+}
+
+std::set<Ipv4Address> Ruleset::guestsOf(const OwnerTag& owner) {
+    std::set<Ipv4Address> guests;
+    for (const ElementKey& source : sourcesOf(owner)) guests.insert(guestOf(source));
     return guests;
+}
+
+void Ruleset::dismiss(const OwnerTag& owner) {
+    Elements past;
+    for (const ElementKey& source : sourcesOf(owner))
+        past.insert_or_assign(pastSource(source), ElementEntry{"", owner.str()});
+    replace(owner, {TableSet::GuestSources, TableSet::PastSources, TableSet::PublishedTcp, TableSet::PublishedUdp},
+            past);
 }
 
 void Ruleset::expel(const OwnerTag& owner) {

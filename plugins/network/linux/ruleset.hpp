@@ -62,12 +62,15 @@ public:
 
     /// Whether one of the owner's published ports is a UDP port.
     [[nodiscard]] bool publishesUdp(const OwnerTag& owner);
-    /// The addresses that were admitted for the owner by whatever link.
+    /// The addresses that are, or were before a dismiss(), admitted for the owner by whatever link.
     [[nodiscard]] std::set<Ipv4Address> guestsOf(const OwnerTag& owner);
 
     /// Makes the owner's published ports exactly `ports`. Throws AlreadyExists if one leads to somebody else.
     void publish(const OwnerTag& owner, Ipv4Address guest, const std::vector<PortBinding>& ports);
 
+    /// Lets nothing of the owner's in any more, and publishes none of its ports: what comes by its links is dropped.
+    /// Its addresses stay known.
+    void dismiss(const OwnerTag& owner);
     /// Takes away everything that bears the owner's tag.
     void expel(const OwnerTag& owner);
 
@@ -91,6 +94,8 @@ public:
 private:
     /// Makes the owner's elements of `sets` exactly `wanted`.
     void replace(const OwnerTag& owner, const std::set<TableSet>& sets, const Elements& wanted);
+    /// The sources of the owner, present and past.
+    [[nodiscard]] std::vector<ElementKey> sourcesOf(const OwnerTag& owner);
     /// Makes the memory true. With mutex_ held, as all below.
     void refresh();
     /// Whether the table is what it was at a generation; the memory, which is of that one, then is of today's, too.

@@ -42,6 +42,8 @@ std::string_view nameOf(TableSet set) noexcept {
             return "guest_links";
         case TableSet::GuestSources:
             return "guest_sources";
+        case TableSet::PastSources:
+            return "past_sources";
         case TableSet::PublishedTcp:
             return "published_tcp";
         case TableSet::PublishedUdp:
@@ -55,6 +57,7 @@ std::string_view typeOf(TableSet set) noexcept {
         case TableSet::GuestLinks:
             return "ifname";
         case TableSet::GuestSources:
+        case TableSet::PastSources:
             return "ifname . ipv4_addr";
         case TableSet::PublishedTcp:
         case TableSet::PublishedUdp:
@@ -80,6 +83,10 @@ std::string publishedTarget(Ipv4Address guest, std::uint16_t port) {
     return bytesOfAddress(guest) + bytesOfPort(port) + std::string(fill, '\0');
 }
 
+ElementKey pastSource(const ElementKey& source) {
+    return {TableSet::PastSources, source.bytes};
+}
+
 Ipv4Address guestOf(const ElementKey& source) {
     return Ipv4Address(ntohl(numberAt<std::uint32_t>(source.bytes, IFNAMSIZ)));
 }
@@ -87,7 +94,7 @@ Ipv4Address guestOf(const ElementKey& source) {
 std::string toText(const ElementKey& key) {
     if (isMap(key.set)) return std::to_string(ntohs(numberAt<std::uint16_t>(key.bytes, 0)));
     const std::string link = printable(key.bytes.substr(0, ::strnlen(key.bytes.data(), key.bytes.size())));
-    return key.set == TableSet::GuestSources ? link + " . " + guestOf(key).str() : link;
+    return key.set == TableSet::GuestLinks ? link : link + " . " + guestOf(key).str();
 }
 
 }  // namespace mergen::network

@@ -11,11 +11,12 @@
 
 namespace mergen::network {
 
-/// The sets and maps of an instance's table.
-enum class TableSet : std::uint8_t { GuestLinks, GuestSources, PublishedTcp, PublishedUdp };
+/// The sets and maps of an instance's table. PastSources: what was in GuestSources of those who are detached, and whose
+/// flows are still to be forgotten; no rule looks at it.
+enum class TableSet : std::uint8_t { GuestLinks, GuestSources, PastSources, PublishedTcp, PublishedUdp };
 
-inline constexpr std::array allTableSets{TableSet::GuestLinks, TableSet::GuestSources, TableSet::PublishedTcp,
-                                         TableSet::PublishedUdp};
+inline constexpr std::array allTableSets{TableSet::GuestLinks, TableSet::GuestSources, TableSet::PastSources,
+                                         TableSet::PublishedTcp, TableSet::PublishedUdp};
 
 [[nodiscard]] constexpr bool isMap(TableSet set) noexcept {
     return set == TableSet::PublishedTcp || set == TableSet::PublishedUdp;
@@ -47,7 +48,10 @@ using Elements = std::map<ElementKey, ElementEntry>;
 /// The value of a published port: where it leads.
 [[nodiscard]] std::string publishedTarget(Ipv4Address guest, std::uint16_t port);
 
-/// Whom a key of GuestSources lets in.
+/// The same source, of one who is detached.
+[[nodiscard]] ElementKey pastSource(const ElementKey& source);
+
+/// Whose source it is, or was.
 [[nodiscard]] Ipv4Address guestOf(const ElementKey& source);
 /// The key as nft writes it, but for the quotation marks about the name of a link.
 [[nodiscard]] std::string toText(const ElementKey& key);

@@ -132,6 +132,7 @@ TEST(SetElements, AreWrittenAsNftWritesThemWhateverBytesTheyAreOf) {
     EXPECT_EQ(toText(guestLink("mg-0123abcd")), "mg-0123abcd");
     EXPECT_EQ(toText(guestLink("fifteen-letters")), "fifteen-letters");
     EXPECT_EQ(toText(guestSource("mg-0123abcd", Ipv4Address::parse("10.1.2.3"))), "mg-0123abcd . 10.1.2.3");
+    EXPECT_EQ(toText(pastSource(guestSource("mg-0123abcd", Ipv4Address::parse("10.1.2.3")))), "mg-0123abcd . 10.1.2.3");
     EXPECT_EQ(toText(publishedPort(Protocol::Udp, 65535)), "65535");
     EXPECT_EQ(toText({TableSet::GuestSources, "short"}), "short . 0.0.0.0");
     EXPECT_EQ(toText({TableSet::PublishedTcp, ""}), "0");
