@@ -18,6 +18,7 @@ void Departures::add(Guest guest) {
     std::erase_if(departing_, [&](const Departing& one) {
         if (!one.error || one.guest.owner != guest.owner) return false;
         guest.addresses.insert(one.guest.addresses.begin(), one.guest.addresses.end());
+        guest.links.insert(one.guest.links.begin(), one.guest.links.end());
         return true;
     });
     departing_.push_back({.guest = std::move(guest), .error = {}});

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -25,6 +26,7 @@ public:
     struct Guest {
         OwnerTag owner;
         std::set<Ipv4Address> addresses;
+        std::set<std::string> links{};  ///< of the host, which may be left
     };
     /// Takes away what is left of these guests; again is as good as once. One thread at a time calls it, under no lock.
     using Work = std::function<void(const std::vector<Guest>&)>;

@@ -88,6 +88,12 @@ const mergen_key LinuxNetwork::keys[] = {
 
 namespace {
 
+std::set<Ipv4Address> addressesOf(const NetworkSpec& spec) {
+    std::set<Ipv4Address> addresses;
+    for (const Card& card : cardsOf(spec)) addresses.insert(card.guest);
+    return addresses;
+}
+
 /// What `read` gives, or its refusal with the key's name.
 template <typename Read>
 auto ofKey(std::string_view key, const Read& read) {
@@ -312,11 +318,13 @@ const Topology& LinuxNetwork::shapeOf(const NetworkSpec& spec) const {
 
 void LinuxNetwork::checkNames(const NetworkSpec& spec) const {
     checkSpec(spec);
+    Departures& leaving = departures();
     try {
-        awaitDeparture(spec);
+        leaving.await(spec.owner, addressesOf(spec));
     } catch (const Error& error) {
-        throw Error(ErrorKind::AlreadyExists,
-                    std::string("what is left of a VM that had the guest's address is still there: ") + error.what());
+        throw Error(
+            ErrorKind::AlreadyExists,
+            std::string("what is left of the VM, or of one that had its address, is still there: ") + error.what());
     }
     checkNames(spec, shapeOf(spec));
 }
@@ -407,31 +415,33 @@ void LinuxNetwork::setPorts(const NetworkSpec& spec, const std::vector<PortBindi
     MERGEN_FAILPOINT("network.linux.publish");
     const auto isUdp = [](const PortBinding& port) { return port.protocol == Protocol::Udp; };
     if (!udpBefore && std::ranges::none_of(ports, isUdp)) return;
-    if (!ruleset().guestsOf(spec.owner).contains(spec.guest))
-        return;  // not attached: another VM's address, or nobody's
+    if (!ruleset().guestsOf(spec.owner).contains(spec.guest)) return;  // another VM's address, or nobody's
     flows_.settle({{spec.guest, ports}});
 }
 
 void LinuxNetwork::takeDown(const NetworkSpec& spec) const {
     Teardown teardown;
-    // Both shapes are looked for: the wire may be from before the setting was changed. A tap first: while it is there,
+    // Both shapes are looked for: the wire may be from before the setting was changed. Taps first: while one is there,
     // its filter is.
-    teardown.step([&] {
-        Rtnetlink host;
-        for (const Card& card : cardsOf(spec)) {
+    std::set<std::string> links{NetnsTopology::hostLink(spec.owner)};
+    for (const Card& card : cardsOf(spec)) {
+        links.insert(card.tap.str());
+        teardown.step([&] {
+            MERGEN_FAILPOINT("network.linux.detach.tap");
+            Rtnetlink host;
             const auto tap = host.findLink(card.tap.str());
             if (tap && tap->alias == spec.owner.str()) links_.remove(host, *tap);
-        }
-    });
+        });
+    }
     teardown.step([] { MERGEN_FAILPOINT("network.linux.detach.link"); });
     teardown.step([&] { names_.remove(spec.netns, spec.owner); });
     teardown.step([] { MERGEN_FAILPOINT("network.linux.detach.name"); });
-    teardown.step([&] { dismiss(spec.owner); });
+    teardown.step([&] { dismiss(spec.owner, std::move(links)); });
     teardown.finish();
 }
 
-void LinuxNetwork::dismiss(const OwnerTag& owner) const {
-    Departures::Guest guest{owner, {}};
+void LinuxNetwork::dismiss(const OwnerTag& owner, std::set<std::string> links) const {
+    Departures::Guest guest{owner, {}, std::move(links)};
     Teardown teardown;
     teardown.step([&] { guest.addresses = ruleset().guestsOf(owner); });
     // At once: a flow of a port that is still published would be there again at its next packet, and what is left in
@@ -448,8 +458,10 @@ void LinuxNetwork::expel(const std::vector<Departures::Guest>& guests) const {
     // some process keeps, or that somebody cannot wait for.
     Rtnetlink host;
     for (const Departures::Guest& guest : guests) {
-        const auto link = host.findLink(NetnsTopology::hostLink(guest.owner));
-        if (link && NetnsTopology::owns(guest.owner, *link)) links_.remove(host, *link);
+        for (const std::string& name : guest.links) {
+            const auto link = host.findLink(name);
+            if (link && NetnsTopology::owns(guest.owner, *link)) links_.remove(host, *link);
+        }
     }
     // In this order: while the link is there, its filter is; and the guest's address in the filter says, should we be
     // killed, that its flows are still to be forgotten.
@@ -468,9 +480,7 @@ void LinuxNetwork::expel(const std::vector<Departures::Guest>& guests) const {
 }
 
 void LinuxNetwork::awaitDeparture(const NetworkSpec& spec) const {
-    std::set<Ipv4Address> addresses;
-    for (const Card& card : cardsOf(spec)) addresses.insert(card.guest);
-    departures().await(spec.owner, addresses);
+    departures().await(spec.owner, addressesOf(spec));
 }
 
 void LinuxNetwork::detach(const NetworkSpec& spec) {
@@ -503,19 +513,22 @@ void LinuxNetwork::removeStray(const OwnerTag& owner) {
         throw Error(ErrorKind::InvalidArgument, "VM " + owner.vm.str() + " belongs to another server");
     }
     Teardown teardown;
+    std::set<std::string> links;
     teardown.step([&] {
-        Rtnetlink host;
-        for (const Link& link : host.links()) {
+        for (const Link& link : Rtnetlink().links()) {
             const bool hostEnd = link.name == NetnsTopology::hostLink(owner) && NetnsTopology::owns(owner, link);
-            if (hostEnd || link.alias == owner.str()) {
+            if (!hostEnd && link.alias != owner.str()) continue;
+            links.insert(link.name);
+            teardown.step([&] {
+                Rtnetlink host;
                 links_.remove(host, link);
-            }
+            });
         }
     });
     teardown.step([&] {
         for (const std::string& name : names_.names()) names_.remove(name, owner);
     });
-    teardown.step([&] { dismiss(owner); });
+    teardown.step([&] { dismiss(owner, std::move(links)); });
     teardown.step([&] { departures().await(owner, {}); });
     teardown.finish();
 }

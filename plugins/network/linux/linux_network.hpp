@@ -69,9 +69,10 @@ private:
     void takeDown(const NetworkSpec& spec) const;
     /// takeDown() after a failure, whose error is the one to be told.
     void undoAttach(const NetworkSpec& spec) const noexcept;
-    /// Takes the VM's published ports away, and has its flows and its filter follow.
-    void dismiss(const OwnerTag& owner) const;
-    /// Removes what links to these guests' namespaces are left, makes the kernel forget their flows, then takes their
+    /// Takes the VM's published ports away and lets nothing of it in, and has what is left of `links`, its flows and
+    /// its filter follow.
+    void dismiss(const OwnerTag& owner, std::set<std::string> links) const;
+    /// Removes what links of these guests are left, makes the kernel forget their flows, then takes their
     /// VMs out of the table.
     void expel(const std::vector<Departures::Guest>& guests) const;
     /// Waits until nothing is left of the VM, nor of who had one of its addresses before. Throws what keeps it so.

@@ -188,7 +188,7 @@ void Ruleset::forget(const ElementKey& key) {
     elements_.erase(found);
 }
 
-void Ruleset::read() {
+bool Ruleset::read() {
     elements_.clear();
     byComment_.clear();
     whole_ = true;
@@ -201,15 +201,17 @@ void Ruleset::read() {
     // no other generation (net/netfilter/nft_set_hash.c): what is listed twice alike is taken.
     constexpr int attempts = 5;
     Elements found = list();
-    for (int attempt = 0; attempt < attempts; ++attempt) {
+    bool alike = false;
+    for (int attempt = 0; attempt < attempts && !alike; ++attempt) {
         Elements again = list();
-        if (again == found) break;
+        alike = again == found;
         found = std::move(again);
     }
     for (auto& [key, entry] : found) remember(key, std::move(entry));
     std::size_t expected = 0;
     for (const Chain& chain : chains(egress_)) expected += chain.rules.size();
     whole_ = whole_ && tables_.countRules() == expected;
+    return alike;
 }
 
 void Ruleset::refresh() {
@@ -221,8 +223,7 @@ void Ruleset::refresh() {
     for (int attempt = 0; attempt < attempts; ++attempt) {
         watch_.restart();
         const std::uint32_t before = tables_.generation();
-        read();
-        if (isUntouchedSince(before)) return;
+        if (read() && isUntouchedSince(before)) return;
     }
 }
 

@@ -30,8 +30,9 @@ namespace mergen::network {
 /// The rules are written by libnftables, in this process and in one transaction; elements, which come and go with VMs,
 /// by the kernel's own messages (NfTables). What the table holds is remembered here, so that a change costs the same
 /// with one VM and with thousands. The memory is exact, not hoped: the kernel counts the ruleset's generations, one per
-/// transaction of anybody. A change of ours is carried out in the generation that the memory is of, and as soon as
-/// there was a transaction that is not ours and is not known to have left the table alone (RulesetWatch), the table is
+/// transaction of anybody. A change of ours is carried out in the generation that the memory is of, save the last of
+/// several tries on a host whose rules never rest, where what the kernel itself refuses has to do; and as soon as there
+/// was a transaction that is not ours and is not known to have left the table alone (RulesetWatch), the table is
 /// read anew. That also brings back a table that somebody flushed.
 ///
 /// It works in the network namespace of the thread that made it. Threads: any.
@@ -100,7 +101,8 @@ private:
     void refresh();
     /// Whether the table is what it was at a generation; the memory, which is of that one, then is of today's, too.
     [[nodiscard]] bool isUntouchedSince(std::uint32_t generation);
-    void read();
+    /// Reads the table; whether what was read can be relied on, if the table was not touched meanwhile.
+    [[nodiscard]] bool read();
     void remember(const ElementKey& key, ElementEntry entry);
     void forget(const ElementKey& key);
     [[nodiscard]] std::string fixedRules() const;

@@ -25,6 +25,12 @@ UniqueFd folderOf(const char* family) {
     return fd;
 }
 
+void writeAt(int folder, const std::string& name, const std::string& key, std::string_view value) {
+    const UniqueFd fd(::openat(folder, name.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC));
+    if (!fd) throw Error::fromErrno(errno, "cannot open " + pathOf(key));
+    writeAll(fd.get(), value, pathOf(key));
+}
+
 std::string trimmed(const std::string& text) {
     return std::string(trim(split(text, '\n').front()));
 }
@@ -41,6 +47,7 @@ Sysctls::Place Sysctls::placeOf(const std::string& key) const {
 
 std::optional<std::string> Sysctls::read(const std::string& key) const {
     const Place place = placeOf(key);
+    if (place.folder < 0) return std::nullopt;
     const auto text = readFileAt(place.folder, place.name, longest);
     if (!text) return std::nullopt;
     return trimmed(*text);
@@ -48,14 +55,15 @@ std::optional<std::string> Sysctls::read(const std::string& key) const {
 
 void Sysctls::write(const std::string& key, std::string_view value) const {
     const Place place = placeOf(key);
-    const UniqueFd fd(::openat(place.folder, place.name.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC));
-    if (!fd) throw Error::fromErrno(errno, "cannot open " + pathOf(key));
-    writeAll(fd.get(), value, pathOf(key));
+    writeAt(place.folder, place.name, key, value);
 }
 
 void Sysctls::disableIpv6(const std::string& link) const {
-    const std::string key = "ipv6/conf/" + link + "/disable_ipv6";
-    if (ipv6_ && ::faccessat(ipv6_.get(), placeOf(key).name.c_str(), F_OK, 0) == 0) write(key, "1");
+    const std::string key = "conf/" + link + "/disable_ipv6";
+    // A module may have been loaded since.
+    const UniqueFd late = ipv6_ ? UniqueFd() : folderOf("ipv6");
+    const int folder = ipv6_ ? ipv6_.get() : late.get();
+    if (folder >= 0 && ::faccessat(folder, key.c_str(), F_OK, 0) == 0) writeAt(folder, key, "ipv6/" + key, "1");
 }
 
 std::optional<std::string> readSysctl(const std::string& key) {

@@ -8,7 +8,7 @@
 
 namespace mergen::network {
 
-/// The keys below /proc/sys/net of the network namespace of the thread that made it, wherever it is used.
+/// The keys below /proc/sys/net/ipv4 and ipv6 of the network namespace of the thread that made it, wherever it is used.
 ///
 /// The folders "ipv4" and "ipv6" are looked for once: the kernel keeps those of all namespaces under one name
 /// (fs/dcache.c, fs/proc/proc_sysctl.c), so that with a thousand namespaces to find one takes a third of a millisecond.

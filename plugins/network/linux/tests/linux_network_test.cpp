@@ -47,6 +47,7 @@ using mergen::test::runTool;
 using mergen::test::settledSnapshot;
 using test::ip;
 using test::namespaceOf;
+using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -69,10 +70,10 @@ const std::array shapes{
     Shape{"netns",
           {"attach.filter", "attach.namespace", "attach.tap.made", "attach.tap", "attach.veth", "attach.inside",
            "attach.tagged", "attach.up", "attach.route", "attach.file", "attach.named"},
-          {"detach.link", "detach.unmounted", "detach.name", "detach.unpublished"}},
+          {"detach.tap", "detach.link", "detach.unmounted", "detach.name", "detach.unpublished"}},
     Shape{"tap",
           {"attach.filter", "attach.tap.made", "attach.tap", "attach.up", "attach.route"},
-          {"detach.link", "detach.name", "detach.unpublished"}},
+          {"detach.tap", "detach.link", "detach.name", "detach.unpublished"}},
 };
 constexpr std::array startSteps{"start.mount", "start.table", "start.forward"};
 
@@ -321,6 +322,18 @@ TEST_P(EitherShape, AVmWhoseDetachFailsAgainAndAgainIsNotAttached) {
     failpoint::arm("");
     network_->attach(spec_);
     EXPECT_TRUE(network_->inspect(spec_));
+}
+
+TEST_P(EitherShape, AServerKilledAfterItDismissedAGuestLeavesWhoseFlowsAreToBeForgotten) {
+    network_->attach(spec_);
+    network_->publish(spec_);
+    ASSERT_TRUE(
+        killedWhile(failpointOf("detach.unpublished", "crash"), [&](LinuxNetwork& server) { server.detach(spec_); }));
+    EXPECT_THAT(elements(), Contains(AllOf(HasSubstr("past_sources"), HasSubstr(spec_.guest.str()))));
+    EXPECT_THAT(elements(), Not(Contains(HasSubstr("guest_sources"))));
+    EXPECT_THAT(elements(), Not(Contains(HasSubstr("published"))));
+    network_->removeStray(spec_.owner);
+    EXPECT_THAT(network_->list(), IsEmpty());
 }
 
 TEST_P(EitherShape, AServerKilledAtAnyStepOfDetachLeavesWhatASecondOneTakesAway) {

@@ -108,10 +108,10 @@ public:
     virtual void unpublish(const NetworkSpec& spec) = 0;
 
     /// Takes the wire away, published ports and open connections included: who gets the address next gets nothing of
-    /// them. Only objects that bear this owner's tag. Returns when nothing can pass any more and the ports are free.
-    /// What is left of the wire then, of no use to anybody, may be taken away later: checkNames(), reserve() and
-    /// attach() of the VM or of its addresses wait for that, and so do list(), removeStray() and stop(); what is left
-    /// by a kill before that, list() finds.
+    /// them. Only objects that bear this owner's tag. Returns when the VM's ports are free and nothing that comes by
+    /// the wire is let in any more. What is left then may go a moment later: checkNames() and attach() of the VM or of
+    /// its addresses wait for that, and so do list(), removeStray() and stop(); what is left by a kill before that,
+    /// list() finds.
     virtual void detach(const NetworkSpec& spec) = 0;
 
     /// Everything on the host that bears a tag of this instance, by VM, incomplete wires included.
