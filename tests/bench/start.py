@@ -435,6 +435,7 @@ def measure_growth(options, table, fake):
             for _ in range(options.rounds + 1):
                 times.append(subject.seconds(name, "start") * 1e3)
                 subject.post(name, "stop")
+                settle()
             medians[size] = median(times[1:])
             say(f"a start with {size} VMs running (fake), ms: {medians[size]:.2f}; " +
                 ", ".join(f"{step} {spent:.2f}" for step, spent in subject.steps(name, "start").items()))

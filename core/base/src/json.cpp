@@ -299,8 +299,8 @@ std::string shown(const Var& value) {
     return printable(text.str(), shownBytes);
 }
 
-Error notAnObject() {
-    return {ErrorKind::InvalidArgument, "the JSON text is not an object"};
+std::string unknownMember(const std::string& meant) {
+    return "unknown member, did you mean " + meant + "?";
 }
 
 /// A name as those who write it in another fashion mean it: driveId, drive_id and drive-id are one.
@@ -321,16 +321,15 @@ Object::Ptr parseObject(std::string_view text, const Limits& limits) {
     checkTokens(text, [&](std::size_t offset) { return pathAt(text, offset, limits); });
     // Poco's parser says of any other value that its stack is empty.
     const std::size_t begin = text.find_first_not_of(" \t\r\n");
-    if (begin != std::string_view::npos && text[begin] != '{') throw notAnObject();
+    if (begin != std::string_view::npos && text[begin] != '{')
+        throw Error(ErrorKind::InvalidArgument, "the JSON text is not an object");
     try {
         Poco::JSON::Parser parser(new StrictHandler(limits));  // owned by the parser's SharedPtr
         parser.setDepth(limits.depth + 2);                     // our handler refuses first, with a path
-        const Var result = parser.parse(std::string(text));
-        if (result.type() == typeid(Object::Ptr)) return result.extract<Object::Ptr>();
+        return parser.parse(std::string(text)).extract<Object::Ptr>();
     } catch (const Poco::Exception& error) {
         throw Error(ErrorKind::InvalidArgument, "not valid JSON: " + printable(error.message(), shownBytes));
     }
-    throw notAnObject();
 }
 
 std::string render(const Object& object, unsigned indent) {
@@ -472,8 +471,7 @@ void Reader::passOver() {
 
 void Reader::refuseMissing(const std::string& name, const std::string& wanted) const {
     for (const std::string& there : object_.getNames()) {
-        if (there != name && lettersOf(there) == lettersOf(name))
-            refuse(pathOf(there), "unknown member, did you mean " + name + "?");
+        if (there != name && lettersOf(there) == lettersOf(name)) refuse(pathOf(there), unknownMember(name));
     }
     refuse(pathOf(name), "missing; " + wanted + " is required");
 }
@@ -482,11 +480,10 @@ void Reader::finish() const {
     for (const std::string& name : object_.getNames()) {
         if (std::ranges::find(known_, name) != known_.end()) continue;
         const std::string near = nearestWord(name, known_);
-        std::string hint = near.empty() ? "known are" : "did you mean " + near + "?";
-        if (near.empty()) {
-            for (const std::string& word : known_) hint += " " + word;
-        }
-        refuse(pathOf(name), "unknown member, " + hint);
+        if (!near.empty()) refuse(pathOf(name), unknownMember(near));
+        std::string hint = "unknown member, known are";
+        for (const std::string& word : known_) hint += " " + word;
+        refuse(pathOf(name), hint);
     }
 }
 

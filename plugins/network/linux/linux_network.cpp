@@ -370,10 +370,13 @@ NetworkAttachment LinuxNetwork::reserve(const NetworkSpec& spec) {
     Rollback undo;
     undo.add([&] { undoAttach(spec); });
     // A link that is about to go is in nobody's way but that of a wire of the other shape; attach() waits for it.
-    if (&shapeOf(spec) == other_) awaitDeparture(spec);
-    const Topology& shape = shapeOf(spec);
-    shape.checkNames(spec);
-    NetworkAttachment place = shape.reserve(spec);
+    const Topology* shape = &shapeOf(spec);
+    if (shape == other_) {
+        awaitDeparture(spec);
+        shape = &shapeOf(spec);
+    }
+    shape->checkNames(spec);
+    NetworkAttachment place = shape->reserve(spec);
     undo.commit();
     return place;
 }
