@@ -229,14 +229,21 @@ std::string cleanUtf8(std::string text) {
     return clean;
 }
 
-/// Poco's Stringifier writes an empty array over three lines and 1.0 as 1; so it is asked for single values only.
+/// Whether it stands in JSON as it is.
+bool isPlain(std::string_view text) noexcept {
+    return std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
+}
+
+/// Poco's Stringifier writes an empty array over three lines and 1.0 as 1; so it is asked for single values only, and
+/// not for those of which most documents are made: it goes through a text letter by letter.
 class Writer {
 public:
     explicit Writer(unsigned indent) : indent_(indent) {}
 
     void object(const Object& object) {
         list('{', '}', object.getNames(), [&](const std::string& name) {
-            out_ << Poco::toJSON(name) << (indent_ == 0 ? ":" : ": ");
+            string(name);
+            out_ += indent_ == 0 ? ":" : ": ";
             value(object.get(name));
         });
     }
@@ -245,23 +252,31 @@ public:
         list('[', ']', array, [&](const Var& item) { value(item); });
     }
 
-    [[nodiscard]] std::string text() const { return cleanUtf8(indent_ == 0 ? out_.str() : out_.str() + "\n"); }
+    [[nodiscard]] std::string text() const { return cleanUtf8(indent_ == 0 ? out_ : out_ + "\n"); }
 
 private:
     template <typename Items, typename Each>
     void list(char open, char close, const Items& items, const Each& each) {
-        out_ << open;
+        out_ += open;
         ++level_;
         bool first = true;
         for (const auto& item : items) {
-            if (!first) out_ << ',';
+            if (!first) out_ += ',';
             first = false;
             newLine();
             each(item);
         }
         --level_;
         if (!first) newLine();
-        out_ << close;
+        out_ += close;
+    }
+
+    void string(const std::string& text) {
+        if (isPlain(text)) {
+            out_.append(1, '"').append(text).append(1, '"');
+        } else {
+            out_ += Poco::toJSON(text);
+        }
     }
 
     void value(const Var& item) {
@@ -274,19 +289,25 @@ private:
         } else if (item.type() == typeid(Array)) {
             array(item.extract<Array>());
         } else if (item.type() == typeid(double)) {
-            out_ << doubleText(item);
+            out_ += doubleText(item);
+        } else if (item.type() == typeid(std::string)) {
+            string(item.extract<std::string>());
+        } else if (item.isBoolean() || (item.isInteger() && item.type() != typeid(char))) {
+            out_ += item.toString();
         } else {
-            Poco::JSON::Stringifier::stringify(item, out_);
+            std::ostringstream text;
+            Poco::JSON::Stringifier::stringify(item, text);
+            out_ += text.str();
         }
     }
 
     void newLine() {
-        if (indent_ != 0) out_ << '\n' << std::string(std::size_t{indent_} * level_, ' ');
+        if (indent_ != 0) out_.append(1, '\n').append(std::size_t{indent_} * level_, ' ');
     }
 
     const unsigned indent_;
     std::size_t level_ = 0;
-    std::ostringstream out_;
+    std::string out_;
 };
 
 /// A refused value as an error shows it.

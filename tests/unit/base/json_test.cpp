@@ -210,6 +210,29 @@ TEST(JsonRender, EscapesControlCharacters) {
     EXPECT_EQ(render(*value).find('\n'), std::string::npos);
 }
 
+TEST(JsonRender, WritesEachTypeAsJsonHasIt) {
+    auto value = object();
+    value->set("true", true);
+    value->set("false", false);
+    value->set("int", -1);
+    value->set("uint16", std::uint16_t{65535});
+    value->set("int64", std::numeric_limits<std::int64_t>::min());
+    value->set("uint64", std::numeric_limits<std::uint64_t>::max());
+    value->set("whole", 1.0);
+    value->set("double", 0.25);
+    value->set("char", 'c');
+    value->set("empty", std::string());
+    value->set("null", Poco::Dynamic::Var());
+    value->set("plain", std::string(" !#/[]^~"));
+    value->set("quoted", std::string("a\"b\\c"));
+    value->set("letters", std::string("\x7f\xc3\xbc"));
+    EXPECT_EQ(render(*value),
+              R"({"true":true,"false":false,"int":-1,"uint16":65535,"int64":-9223372036854775808,)"
+              R"("uint64":18446744073709551615,"whole":1.0,"double":0.25,"char":"c","empty":"","null":null,)"
+              R"("plain":" !#/[]^~","quoted":"a\"b\\c","letters":")"
+              "\x7f\xc3\xbc\"}");
+}
+
 TEST(JsonRender, IndentsAndEndsWithANewLine) {
     const auto value = parseObject(R"({"b":{"c":[1,{"d":"e"}]},"a":[],"o":{}})");
     EXPECT_EQ(render(*value, 2), R"({
