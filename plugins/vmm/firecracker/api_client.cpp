@@ -105,21 +105,18 @@ void ApiClient::change(std::string_view method, const std::string& path, const P
     static_cast<void>(call(method, path, json::render(body)));
 }
 
-GuestState ApiClient::state() {
-    const auto state = get("/")->get("state");
-    const std::string text = state.isString() ? state.extract<std::string>() : "";
+ApiClient::Instance ApiClient::instance() {
+    const Poco::JSON::Object::Ptr told = get("/");
+    const auto textOf = [&](const char* member) {
+        const auto value = told->get(member);
+        return value.isString() ? value.extract<std::string>() : "";
+    };
+    const std::string text = textOf("state");
     static constexpr std::array<std::pair<std::string_view, GuestState>, 3> states{
         {{"Not started", GuestState::NotStarted}, {"Running", GuestState::Running}, {"Paused", GuestState::Paused}}};
     const auto* const found = std::ranges::find(states, text, &std::pair<std::string_view, GuestState>::first);
     if (found == states.end()) connection_.fail("GET /: its guest is '" + printable(text) + "', which is unknown");
-    return found->second;
-}
-
-FirecrackerVersion ApiClient::version() {
-    const auto text = get("/version")->get("firecracker_version");
-    const auto version = FirecrackerVersion::parse(text.isString() ? text.extract<std::string>() : "");
-    if (!version) connection_.fail("GET /version: it does not say its version");
-    return *version;
+    return {found->second, textOf("vmm_version")};
 }
 
 ApiClient::Reply ApiClient::call(std::string_view method, const std::string& path, const std::string& body) {

@@ -15,8 +15,6 @@
 #include <mergen/sdk/types.hpp>
 #include <mergen/sdk/vmm.hpp>
 
-#include "version.hpp"
-
 namespace mergen::vmm {
 
 /// One conversation with a Firecracker over its API socket: one connection that is kept, one call after the other.
@@ -51,10 +49,12 @@ public:
     void put(const std::string& path, const Poco::JSON::Object& body);
     void patch(const std::string& path, const Poco::JSON::Object& body);
 
-    /// The "state" of `GET /`.
-    [[nodiscard]] GuestState state();
-    /// Of `GET /version`.
-    [[nodiscard]] FirecrackerVersion version();
+    struct Instance {
+        GuestState state;
+        std::string version;  ///< as it says it; nobody has looked at it
+    };
+    /// What `GET /` tells.
+    [[nodiscard]] Instance instance();
 
 private:
     ApiClient(UnixConnection connection, SteadyTime deadline, std::chrono::milliseconds patience)

@@ -367,9 +367,10 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
         awaitSocket(watches_, socket, "Firecracker", deadline, alive, [&] {
             auto api = ApiClient::tryConnect(place.controlSocket, place.credentials.uid, deadline, callPatience);
             if (!api) return false;
-            switch (api->state()) {
+            const ApiClient::Instance instance = api->instance();
+            switch (instance.state) {
                 case GuestState::NotStarted:
-                    configureGuest(*api, place, guest);
+                    configureGuest(*api, instance.version, place, guest);
                     MERGEN_FAILPOINT("vmm.firecracker.boot.before_start");
                     api->put("/actions", *single("action_type", "InstanceStart"));
                     MERGEN_FAILPOINT("vmm.firecracker.boot.after_start");
@@ -388,10 +389,12 @@ void FirecrackerVmm::boot(const VmmPlace& place, const GuestSpec& guest, std::ch
     }
 }
 
-void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked) {
-    const FirecrackerVersion version = api.version();
-    requireFeatures(version, asked);
-    checkKernel(asked.kernel, KernelUse::Loaded, version);
+void FirecrackerVmm::configureGuest(ApiClient& api, const std::string& told, const VmmPlace& place,
+                                    const GuestSpec& asked) {
+    const auto version = FirecrackerVersion::parse(told);
+    if (!version) throw Error(ErrorKind::Unavailable, "GET /: its version is '" + printable(told) + "', which is none");
+    requireFeatures(*version, asked);
+    checkKernel(asked.kernel, KernelUse::Loaded, *version);
     const Seen seenHere = seen(place, asked);
     writeConfiguration(place, seenHere);
     const auto& [jailed, guest, paths] = seenHere;
@@ -414,7 +417,7 @@ void FirecrackerVmm::configureGuest(ApiClient& api, const VmmPlace& place, const
 
 void FirecrackerVmm::adjust(const VmmPlace& place, const GuestSpec& guest, std::chrono::milliseconds timeout) {
     ApiClient api = connectTo(place, timeout);
-    if (api.state() == GuestState::NotStarted) cannot("change");
+    if (api.instance().state == GuestState::NotStarted) cannot("change");
     const Poco::JSON::Object::Ptr present = api.get("/vm/config");
     MERGEN_FAILPOINT("vmm.firecracker.adjust.before");
     const Seen wanted = seen(place, guest);
@@ -430,7 +433,7 @@ std::string FirecrackerVmm::metrics(const VmmPlace& place, std::chrono::millisec
     MetricsPipe pipe(ofJail ? inFolder(*ofJail, jailed::metrics) : devicePaths(place).metrics);
     pipe.empty();
     ApiClient api = connectTo(place, timeout);
-    if (api.state() == GuestState::NotStarted) cannot("measure");
+    if (api.instance().state == GuestState::NotStarted) cannot("measure");
     api.put("/actions", *single("action_type", "FlushMetrics"));
     return pipe.line(deadline);
 }
@@ -441,12 +444,12 @@ std::filesystem::path FirecrackerVmm::vsockPath(const VmmPlace& place) const {
 }
 
 GuestState FirecrackerVmm::query(const VmmPlace& place, std::chrono::milliseconds timeout) const {
-    return connectTo(place, timeout).state();
+    return connectTo(place, timeout).instance().state;
 }
 
 void FirecrackerVmm::requestStop(const VmmPlace& place, std::chrono::milliseconds timeout) {
     ApiClient api = connectTo(place, timeout);
-    const GuestState state = api.state();
+    const GuestState state = api.instance().state;
     if (state == GuestState::NotStarted) cannot("ask");
     if (state == GuestState::Paused) wake(api);
     api.put("/actions", *single("action_type", "SendCtrlAltDel"));
@@ -454,14 +457,14 @@ void FirecrackerVmm::requestStop(const VmmPlace& place, std::chrono::millisecond
 
 void FirecrackerVmm::pause(const VmmPlace& place, std::chrono::milliseconds timeout) {
     ApiClient api = connectTo(place, timeout);
-    const GuestState state = api.state();
+    const GuestState state = api.instance().state;
     if (state == GuestState::NotStarted) cannot("pause");
     if (state == GuestState::Running) api.patch("/vm", *single("state", "Paused"));
 }
 
 void FirecrackerVmm::resume(const VmmPlace& place, std::chrono::milliseconds timeout) {
     ApiClient api = connectTo(place, timeout);
-    const GuestState state = api.state();
+    const GuestState state = api.instance().state;
     if (state == GuestState::NotStarted) cannot("resume");
     if (state == GuestState::Paused) wake(api);
 }

@@ -111,7 +111,8 @@ private:
     /// kernels that are kept: it would fail by itself too, but without a word that we could tell from others. Throws
     /// ENOSPC.
     void findRoomFor(const std::filesystem::path& program);
-    void configureGuest(ApiClient& api, const VmmPlace& place, const GuestSpec& asked);
+    /// `told`: what it says its version is.
+    void configureGuest(ApiClient& api, const std::string& told, const VmmPlace& place, const GuestSpec& asked);
 
     const std::filesystem::path tunDevice_, root_;
     Host* host_ = nullptr;

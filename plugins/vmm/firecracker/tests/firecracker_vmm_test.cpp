@@ -497,6 +497,13 @@ TEST_F(FirecrackerGuestTest, WhatItsVersionLacksIsRefusedBeforeItsCall) {
     EXPECT_EQ(error.field(), "nics[0].mtu");
 }
 
+TEST_F(FirecrackerGuestTest, OneThatDoesNotSayItsVersionIsRefused) {
+    launch("version=unknown");
+    const Error error = bootError();
+    EXPECT_EQ(error.kind(), ErrorKind::Unavailable);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("its version is 'unknown'"), Not(HasSubstr("PUT"))));
+}
+
 TEST_F(FirecrackerGuestTest, OneThatIsTooOldIsRefused) {
     launch("version=0.25.2");
     EXPECT_THAT(bootError().what(), HasSubstr(">= 1.0"));
