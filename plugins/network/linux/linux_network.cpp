@@ -33,6 +33,9 @@ constexpr const char* mountNote = "netns_mount";      // in state_: /run/netns w
 /// so that there should be few.
 constexpr std::chrono::milliseconds departureLinger{250};
 
+/// Well after the start that took one, so that the next one is made beside nobody's work.
+constexpr std::chrono::milliseconds quietBeforeAnother{250};
+
 bool hasCapability(unsigned capability) {
     __user_cap_header_struct header{};
     header.version = _LINUX_CAPABILITY_VERSION_3;
@@ -115,6 +118,15 @@ std::vector<Ipv4Address> parseServers(std::string_view text) {
 
 }  // namespace
 
+LinuxNetwork::LinuxNetwork()
+    : fresh_(
+          &NetnsTopology::furnish,
+          [this](const std::exception& error) {
+              host_->log().debug("network.namespace.none_ready",
+                                 {{"error", error.what()}, {"effect", "the next VM's is made when it starts"}});
+          },
+          quietBeforeAnother) {}
+
 void LinuxNetwork::configure(Host& host) {
     const Settings& settings = host.settings();
     const auto text = [&](std::string_view key) { return settings.text(key); };
@@ -138,7 +150,7 @@ void LinuxNetwork::configure(Host& host) {
     if (topology != "netns" && topology != "tap") {
         throw Error(ErrorKind::InvalidArgument, "topology: '" + printable(topology) + "' is neither netns nor tap");
     }
-    netns_ = std::make_unique<NetnsTopology>(names_, transit_.host(1), transit_.host(2), mtu_);
+    netns_ = std::make_unique<NetnsTopology>(names_, fresh_, transit_.host(1), transit_.host(2), mtu_);
     tap_ = std::make_unique<TapTopology>(mtu_);
     forNew_ = netns_.get();
     other_ = tap_.get();
@@ -188,10 +200,12 @@ void LinuxNetwork::start() {
     if (const std::string clash = ephemeralClash(host_->networkPlan()); !clash.empty()) {
         host_->log().warning("network.ports.ephemeral", {{"cause", clash}});
     }
+    if (forNew_ == netns_.get()) fresh_.keepOne();
     undo.commit();
 }
 
 void LinuxNetwork::stop() noexcept {
+    fresh_.stop();
     ports_.releaseAll();
     departures_.reset();
     links_.finish();

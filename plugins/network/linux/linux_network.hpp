@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "conntrack.hpp"
 #include "departures.hpp"
 #include "egress.hpp"
+#include "fresh_namespaces.hpp"
 #include "held_ports.hpp"
 #include "link_remover.hpp"
 #include "named_namespaces.hpp"
@@ -28,6 +30,8 @@ namespace mergen::network {
 /// setting leaves running VMs as they are.
 class LinuxNetwork final : public NetworkBackend {
 public:
+    LinuxNetwork();
+
     /// The manifest's table.
     static const mergen_key keys[];
 
@@ -94,6 +98,7 @@ private:
     unsigned mtu_ = 0;
     std::filesystem::path state_;  // where start() writes down what it changed on the host
     NamedNamespaces names_{"/run/netns"};
+    FreshNamespaces fresh_;  // has its own lock
     std::unique_ptr<NetnsTopology> netns_;
     std::unique_ptr<TapTopology> tap_;
     const Topology* forNew_ = nullptr;  // one of the two, by the setting

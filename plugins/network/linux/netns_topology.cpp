@@ -1,6 +1,7 @@
 #include "netns_topology.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <mergen/sdk/failpoint.hpp>
 
@@ -16,14 +17,28 @@ namespace {
 constexpr const char* uplinkName = "uplink";
 constexpr unsigned alone = 32;  // of an address that shares a network with nobody
 
-std::string sourceCheckOf(const std::string& link) {
-    return "ipv4/conf/" + link + "/rp_filter";
-}
-
 Link need(Rtnetlink& inside, const std::string& name) {
     auto link = inside.findLink(name);
     if (!link) throw Error(ErrorKind::Conflict, "the link '" + name + "' was removed while it was set up");
     return *std::move(link);
+}
+
+/// Makes the calling thread's namespace route IPv4 between its links, and nothing but that. A new namespace takes IPv4
+/// settings over from the host (net.core.devconf_inherit_init_net), of the moment it is made: those that routing and
+/// ARP depend on are not left to chance. For one that routes already the kernel has next to nothing to do.
+void makeRouter(const Sysctls& sysctls) {
+    sysctls.write("ipv4/ip_forward", "1");
+    // Of links to come. Where the host routed already, ip_forward has not changed, and carries nothing over to these.
+    sysctls.write("ipv4/conf/default/forwarding", "1");
+    for (const std::string links : {"all", "default"}) {
+        for (const char* off : {"route_localnet", "proxy_arp", "arp_ignore"})
+            sysctls.write("ipv4/conf/" + links + "/" + off, "0");
+        sysctls.disableIpv6(links);
+    }
+}
+
+std::string sourceCheckOf(const std::string& link) {
+    return "ipv4/conf/" + link + "/rp_filter";
 }
 
 bool hasAddress(const std::vector<LinkAddress>& addresses, int link, Ipv4Address address, unsigned prefix) {
@@ -64,16 +79,17 @@ void NetnsTopology::checkNames(const NetworkSpec& spec) const {
 NetNamespace NetnsTopology::findOrMake(const NetworkSpec& spec) const {
     if (auto space = names_.open(spec.netns)) return *std::move(space);  // checkNames() has seen whose it is
     // Its tag before its name: one that is found is known, and until then it ends with us.
-    NetNamespace made = NetNamespace::create([&] {
-        Rtnetlink inside;
-        const auto loopback = inside.findLink("lo");
-        if (!loopback) throw Error(ErrorKind::Conflict, "a new network namespace has no link 'lo'");
-        inside.setAlias(loopback->index, spec.owner.str());
-    });
+    FreshNamespace made = fresh_.take();
+    made.inside.setAlias(need(made.inside, "lo").index, spec.owner.str());
     MERGEN_FAILPOINT("network.linux.attach.namespace");
-    names_.bind(spec.netns, spec.owner, made);
+    names_.bind(spec.netns, spec.owner, made.space);
     MERGEN_FAILPOINT("network.linux.attach.named");
-    return made;
+    return std::move(made.space);
+}
+
+void NetnsTopology::furnish(Rtnetlink& inside) {
+    inside.setUp(need(inside, "lo").index);
+    makeRouter(Sysctls());
 }
 
 NetworkAttachment NetnsTopology::reserve(const NetworkSpec& spec) const {
@@ -98,14 +114,8 @@ void NetnsTopology::wireInside(const NetworkSpec& spec, const NetNamespace& spac
         const Link loopback = need(inside, "lo");
         if (loopback.alias != tag) inside.setAlias(loopback.index, tag);
         if (!loopback.up) inside.setUp(loopback.index);
-        // A new namespace takes IPv4 settings over from the host (net.core.devconf_inherit_init_net): none that matters
-        // here is left to chance.
         const Sysctls sysctls;
-        sysctls.write("ipv4/ip_forward", "1");
-        sysctls.write("ipv4/conf/all/route_localnet", "0");
-        sysctls.write("ipv4/conf/default/route_localnet", "0");
-        sysctls.disableIpv6("all");
-        sysctls.disableIpv6("default");
+        makeRouter(sysctls);
 
         const Link tap = findOrMakeTap(spec, spec.tap, inside);
         if (!spec.further.empty()) checkSources(spec, sysctls);

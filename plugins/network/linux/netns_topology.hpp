@@ -1,5 +1,6 @@
 #pragma once
 
+#include "fresh_namespaces.hpp"
 #include "named_namespaces.hpp"
 #include "rtnetlink.hpp"
 #include "sysctl.hpp"
@@ -22,9 +23,14 @@ namespace mergen::network {
 /// that is known for its VM's, with as much of the wire in it as there was.
 class NetnsTopology final : public Topology {
 public:
-    /// `names` is borrowed. `transitHost`, `transitInner`: addresses of the ends of every veth pair.
-    NetnsTopology(const NamedNamespaces& names, Ipv4Address transitHost, Ipv4Address transitInner, unsigned mtu)
-        : names_(names), transitHost_(transitHost), transitInner_(transitInner), mtu_(mtu) {}
+    /// `names` and `fresh` are borrowed. `transitHost`, `transitInner`: addresses of the ends of every veth pair.
+    NetnsTopology(const NamedNamespaces& names, FreshNamespaces& fresh, Ipv4Address transitHost,
+                  Ipv4Address transitInner, unsigned mtu)
+        : names_(names), fresh_(fresh), transitHost_(transitHost), transitInner_(transitInner), mtu_(mtu) {}
+
+    /// Does what is the same for all wires to the namespace of the calling thread, in which `inside` is. make() does
+    /// it too.
+    static void furnish(Rtnetlink& inside);
 
     [[nodiscard]] static std::string hostLink(const OwnerTag& owner) { return "mg-" + owner.vm.short8(); }
     /// Whether the link under the name of the owner's host end is its: by its alias, or, if a server was killed before
@@ -34,7 +40,7 @@ public:
     [[nodiscard]] std::string guestLink(const OwnerTag& owner, const Card&) const override { return hostLink(owner); }
     [[nodiscard]] bool present(const NetworkSpec& spec) const override;
     void checkNames(const NetworkSpec& spec) const override;
-    /// The namespace, with its name and tag and nothing in it.
+    /// The namespace, with its name and tag and no link but its own loopback.
     NetworkAttachment reserve(const NetworkSpec& spec) const override;
     NetworkAttachment make(const NetworkSpec& spec) const override;
     [[nodiscard]] std::optional<NetworkAttachment> whole(const NetworkSpec& spec) const override;
@@ -53,6 +59,7 @@ private:
     [[nodiscard]] bool wholeInside(const NetworkSpec& spec, const NetNamespace& space) const;
 
     const NamedNamespaces& names_;
+    FreshNamespaces& fresh_;
     const Ipv4Address transitHost_, transitInner_;
     const unsigned mtu_;
     const Sysctls sysctls_;  ///< of the host

@@ -1333,6 +1333,43 @@ TEST_F(TapTopologyTest, AttachCompletesAWireOfWhichAnyPartWasTakenAway) {
     EXPECT_TRUE(network_->inspect(spec_));
 }
 
+/// The network namespaces that this process has open, as "net:[4026531840]".
+std::set<std::string> openNamespaces() {
+    std::set<std::string> open;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+        std::error_code gone;  // the descriptor of this very listing
+        const std::string target = std::filesystem::read_symlink(entry, gone).string();
+        if (target.starts_with("net:")) open.insert(target);
+    }
+    return open;
+}
+
+TEST_F(LinuxNetworkTest, TheNextVmsNamespaceIsReadyAndEndsWithStop) {
+    const auto awaitOne = [] {
+        constexpr std::chrono::seconds patience{30};
+        const auto deadline = std::chrono::steady_clock::now() + patience;
+        while (openNamespaces().empty() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+        const std::set<std::string> open = openNamespaces();
+        return open.empty() ? std::string() : *open.begin();
+    };
+    // One that is to be seen may not be ready yet, in the very moment in which it is made.
+    bool used = false;
+    for (int i = 0; i < 10 && !used; ++i) {
+        const std::string ready = awaitOne();
+        ASSERT_NE(ready, "");
+        network_->attach(spec_);
+        struct stat status {};
+        ASSERT_EQ(::stat(("/run/netns/" + spec_.netns).c_str(), &status), 0);
+        used = ready == "net:[" + std::to_string(status.st_ino) + "]";
+        network_->detach(spec_);
+    }
+    EXPECT_TRUE(used);
+    ASSERT_NE(awaitOne(), "");
+    network_->stop();
+    EXPECT_THAT(openNamespaces(), IsEmpty());
+    network_.reset();
+}
+
 TEST_F(LinuxNetworkTest, TheNamespaceIsAnIpNetnsOfItsName) {
     network_->attach(spec_);
     EXPECT_THAT(runTool({"/usr/sbin/ip", "netns", "list"}), HasSubstr(spec_.netns));
