@@ -30,15 +30,19 @@ class Persistence(MergenTest):
         self.assertEqual(digest(self.server.rootfs), image, "the image that the VM was made from is not touched")
 
     def test_delete_keeps_the_data_folder_only_if_asked_to(self):
-        kept, lost = self.create(), self.create()
+        kept, lost = self.create_and_start(), self.create()
+        kept.stop()
         folders = [vm.view()["paths"]["dataDir"] for vm in (kept, lost)]
         for folder in folders:
             self.assertTrue(os.listdir(folder))
         self.assert_status(400, "DELETE", kept.path + "?retainData=perhaps")
         kept.delete("?retainData=true")
         lost.delete("?retainData=false")
-        self.assertTrue(os.listdir(folders[0]))
         self.assertFalse(os.path.exists(folders[1]))
+        # The next VM may be given the same user, and these are nobody's now.
+        for name in ["."] + os.listdir(folders[0]):
+            self.assertEqual(os.stat(os.path.join(folders[0], name)).st_uid, os.geteuid(), name)
+        self.assertIn("rootfs.ext4", os.listdir(folders[0]))
         self.assertEqual(self.server.api.list(), [])
         shutil.rmtree(folders[0])
 

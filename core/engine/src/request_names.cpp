@@ -75,6 +75,7 @@ std::string requestMember(const std::string& field, const VmRecord& record) {
     if (const auto name = plainNames().find(field); name != plainNames().end()) return name->second;
     if (const auto disk = elementOf(field, "disks")) return driveField(*disk, record);
     if (const auto nic = elementOf(field, "nics")) {
+        if (nic->part == ".mtu") return "networkInterfaces";  // a setting's, of all cards
         const std::string part = nic->part == ".id" ? ".ifaceId" : partName(nic->part);
         return "networkInterfaces[" + std::to_string(nic->index) + "]" + part;
     }

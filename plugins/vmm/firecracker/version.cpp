@@ -43,7 +43,7 @@ void requireFeatures(const FirecrackerVersion& version, const GuestSpec& guest) 
     requireVersion(version, oldestVersion, "Mergen", "");
     for (std::size_t i = 0; i < guest.nics.size(); ++i) {
         if (firecracker::networkInterface(guest.nics[i])->has("mtu"))
-            requireVersion(version, firstWithMtu, "an MTU of a network interface",
+            requireVersion(version, firstWithMtu, "an MTU of a network card (the network backend's setting mtu)",
                            "nics[" + std::to_string(i) + "].mtu");
     }
     if (guest.hugePages != HugePages::None)

@@ -383,6 +383,20 @@ TEST(Layers, NoSourceGoesRoundTheRules) {
     EXPECT_GT(looked, 100U);
 }
 
+/// No process is spawned for network work: the library does not even know how.
+TEST(Layers, TheNetworkBackendStartsNoProgram) {
+    SpawnOptions options;
+    options.arguments = {"/usr/bin/nm", "--dynamic", "--undefined-only", "--just-symbols", MERGEN_NETWORK_LINUX};
+    std::istringstream symbols(run(options, std::chrono::minutes(1)).output);
+    std::set<std::string> used;
+    for (std::string symbol; symbols >> symbol;) used.insert(symbol.substr(0, symbol.find('@')));
+    EXPECT_TRUE(used.contains("setns"));
+    for (const char* start :
+         {"fork", "vfork", "_Fork", "clone", "system", "popen", "posix_spawn", "posix_spawnp", "execl", "execle",
+          "execlp", "execv", "execve", "execvp", "execvpe", "fexecve", "execveat"})
+        EXPECT_FALSE(used.contains(start)) << start;
+}
+
 TEST(Layers, TheScanFindsEachWayRoundTheRules) {
     const auto fault = [](const std::string& file, const std::string& line) {
         const std::vector<Include> found = includesOf("// first line\n" + line + "\n");

@@ -5,6 +5,8 @@
 #include <mergen/base/json.hpp>
 #include <mergen/sdk/error.hpp>
 
+#include "request_names.hpp"
+
 namespace mergen::engine {
 namespace {
 
@@ -369,6 +371,23 @@ TEST(Documents, ARecordThatLiesIsRefusedWithTheReason) {
     EXPECT_NE(with(R"("host": 20000)", R"("host": 0)").find("host"), std::string::npos);
     EXPECT_NE(with(R"("tapName": "tap-0a1b2c3d")", R"("tapName": "a/../../b")").find("interface name"),
               std::string::npos);
+}
+
+TEST(RequestNames, AreThoseOfTheMemberThatIsMeant) {
+    const std::pair<const char*, const char*> names[] = {
+        {"vcpus", "vcpu"},
+        {"mmds.content", "mmds.data"},
+        {"disks", "drives"},
+        {"disks[0].limit", "drives[0].rateLimiter"},
+        {"disks[1].file", "dataDisk"},
+        {"disks[2].readOnly", "drives[1].isReadOnly"},
+        {"nics[1].transmit", "networkInterfaces[1].txRateLimiter"},
+        {"nics[1].mtu", "networkInterfaces"},
+    };
+    for (const auto& [field, member] : names) {
+        const Error error = inRequestWords(Error(ErrorKind::NotSupported, "no").about(field), sample());
+        EXPECT_EQ(error.field(), member);
+    }
 }
 
 }  // namespace

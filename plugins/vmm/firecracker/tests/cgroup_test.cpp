@@ -17,6 +17,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
 
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
@@ -112,6 +113,21 @@ protected:
     [[nodiscard]] fs::path parent(const std::string& hierarchy) const { return root() / hierarchy / "mergen-0a1b2c3d"; }
     std::unique_ptr<CgroupTree> tree_;
 };
+
+TEST_F(Cgroups, OfVmsAreMadeListedAndRemovedInTheOneTreeOfVersionTwo) {
+    mount("/sys/fs/cgroup", "cgroup2", "rw");
+    controllers("/sys/fs/cgroup", "memory pids");
+    CgroupTree tree(layout(), "0a1b2c3d", 20ms);
+    const fs::path parent = root() / "sys/fs/cgroup/mergen-0a1b2c3d";
+    const Uuid other = Uuid::random();
+    for (const Uuid& each : {vm, vm, other}) tree.make(each);
+    EXPECT_TRUE(fs::is_directory(parent / vm.str()));
+    EXPECT_THAT(tree.list(), UnorderedElementsAre(vm, other));
+    tree.remove(vm);
+    EXPECT_THAT(tree.list(), ElementsAre(other));
+    tree.remove(other);
+    EXPECT_FALSE(fs::exists(parent));
+}
 
 TEST_F(CgroupsOfVms, AreMadeInEachHierarchyListedAndRemovedWithTheParent) {
     const Uuid other = Uuid::random();

@@ -340,6 +340,23 @@ TEST_F(FirecrackerHost, ProgramWithKnownHolesIsRefusedUnlessThatIsAllowed) {
     EXPECT_THAT(allowing.health().detail, HasSubstr("1.14.3, not jailed: jailer = off"));
 }
 
+TEST_F(FirecrackerHost, WhatItsVersionLacksIsRefusedWhenTheVmIsMade) {
+    const std::filesystem::path program = file("firecracker", "#!/bin/sh\necho Firecracker v1.15.1\n", 0755);
+    FirecrackerVmm& vmm = start({{"binary", program.string()}});
+    GuestSpec guest = paperGuest();
+    guest.kernel = file("kernel", test::elfHead(), 0600);
+    EXPECT_NO_THROW(vmm.check(guest));
+    guest.nics = {{.id = "eth0", .tap = IfName::parse("tap0"), .mac = MacAddress::of(Uuid::random()), .mtu = 1400}};
+    try {
+        vmm.check(guest);
+        ADD_FAILURE() << "it was taken";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::NotSupported);
+        EXPECT_EQ(error.field(), "nics[0].mtu");
+        EXPECT_THAT(error.what(), AllOf(HasSubstr("setting mtu"), HasSubstr(">= 1.16; this is 1.15.1")));
+    }
+}
+
 TEST_F(FirecrackerHost, ProgramThatOthersCouldChangeIsRefused) {
     const std::filesystem::path program = file("firecracker", "#!/bin/sh\necho Firecracker v1.17.0\n", 0777);
     FirecrackerVmm& vmm = start({{"binary", program.string()}});
@@ -407,6 +424,29 @@ TEST_F(FirecrackerGuestTest, GetsItsMachineDisksAndArguments) {
     ASSERT_TRUE(process_->awaitConsole("fake-guest: ready"));
     EXPECT_THAT(process_->console(), AllOf(HasSubstr("3 vcpus, 128 MiB"), HasSubstr("drive data, takes no writes"),
                                            HasSubstr("cmdline console=ttyS0 pci=off root=/dev/vda rw")));
+}
+
+TEST_F(FirecrackerGuestTest, IsConfiguredAndStartedOverOneConnection) {
+    int connections = 0;
+    std::vector<std::string> calls;
+    {
+        const test::ScriptedServer server(place_.controlSocket, [&](test::ScriptedPeer& peer) {
+            ++connections;
+            for (std::string head; !(head = peer.until("\r\n\r\n")).empty();) {
+                calls.push_back(head.substr(0, head.find(" HTTP")));
+                if (const std::size_t at = head.find("Content-Length: "); at != std::string::npos)
+                    static_cast<void>(peer.bytes(std::stoul(head.substr(at + 16))));
+                const std::string state = R"({"state":"Not started","vmm_version":"1.17.0"})";
+                peer.send(head.starts_with("GET")
+                              ? "HTTP/1.1 200 \r\nContent-Length: " + std::to_string(state.size()) + "\r\n\r\n" + state
+                              : "HTTP/1.1 204 \r\n\r\n");
+            }
+        });
+        vmm_.boot(place_, guest_, plenty, [] { return true; });
+    }
+    EXPECT_EQ(connections, 1);
+    EXPECT_THAT(calls,
+                ElementsAre("GET /", "PUT /machine-config", "PUT /boot-source", "PUT /drives/rootfs", "PUT /actions"));
 }
 
 TEST_F(FirecrackerGuestTest, ConfigurationForAnUnattendedStartIsThereForItsUserAlone) {

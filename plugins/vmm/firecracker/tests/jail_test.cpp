@@ -2,7 +2,10 @@
 
 #include <filesystem>
 #include <fstream>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 
 #include <gmock/gmock.h>
@@ -141,6 +144,23 @@ TEST_F(Jails, ALinkAtAnyLevelIsRefusedAndNotFollowed) {
     yard_.remove(vm_);
     EXPECT_THAT(listDirectory(inVictim), ElementsAre("precious"));
     EXPECT_THAT(listDirectory(victim), ElementsAre("firecracker"));
+}
+
+TEST_F(Jails, WhereSomethingIsMountedNoneIsMade) {
+    makeDirectories(data_ / ".jail", 0700);
+    bool possible = true;
+    // On a thread of its own, which takes its mounts with it.
+    std::jthread([&] {
+        possible = ::unshare(CLONE_NEWNS) == 0;
+        if (!possible) return;
+        ASSERT_EQ(::mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+        ASSERT_EQ(::mount("none", (data_ / ".jail").c_str(), "tmpfs", 0, "mode=0700"), 0);
+        const Error error = refusal();
+        EXPECT_EQ(error.kind(), ErrorKind::PermissionDenied);
+        EXPECT_THAT(error.what(), HasSubstr("something is mounted at"));
+        EXPECT_THAT(listDirectory(data_ / ".jail"), IsEmpty());
+    }).join();
+    if (!possible) GTEST_SKIP() << "needs CAP_SYS_ADMIN: something is mounted";
 }
 
 TEST_F(Jails, AFolderThatSomebodyElseCanChangeIsRefused) {
