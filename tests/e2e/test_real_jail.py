@@ -18,7 +18,11 @@ class OnTheRealPair(RealProgram, test_jail.Jailed):
         return {**super().firecracker_settings(), "jailer": "auto"}
 
     def create(self, **members):
-        return TinyVm(self, super().create(bootArgs="console=ttyS0", memMiB=128, **members).id)
+        return TinyVm(self, super().create(**{"bootArgs": "console=ttyS0", "memMiB": 128, **members}).id)
+
+    test_its_control_groups_hold_it_and_its_limits = test_jail.Life.test_its_control_groups_hold_it_and_its_limits
+    test_its_resource_limits_hold = test_jail.Life.test_its_resource_limits_hold
+    test_the_socket_path_answers = test_jail.Life.test_the_socket_path_answers
 
     def test_its_life_with_a_page_through_the_published_port(self):
         vm = self.create_and_start()
@@ -52,6 +56,9 @@ class OnTheRealOneAlone(OnTheRealPair):
 
     needs_jailer = False
     test_it_is_started_again_by_its_parent = None
+    test_its_control_groups_hold_it_and_its_limits = None
+    test_its_resource_limits_hold = None
+    test_the_socket_path_answers = None
 
     def firecracker_settings(self):
         return {**super().firecracker_settings(), "jailer": "off"}
