@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import socket
+import struct
+import subprocess
 import unittest
 
 import harness
@@ -41,6 +43,19 @@ def require_firecracker(with_jailer=False):
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+ \[[^]\n]*\] .*\n")
 
 
+ECHO_REQUEST, ECHO_REPLY = 8, 0
+
+
+def icmp_echo(kind, identifier, sequence, data):
+    """One ICMP message; `data` of an even length."""
+    def message(checksum):
+        return struct.pack("!BBHHH", kind, 0, checksum, identifier, sequence) + data
+    total = sum(word for word, in struct.iter_unpack("!H", message(0)))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return message(~total & 0xffff)
+
+
 class TinyVm(Vm):
     def console(self):
         """What the guest printed."""
@@ -56,6 +71,23 @@ class TinyVm(Vm):
             client.connect(("127.0.0.1", self.host_port(guest=7)))
             client.send(data)
             return client.recv(2048)
+
+    def ask_by_icmp(self, message, seconds):
+        """The ICMP message with which the guest answers this one, sent to its own address. Raises TimeoutError if none
+        comes."""
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as client:
+            client.settimeout(seconds)
+            client.connect((self.address(), 0))
+            client.send(message)
+            packet = client.recv(2048)
+        return packet[(packet[0] & 0xf) * 4:]  # behind the IP header
+
+    def neighbour(self):
+        """What its namespace knows of who has the guest's address: an object of ip's, or nothing."""
+        network = self.view()["network"]
+        found = subprocess.run(["ip", "-j", "-n", network["netns"], "neigh", "show", self.address(), "dev",
+                                network["tapName"]], check=True, capture_output=True, text=True).stdout
+        return next(iter(json.loads(found)), None)
 
     def told(self, path="/vm/config"):
         """What Firecracker itself answers to GET `path`."""

@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import harness
-from real_firecracker import OnARealFirecracker
+from real_firecracker import ECHO_REPLY, ECHO_REQUEST, OnARealFirecracker, icmp_echo
 from waiting import eventually
 
 DISK_SIZE, SECTOR = 1 << 20, 512
@@ -21,10 +21,35 @@ class Life(OnARealFirecracker):
         self.assertEqual(vm.echo(b"over and out", seconds=10), b"over and out")
         vm.delete()
 
+    def test_it_answers_arp_and_ping(self):
+        vm = self.create_and_start()
+        vm.await_page()
+        network = vm.view()["network"]
+        self.assertEqual(vm.neighbour()["state"], ["PERMANENT"], "the test's own premise: nobody asks by ARP")
+        subprocess.run(["ip", "-n", network["netns"], "neigh", "del", vm.address(), "dev", network["tapName"]], check=True)
+        answer = vm.ask_by_icmp(icmp_echo(ECHO_REQUEST, 4711, 3, b"over and out"), seconds=10)
+        self.assertEqual(answer, icmp_echo(ECHO_REPLY, 4711, 3, b"over and out"))
+        learnt = vm.neighbour()
+        self.assertIsNotNone(learnt, "the guest was asked")
+        self.assertEqual(learnt["lladdr"], network["mac"])
+        self.assertNotIn("PERMANENT", learnt["state"])
+        vm.delete()
+
+    def test_it_runs_with_an_initrd_which_firecracker_has_from_its_own_copy(self):
+        initrd = self.make_image("initrd", b"what a kernel with more to do would unpack")
+        vm = self.create(initrd=initrd)
+        copy = os.path.join(vm.view()["paths"]["dataDir"], "initrd")
+        self.assertEqual(self.server.api.get(f"{vm.path}/vmm-config")["boot-source"]["initrd_path"], copy)
+        vm.start()
+        told = vm.told()["boot-source"]["initrd_path"]
+        self.assertTrue(os.path.samefile(f"/proc/{vm.pid()}/root{told}", copy), told)
+        self.assertIn("tiny guest", vm.await_page())
+        vm.delete()
+
     def test_it_stops_by_ctrl_alt_del_and_starts_again(self):
         vm = self.create_and_start()
         vm.await_page()
-        vm.stop()
+        self.assertEqual(vm.stop()["endedBy"], "guest")
         view = vm.view()
         self.assertEqual((view["state"], view["lastExit"]["signalled"], view["lastExit"]["code"]),
                          ("stopped", False, 0))
@@ -86,6 +111,20 @@ class Ends(OnARealFirecracker):
         self.assertIn("which Mergen did not send", view["failure"])
         vm.delete()
 
+    def test_one_that_crashes_makes_the_vm_failed_with_what_it_said_last(self):
+        vm = self.create_and_start()
+        vm.await_page()
+        pid = vm.pid()
+        self.end_vmm(pid, lambda: os.kill(pid, signal.SIGSEGV))
+        vm.await_state("failed")
+        view = vm.view()
+        self.assertEqual(view["lastEnd"]["by"], "vmm")  # Firecracker catches it and ends with a status
+        self.assertIn("Firecracker had a segmentation fault", view["lastEnd"]["detail"])
+        self.assertIn("Firecracker had a segmentation fault", view["failure"])
+        last_output = view["failure"].partition("; its last output: ")[2]
+        self.assertIn(f"intercepting signal {signal.SIGSEGV:d}", last_output)
+        vm.delete()
+
     def test_its_restart_policy_brings_its_page_back(self):
         vm = self.create_and_start(restartPolicy="on-failure")
         vm.await_page()
@@ -110,6 +149,58 @@ class Ends(OnARealFirecracker):
 
 
 class EndsInAJail(Ends):
+    jailer = "auto"
+
+
+class Frozen(OnARealFirecracker):
+    """Firecracker itself stands still, by SIGSTOP."""
+
+    more_settings = {"vm": {"stop_grace": "2s", "kill_grace": "2s", "control_timeout": "1s", "probe_interval": "100ms",
+                            "probe_timeout": "500ms", "probe_failures": "2"}}
+
+    def create_serving(self, **members):
+        vm = self.create_and_start(**members)
+        vm.await_page()
+        return vm
+
+    def test_it_is_unresponsive_until_it_goes_on(self):
+        vm = self.create_serving()
+        pid = vm.pid()
+        os.kill(pid, signal.SIGSTOP)
+        told = eventually(lambda: vm.view()["unresponsive"], f"{vm.id} to be unresponsive")
+        self.assertTrue(told["since"] and told["cause"], told)
+        self.assertEqual(vm.state(), "running")
+        os.kill(pid, signal.SIGCONT)
+        eventually(lambda: vm.view()["unresponsive"] is None, f"{vm.id} to answer")
+        self.assertEqual((vm.state(), vm.pid()), ("running", pid))
+        self.assertIn("tiny guest", vm.await_page())
+        vm.delete()
+
+    def test_the_policy_restart_brings_its_page_back(self):
+        vm = self.create_serving(onUnresponsive="restart")
+        pid = vm.pid()
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: vm.state() == "running" and vm.pid() not in (0, pid), "its second run", [vm.logs()])
+        self.assertIn("tiny guest", vm.await_page())
+        view = vm.view()
+        self.assertEqual((view["lastEnd"]["by"], view["lastEnd"]["operation"]), ("mergen", "probe"))
+        self.assertIsNone(view["unresponsive"])
+        vm.delete()
+
+    def test_a_stop_kills_it(self):
+        for paused in (False, True):
+            with self.subTest(paused=paused):
+                vm = self.create_serving()
+                if paused:
+                    self.assert_status(200, "POST", f"{vm.path}/pause")
+                os.kill(vm.pid(), signal.SIGSTOP)
+                self.assertEqual(vm.stop()["endedBy"], "SIGKILL")  # SIGTERM waits for a SIGCONT
+                view = vm.view()
+                self.assertEqual((view["state"], view["lastEnd"]["signal"]), ("stopped", signal.SIGKILL))
+                vm.delete()
+
+
+class FrozenInAJail(Frozen):
     jailer = "auto"
 
 
