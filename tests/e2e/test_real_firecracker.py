@@ -236,6 +236,16 @@ class Devices(OnARealFirecracker):
         self.assertIn(f"disk 1: {2 * DISK_SIZE} bytes", vm.fetch())
         vm.delete()
 
+    def test_a_disk_that_is_read_by_io_uring_is_there_for_the_next_start_at_once(self):
+        """The kernel keeps such a file open for some tens of milliseconds after the process has ended."""
+        disk = self.make_disk("async.img")
+        vm = self.create(drives=[{"driveId": "async", "pathOnHost": disk, "ioEngine": "Async"}])
+        for _ in range(5):
+            vm.start()
+            vm.await_page()
+            vm.stop()
+        vm.delete()
+
     def test_a_read_only_disk_takes_nothing(self):
         data = self.make_disk("data.img", b"as it was")
         vm = self.create_and_start(dataDisk=data, drives=[{"driveId": "data", "isReadOnly": True}])

@@ -1,9 +1,11 @@
 // Disks that a VM uses in place are their owners' files: they are lent while it runs, and what others rename, mount and
 // break meanwhile makes no other file the VM's, gives none to a stranger, and takes none from its owner.
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <sys/stat.h>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -191,6 +193,16 @@ TEST_F(Loans, AProgramThatOpensADiskForWritingAfterTheLookIsSeen) {
     }
     EXPECT_EQ(ownerOf(data), alice);
     writer = {};
+    EXPECT_EQ(engine->start("web").state, VmState::Running);
+}
+
+TEST_F(Loans, ADiskThatIsLetGoAMomentLaterIsWaitedFor) {
+    // As the kernel does for a VMM that has ended and used it by io_uring(7).
+    UniqueFd writer = openFile(data, O_WRONLY);
+    const std::jthread ends([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        writer = {};
+    });
     EXPECT_EQ(engine->start("web").state, VmState::Running);
 }
 

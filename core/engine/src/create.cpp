@@ -1,6 +1,8 @@
 // Making a VM: what is asked for is looked at, claimed and reserved, then made as one operation.
 #include <cerrno>
+#include <chrono>
 #include <sys/stat.h>
+#include <thread>
 
 #include <mergen/base/file.hpp>
 #include <mergen/base/rollback.hpp>
@@ -177,8 +179,16 @@ struct stat inspect(const UniqueFd& fd, const std::filesystem::path& path) {
 }
 
 void refuseWritten(const UniqueFd& fd, const std::filesystem::path& path, const std::string& field) {
-    if (!isOpenForWriting(fd.get())) return;
-    throw Error(ErrorKind::Conflict, "another program has " + path.string() + " open for writing").about(field);
+    // A VMM that used a disk by io_uring(7) has ended some tens of milliseconds before the kernel has taken that apart,
+    // and the open file with it.
+    constexpr std::chrono::milliseconds letsGo{500}, pause{5};
+    const auto deadline = std::chrono::steady_clock::now() + letsGo;
+    while (isOpenForWriting(fd.get())) {
+        if (std::chrono::steady_clock::now() >= deadline) {
+            throw Error(ErrorKind::Conflict, "another program has " + path.string() + " open for writing").about(field);
+        }
+        std::this_thread::sleep_for(pause);
+    }
 }
 
 }  // namespace

@@ -58,6 +58,10 @@ void Engine::Impl::startVm(Operation& op) {
     switch (before.state) {
         case VmState::Running:
         case VmState::Paused:
+            if (backends_.supervisor.status(tagOf(before)).state != ProcessState::Running) {
+                throw Error(ErrorKind::Conflict,
+                            "the VMM of '" + before.id.str() + "' has ended in this moment; ask again");
+            }
             op.note("skipped", "it runs already");
             return;
         case VmState::Created:
@@ -160,7 +164,10 @@ void Engine::Impl::startVm(Operation& op) {
             failed.diskOwners = diskOwners;
             persistBestEffort(op.vm(), std::move(failed));
         }
-        throw;
+        if (error.field().empty()) throw;
+        // About no member of this request: the host is not as it was when the VM was made.
+        throw Error(error.kind() == ErrorKind::InvalidArgument ? ErrorKind::FailedPrecondition : error.kind(),
+                    error.what());
     }
     const std::lock_guard lock(op.vm().mutex);
     op.vm().pid = process.pid;

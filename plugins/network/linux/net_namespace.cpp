@@ -15,7 +15,11 @@ NetNamespace NetNamespace::current() {
 
 NetNamespace NetNamespace::create(const std::function<void()>& inside) {
     return onHelperThread([&inside] {
-        if (::unshare(CLONE_NEWNET) != 0) throw Error::fromErrno(errno, "cannot make a network namespace");
+        if (::unshare(CLONE_NEWNET) != 0) {
+            const bool limited = errno == ENOSPC;  // unshare(2)
+            throw Error::fromErrno(errno, limited ? "cannot make a network namespace (user.max_net_namespaces)"
+                                                  : "cannot make a network namespace");
+        }
         if (inside) inside();
         return current();
     });

@@ -99,8 +99,6 @@ LaunchPlan commandLine(const GuestSpec& guest, const VmmPlace& place, const std:
 }
 
 LaunchPlan jailedCommandLine(const GuestSpec& guest, const VmmPlace& place, const JailOrder& order) {
-    // Disks, the API's connections, the tap, KVM: some dozens.
-    constexpr unsigned openFiles = 2048;
     checkGuest(guest);
     checkSocketPath(place.controlSocket);
     LaunchPlan plan;
@@ -121,7 +119,7 @@ LaunchPlan jailedCommandLine(const GuestSpec& guest, const VmmPlace& place, cons
         add("--parent-cgroup", order.parentCgroup);
         for (const std::string& cgroup : order.cgroups) add("--cgroup", cgroup);
     }
-    add("--resource-limit", "no-file=" + std::to_string(openFiles));
+    add("--resource-limit", "no-file=" + std::to_string(order.openFiles));
     if (order.fileSize.count != 0) add("--resource-limit", "fsize=" + std::to_string(order.fileSize.count));
     words.emplace_back("--");
     add("--api-sock", jailed::socket);

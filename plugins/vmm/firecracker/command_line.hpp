@@ -50,6 +50,7 @@ struct JailOrder {
     std::string parentCgroup;
     std::vector<std::string> cgroups;  ///< "file=value"
     Bytes fileSize{};                  ///< of the largest file that Firecracker may write; 0: no limit
+    std::uint64_t openFiles = 2048;    ///< at once: disks, the API's connections, the tap, KVM are some dozens
 };
 
 /// The whole plan with a jailer; of `guest` nothing is in it, as its files have names of ours in the jail. Throws as

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <string_view>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -143,8 +144,9 @@ void FirecrackerVmm::start() {
     cgroups_ = std::make_unique<CgroupTree>(
         readCgroupLayout(readFile("/proc/self/mountinfo", mountInfoLimit).value_or(""), "/"), host_->instance());
     try {
-        const std::filesystem::path path = program();
+        const std::filesystem::path path = trustedProgram(programSetting_);
         version_ = askVersion(path, "Firecracker");
+        requireRelease(version_);
         found = path.string();
         jailing_ = jailing(path);
         found += ", " + jailing_->reason;
@@ -165,17 +167,20 @@ void FirecrackerVmm::start() {
                                                   {"kvm", kvmOf(jailing_ && jailing_->jailer).reason}});
 }
 
+void FirecrackerVmm::requireRelease(const std::optional<FirecrackerVersion>& version) const {
+    if (version) requireVersion(*version, oldestVersion, "Mergen", "");
+    if (jailerWish_.allowVulnerable || (version && !hasKnownHoles(*version))) return;
+    const std::string advice = ": use 1.14.4, 1.15.1 or newer, or set allow_vulnerable = true";
+    throw Error(
+        ErrorKind::NotSupported,
+        version ? "Firecracker " + version->str() + " has known holes (CVE-2026-5747)" + advice
+                : programSetting_.string() + " does not say which Firecracker it is, as `--version` should" + advice);
+}
+
 std::filesystem::path FirecrackerVmm::program() const {
-    if (version_) {
-        requireVersion(*version_, oldestVersion, "Mergen", "");
-        if (hasKnownHoles(*version_) && !jailerWish_.allowVulnerable) {
-            throw Error(ErrorKind::NotSupported,
-                        "Firecracker " + version_->str() +
-                            " has known holes (CVE-2026-5747): use 1.14.4, 1.15.1 or newer, or set "
-                            "allow_vulnerable = true");
-        }
-    }
-    return trustedProgram(programSetting_);
+    std::filesystem::path path = trustedProgram(programSetting_);
+    requireRelease(version_ ? version_ : askVersion(path, "Firecracker"));
+    return path;
 }
 
 Jailing FirecrackerVmm::jailing(const std::filesystem::path& program) const {
@@ -320,6 +325,10 @@ LaunchPlan FirecrackerVmm::planJailed(const GuestSpec& guest, const VmmPlace& pl
         order.cgroupVersion = cgroups_->layout().version;
         order.cgroups = cgroupWords(cgroups_->layout(), {memory, guest.vcpus + ownTasks});
     }
+    // A root without CAP_SYS_RESOURCE cannot raise its limit.
+    rlimit ours{};
+    if (::getrlimit(RLIMIT_NOFILE, &ours) != 0) throw Error::fromErrno(errno, "cannot read the limit of open files");
+    order.openFiles = std::min<std::uint64_t>(order.openFiles, ours.rlim_max);
     return jailedCommandLine(guest, place, order);
 }
 

@@ -83,6 +83,9 @@ public:
     void removeStray(const Uuid& vm) override;
 
 private:
+    /// Throws NotSupported for one that is too old, or that has or may have known holes which the settings do not
+    /// allow.
+    void requireRelease(const std::optional<FirecrackerVersion>& version) const;
     /// Throws Error if there is none that may be used.
     [[nodiscard]] std::filesystem::path program() const;
     /// The same for the jailer of that program; throws if there is one that must not be used.

@@ -35,6 +35,14 @@ std::optional<std::filesystem::path> jailerFor(const std::filesystem::path& fire
     return std::nullopt;
 }
 
+std::filesystem::path jailerAt(const std::filesystem::path& wished) {
+    try {
+        return trustedProgram(wished);
+    } catch (const Error& error) {
+        throw error.within("jailer = " + wished.string());
+    }
+}
+
 bool readAt(int fd, void* target, std::size_t size, std::uint64_t offset) {
     return ::pread(fd, target, size, static_cast<off_t>(offset)) == static_cast<ssize_t>(size);
 }
@@ -57,8 +65,7 @@ Jailing findJailer(const JailerWish& wish, const std::filesystem::path& firecrac
         throw Error(ErrorKind::NotSupported, "jailer = " + wish.jailer.string() + " cannot be used: " + why);
     };
     if (::geteuid() != 0) return without("only root can make a jail");
-    const std::optional<std::filesystem::path> jailer =
-        automatic ? jailerFor(firecracker) : std::optional(trustedProgram(wish.jailer));
+    const std::optional<std::filesystem::path> jailer = automatic ? jailerFor(firecracker) : jailerAt(wish.jailer);
     if (!jailer) return notJailed("there is no jailer beside " + firecracker.string() + " or in the usual folders");
     if (const std::string why = hindranceInJail(firecracker); !why.empty()) return without(why);
     const std::optional<FirecrackerVersion> own = askVersion(*jailer, "Jailer");

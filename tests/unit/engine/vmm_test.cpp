@@ -124,6 +124,43 @@ TEST(Vmm, ChoiceOfTheServerStandsOnTheHealthPage) {
     EXPECT_THAT(healthOf(*engine, "fake").detail, HasSubstr("auto: fake, because it is here"));
 }
 
+TEST(Vmm, WhatItRefusesAtAStartIsAboutNoMemberOfThatRequest) {
+    World world;
+    const auto engine = world.boot();
+    const VmView vm = engine->create(world.request()).vm;
+    world.onEffect = [](const std::string& effect, const std::string& moment) {
+        if (effect == "vmm.prepare" && moment == "before")
+            throw Error(ErrorKind::InvalidArgument, "cannot use the disk").about("disks[0].file");
+    };
+    try {
+        static_cast<void>(engine->start(vm.id));
+        ADD_FAILURE() << "it was started";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::FailedPrecondition);
+        EXPECT_EQ(error.field(), "");
+        EXPECT_STREQ(error.what(), "cannot use the disk");
+    }
+    world.onEffect = {};
+    EXPECT_EQ(world.contradictions(*engine), "");
+}
+
+TEST(Vmm, OneThatHasEndedInThisMomentDoesNotRunAlready) {
+    World world;
+    const auto engine = world.boot();
+    const VmView vm = world.runWeb(*engine);
+    ProcessStatus& process = world.processes.at(Uuid::parse(vm.uuid));
+    process.state = ProcessState::Exited;  // and the server has not heard of it yet
+    try {
+        static_cast<void>(engine->start(vm.id));
+        ADD_FAILURE() << "it was said to run";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::Conflict);
+        EXPECT_THAT(error.what(), HasSubstr("ended in this moment"));
+    }
+    process.state = ProcessState::Running;
+    EXPECT_EQ(engine->start(vm.id).state, VmState::Running);
+}
+
 TEST(Vmm, MeaningOfAnExitStatusIsInTheFailure) {
     World world;
     world.exitMeaning = "a system call that it may not do";

@@ -21,6 +21,7 @@ namespace mergen::vmm {
 namespace {
 
 using test::elfHead;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -86,6 +87,12 @@ TEST(JailersCommandLine, SaysNothingOfControlGroupsAndLimitsThatThereAreNot) {
         EXPECT_EQ(word.find("cgroup"), std::string::npos) << word;
         EXPECT_FALSE(word.starts_with("fsize")) << word;
     }
+}
+
+TEST(JailersCommandLine, LowersTheLimitOfOpenFilesWhereTheServersOwnIsLower) {
+    JailOrder low = order();
+    low.openFiles = 256;
+    EXPECT_THAT(jailedCommandLine(guest(), place(), low).arguments, Contains("no-file=256"));
 }
 
 TEST(JailersCommandLine, AgainReadsTheJailsConfigurationAfterAllThatWouldHinderIsGone) {

@@ -340,6 +340,18 @@ TEST_F(FirecrackerHost, ProgramWithKnownHolesIsRefusedUnlessThatIsAllowed) {
     EXPECT_THAT(allowing.health().detail, HasSubstr("1.14.3, not jailed: jailer = off"));
 }
 
+TEST_F(FirecrackerHost, ProgramThatDoesNotSayItsVersionIsRefusedUnlessThatIsAllowed) {
+    for (const char* what : {"echo a build of ours", "echo Firecracker v1.17.0; exit 3", "exit 0"}) {
+        const std::filesystem::path program = file("firecracker", "#!/bin/sh\n" + std::string(what) + "\n", 0755);
+        FirecrackerVmm& refusing = start({{"binary", program.string()}});
+        EXPECT_FALSE(refusing.health().ok) << what;
+        EXPECT_THAT(refusing.health().detail, AllOf(HasSubstr("does not say which"), HasSubstr("allow_vulnerable")));
+        EXPECT_FALSE(refusing.fitness().fit) << what;
+        FirecrackerVmm& allowing = start({{"binary", program.string()}, {"allow_vulnerable", "true"}});
+        EXPECT_TRUE(allowing.health().ok) << allowing.health().detail;
+    }
+}
+
 TEST_F(FirecrackerHost, WhatItsVersionLacksIsRefusedWhenTheVmIsMade) {
     const std::filesystem::path program = file("firecracker", "#!/bin/sh\necho Firecracker v1.15.1\n", 0755);
     FirecrackerVmm& vmm = start({{"binary", program.string()}});
