@@ -86,7 +86,8 @@ const mergen_key FirecrackerVmm::keys[] = {
      "The jailer that starts Firecracker: auto (the one beside Firecracker or in those folders, if the server is "
      "root), off, an absolute path, or a bare name. It must be of Firecracker's release."},
     {"allow_vulnerable", MERGEN_KEY_BOOLEAN, "false",
-     "Whether releases of Firecracker and its jailer with known ways out (before 1.14.4, and 1.15.0) are used."},
+     "Whether releases of Firecracker and its jailer with known ways out (before 1.14.4, and 1.15.0) are used, "
+     "or that do not say which they are."},
     {"cgroup", MERGEN_KEY_STRING, "auto",
      "auto: a jailed VM has control groups that limit its memory and tasks, where the host has such. off: none."},
     {"memory_overhead", MERGEN_KEY_SIZE, "64MiB",
