@@ -154,6 +154,9 @@ public:
     [[nodiscard]] const NetworkPlan& networkPlan() const noexcept override { return plan_; }
     void write(LogLevel /*level*/, std::string_view /*event*/, std::span<const LogField> /*fields*/) noexcept override {
     }
+    void setTopology(const std::string& topology) {
+        settings_ = {network::LinuxNetwork::keys, {{"topology", topology}}};
+    }
 
 private:
     Settings settings_{network::LinuxNetwork::keys, {}};
@@ -179,8 +182,10 @@ public:
             result->set("ms", timed([&] { static_cast<void>(network().list()); }));  // waits for what detach left
         else if (what == "publish")
             result->set("ms", timed([&] { network().publish(spec(command)); }));
-        else if (what == "leave")
-            network_.reset();
+        else if (what == "topology")
+            useTopology(command->getValue<std::string>("name"));
+        else if (what == "connect")
+            connect(command, *result);
         else if (what == "start")
             start(command, *result);
         else if (what == "request")
@@ -211,6 +216,12 @@ private:
         return *network_;
     }
 
+    /// From the next wire on; none may be there.
+    void useTopology(const std::string& name) {
+        network_.reset();
+        host_.setTopology(name);
+    }
+
     NetworkSpec spec(const Object& command) {
         const auto number = command->getValue<unsigned>("number");
         std::array<char, 37> uuid{};
@@ -238,6 +249,30 @@ private:
         const NetworkSpec wire = spec(command);
         result.set("reserve", timed([&] { static_cast<void>(network().reserve(wire)); }));
         result.set("attach", timed([&] { network().attach(wire); }));
+    }
+
+    /// Connections to a published port, one after the other, each until it stands. Who listens is in the wire's
+    /// namespace, as a guest would be behind the tap: start.py has given the namespace the guest's address.
+    void connect(const Object& command, Poco::JSON::Object& result) {
+        UniqueFd guest;
+        within("/run/netns/" + spec(command).netns, [&] {
+            guest = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+            sockaddr_in address{};
+            address.sin_family = AF_INET;
+            address.sin_port = htons(80);
+            check(::bind(guest.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0, "bind");
+            check(::listen(guest.get(), 1) == 0, "listen");
+        });
+        Poco::JSON::Array::Ptr all = new Poco::JSON::Array;
+        for (unsigned i = 0; i < command->getValue<unsigned>("times"); ++i) {
+            UniqueFd client;
+            all->add(timed([&] { client = connectTcp(command->getValue<std::uint16_t>("port")); }));
+            const UniqueFd accepted(::accept4(guest.get(), nullptr, nullptr, SOCK_CLOEXEC));
+            check(static_cast<bool>(accepted), "accept");
+            const linger reset{1, 0};  // neither end remembers it for minutes
+            check(::setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == 0, "SO_LINGER");
+        }
+        result.set("ms", all);
     }
 
     /// tmp, fdatasync, rename, fsync of the folder.

@@ -338,13 +338,17 @@ def some_flow():
 
 
 def measure_wires(options, table, bare, wanted):
-    bare.ask("attach", number=60000)  # one is always there, and the sockets are warm
     with some_flow():
-        measure_wires_of(options, table, bare, wanted)
+        measure_wires_of(options, table, bare, wanted, "netns", 3)
+        if "S4" in wanted:
+            measure_wires_of(options, table, bare, {"S4"}, "tap", 1.3)
 
 
-def measure_wires_of(options, table, bare, wanted):
-    sizes = (0, 100, 1000) if "S4" in wanted else (0,)
+def measure_wires_of(options, table, bare, wanted, topology, growth):
+    """`growth`: how much more a wire may cost with many there. Raw netlink makes wires of topology netns only."""
+    bare.ask("topology", name=topology)
+    bare.ask("attach", number=60000)  # one is always there, and the sockets are warm
+    sizes = (0, 100, 1000) if {"S4", "S6"} & set(wanted) else (0,)
     ours, theirs, there, gone = {}, {}, 0, []
     for size in sizes:
         for number in range(there + 1, size + 1):
@@ -352,28 +356,30 @@ def measure_wires_of(options, table, bare, wanted):
         there = size
         ours[size], theirs[size] = [], []
         for number in range(20001, 20001 + options.rounds + 1):
-            theirs[size].append(bare.ask("wire", number=number)["ms"])
-            bare.ask("unwire", number=number)
-            settle()
+            if topology == "netns":
+                theirs[size].append(bare.ask("wire", number=number)["ms"])
+                bare.ask("unwire", number=number)
+                settle()
             ours[size].append(attached(bare, number))
             gone.append(bare.ask("detach", number=number)["ms"])
             bare.ask("settle")
             settle()
-        del ours[size][0], theirs[size][0]
-        say(f"a wire with {size} there, ms: network/linux {median(ours[size]):.2f}, raw {median(theirs[size]):.2f}")
+        del ours[size][0], theirs[size][:1]
+        say(f"a wire ({topology}) with {size} there, ms: network/linux {median(ours[size]):.2f}" +
+            (f", raw {median(theirs[size]):.2f}" if theirs[size] else ""))
     if "S3" in wanted:
         table.add("S3", "a wire: network/linux / raw netlink", median(ours[0]) / median(theirs[0]), 1.5, unit="x")
     if "S4" in wanted:
         for size in sizes[1:]:
-            table.add("S4", f"a wire (netns, veth) at {size} / at 0", median(ours[size]) / median(ours[0]), 3, unit="x")
+            table.add("S4", f"a wire ({topology}) at {size} / at 0", median(ours[size]) / median(ours[0]), growth,
+                      unit="x")
     if "S6" in wanted:
         table.add("S6", "a wire taken away, as who asks sees it", median(gone), 2, unit=" ms")
     many = [bare.ask("detach", number=number)["ms"] for number in range(1, there + 1)]
     many.append(bare.ask("settle")["ms"])
-    if "S6" in wanted and there:
+    if "S6" in wanted:
         table.add("S6", f"each of {there} wires, until no trace is left", sum(many) / there, 1, unit=" ms")
-    elif "S6" in wanted:
-        table.skip("S6", "many wires, one after the other", "measured together with S4")
+    bare.ask("detach", number=60000)
 
 
 def measure_elements(options, table, bare):
@@ -392,6 +398,27 @@ def measure_elements(options, table, bare):
     bare.ask("detach", number=60000)
     say(f"a published port, ms: with no others {medians[0]:.3f}, with 10,000 {medians[10_000]:.3f}")
     table.add("S5", "a port with 10,000 elements there / with none", medians[10_000] / medians[0], 1.2, unit="x")
+
+
+def measure_connections(options, table, bare):
+    """One VM's port is connected to while another one's are none and many, turn by turn."""
+    bare.ask("topology", name="netns")
+    bare.ask("attach", number=50000)
+    bare.ask("attach", number=60000)
+    subprocess.run(["ip", "-n", f"mergen-{50000:08x}", "address", "add", f"10.64.{50000 >> 8}.{50000 & 255}", "dev", "lo"],
+                   check=True)
+    bare.ask("publish", number=50000, port=50000, ports=1)
+    times = {0: [], 10_000: []}
+    for _ in range(options.rounds):
+        for size, all_of in times.items():
+            bare.ask("publish", number=60000, port=20000, ports=size)
+            settle()
+            all_of += bare.ask("connect", number=50000, port=50000, times=50)["ms"]
+    bare.ask("detach", number=50000)
+    bare.ask("detach", number=60000)
+    few, many = median(times[0]), median(times[10_000])
+    say(f"a connection through a published port, ms: with no others {few:.4f}, with 10,000 {many:.4f}")
+    table.add("S5", "a new connection with 10,000 elements / with none", many / few, 1.1, unit="x")
 
 
 # ---- S7, S8
@@ -521,6 +548,7 @@ def main():
             measure_wires(options, table, bare, wanted)
         if "S5" in wanted:
             measure_elements(options, table, bare)
+            measure_connections(options, table, bare)
         if "S7" in wanted:
             measure_spawns(options, table, bare)
         if "S8" in wanted:
