@@ -184,10 +184,12 @@ void NetnsTopology::wireOutside(const NetworkSpec& spec, Rtnetlink& host) const 
     // closed by the table.
     sysctls_.write("ipv4/conf/" + link->name + "/route_localnet", "1");
     sysctls_.disableIpv6(link->name);
-    // An address of its own: masquerade out of an unnumbered link fails with EPERM on a host with no other address.
-    host.setAddress(link->index, transitHost_, 32);
+    // Up first: the kernel looks through all links with the same address when one gets it, and again when one that has
+    // it comes up (fib_table_insert()).
     if (!link->up) host.setUp(link->index);
     MERGEN_FAILPOINT("network.linux.attach.up");
+    // An address of its own: masquerade out of an unnumbered link fails with EPERM on a host with no other address.
+    host.setAddress(link->index, transitHost_, 32);
     host.setNeighbour(link->index, transitInner_, innerMac(spec.owner));
     for (const Card& card : cardsOf(spec)) {
         host.setRoute({.base = card.guest, .prefix = alone, .link = link->index}, transitInner_);

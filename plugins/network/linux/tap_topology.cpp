@@ -72,9 +72,11 @@ void TapTopology::makeCard(const NetworkSpec& spec, const Card& card) const {
     sysctls_.write(settings + "route_localnet", "1");
     sysctls_.write(settings + "arp_ignore", "1");  // a guest need not learn which other addresses the host has
     sysctls_.disableIpv6(tap->name);               // before the link is up: no address comes, and the host is silent
-    host.setAddress(tap->index, spec.gateway, alone);
+    // Up first: the kernel looks through all links with the same address when one gets it, and again when one that has
+    // it comes up (fib_table_insert()).
     if (!tap->up) host.setUp(tap->index);
     MERGEN_FAILPOINT("network.linux.attach.up");
+    host.setAddress(tap->index, spec.gateway, alone);
     host.setNeighbour(tap->index, card.guest, card.mac);
     host.setRoute({.base = card.guest, .prefix = alone, .link = tap->index}, std::nullopt);
     MERGEN_FAILPOINT("network.linux.attach.route");
