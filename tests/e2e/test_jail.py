@@ -494,6 +494,8 @@ class Refused(Jailed):
         program = os.path.join(harness.BUILD.folder, "bin", "mergend")
         vm = self.create()
         self.with_settings(binary=program)
+        self.assertIn("does not say which Firecracker it is", self.assert_start_fails(vm, 409))
+        self.with_settings(binary=program, allow_vulnerable="true")
         self.assertIn("is dynamically linked", self.assert_start_fails(vm, 409))
         self.with_settings()
         vm.delete()
