@@ -2,6 +2,7 @@
 
 #include <array>
 #include <chrono>
+#include <filesystem>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -10,6 +11,7 @@
 #include <set>
 #include <string_view>
 #include <sys/socket.h>
+#include <system_error>
 
 #include <gtest/gtest.h>
 
@@ -102,6 +104,16 @@ std::string hostSnapshot() {
     add("mounts", mounts);
     add("forwarding", readFile("/proc/sys/net/ipv4/ip_forward", 64).value_or("none"));
     return text;
+}
+
+std::multiset<std::string> openNamespaces() {
+    std::multiset<std::string> open;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+        std::error_code gone;  // the descriptor of this very listing
+        const std::string target = std::filesystem::read_symlink(entry, gone).string();
+        if (target.starts_with("net:")) open.insert(target);
+    }
+    return open;
 }
 
 std::string difference(const std::string& before, const std::string& after) {

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,9 @@ namespace mergen::test {
 /// hostSnapshot() as soon as it equals `expected`, else the last one before the deadline: the kernel ends network
 /// namespaces in the background, and a backend may take traces of a guest away later.
 [[nodiscard]] std::string settledSnapshot(const std::string& expected);
+
+/// The network namespaces that this process has open, as "net:[4026531840]".
+[[nodiscard]] std::multiset<std::string> openNamespaces();
 
 /// Runs a program of the host by its absolute path and gives its output; fails the test if it fails.
 std::string runTool(const std::vector<std::string>& arguments);

@@ -2,13 +2,11 @@
 
 #include <atomic>
 #include <chrono>
-#include <filesystem>
 #include <functional>
 #include <set>
 #include <sstream>
 #include <string>
 #include <sys/stat.h>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -36,16 +34,6 @@ ino_t inodeOf(const NetNamespace& space) {
     struct stat status {};
     EXPECT_EQ(::fstat(space.fd(), &status), 0);
     return status.st_ino;
-}
-
-/// How many network namespaces this process has open.
-std::ptrdiff_t openNamespaces() {
-    std::ptrdiff_t count = 0;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-        std::error_code gone;  // the descriptor of this very listing
-        if (std::filesystem::read_symlink(entry, gone).string().starts_with("net:")) ++count;
-    }
-    return count;
 }
 
 void await(const std::string& what, const std::function<bool()>& done) {
@@ -79,7 +67,7 @@ protected:
     }
 
     const std::string before_ = test::hostSnapshot();
-    const std::ptrdiff_t open_ = openNamespaces();
+    const std::multiset<std::string> open_ = test::openNamespaces();
     std::atomic<unsigned> tries_ = 0, reports_ = 0;
     std::atomic<bool> fail_ = false;
     const std::unique_ptr<FreshNamespaces> spaces_ = make(0ms);
@@ -186,7 +174,7 @@ TEST_F(FreshNamespacesTest, WhatIsKeptEndsWithStop) {
     spaces_->keepOne();
     await("one is ready", [&] { return spaces_->hasOne(); });
     spaces_->stop();
-    EXPECT_EQ(openNamespaces(), open_);
+    EXPECT_EQ(test::openNamespaces(), open_);
     FreshNamespace fresh = spaces_->take();
     EXPECT_FALSE(isMarked(fresh));
     spaces_->stop();

@@ -43,6 +43,7 @@ using mergen::test::difference;
 using mergen::test::errorOf;
 using mergen::test::hostSnapshot;
 using mergen::test::networkSpec;
+using mergen::test::openNamespaces;
 using mergen::test::runTool;
 using mergen::test::settledSnapshot;
 using test::ip;
@@ -1333,23 +1334,12 @@ TEST_F(TapTopologyTest, AttachCompletesAWireOfWhichAnyPartWasTakenAway) {
     EXPECT_TRUE(network_->inspect(spec_));
 }
 
-/// The network namespaces that this process has open, as "net:[4026531840]".
-std::set<std::string> openNamespaces() {
-    std::set<std::string> open;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-        std::error_code gone;  // the descriptor of this very listing
-        const std::string target = std::filesystem::read_symlink(entry, gone).string();
-        if (target.starts_with("net:")) open.insert(target);
-    }
-    return open;
-}
-
 TEST_F(LinuxNetworkTest, TheNextVmsNamespaceIsReadyAndEndsWithStop) {
     const auto awaitOne = [] {
         constexpr std::chrono::seconds patience{30};
         const auto deadline = std::chrono::steady_clock::now() + patience;
         while (openNamespaces().empty() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
-        const std::set<std::string> open = openNamespaces();
+        const std::multiset<std::string> open = openNamespaces();
         return open.empty() ? std::string() : *open.begin();
     };
     // One that is to be seen may not be ready yet, in the very moment in which it is made.
